@@ -1,0 +1,135 @@
+// Package config holds every setting of a pushd server: one definition, from
+// which come the flags, the environment variables, the keys of the YAML file,
+// the defaults, the help and what `pushd config` prints.
+package config
+
+import (
+	"time"
+
+	"github.com/alecthomas/kong"
+)
+
+// Config is the settings of one server. It is a plain value: take [Default],
+// change fields, use it. The tags are the definition: a setting's name is its
+// flag and its key in the file, env its environment variable.
+type Config struct {
+	File string `name:"config" env:"PUSHD_CONFIG" placeholder:"FILE" group:"General" help:"Read settings from this YAML file. Its keys are the names of these flags, and namespaces: and default: besides. A flag is stronger than the environment, which is stronger than the file."`
+	Demo bool   `name:"demo" env:"PUSHD_DEMO" group:"General" help:"Publish measurements of this machine once a second on topics host.NAME.METRIC, so that there is something to see."`
+	Open bool   `name:"open" env:"PUSHD_OPEN" group:"General" help:"Allow listening beyond loopback. There is no authentication yet, so whoever reaches the port may subscribe and publish."`
+
+	Listen         string `name:"listen" env:"PUSHD_LISTEN" default:"127.0.0.1:8080" group:"Listeners" help:"Serve clients at this address: WebSockets, publishing over HTTP, health. Port 0 takes a free one."`
+	Admin          string `name:"admin" env:"PUSHD_ADMIN" default:"127.0.0.1:8081" group:"Listeners" help:"Serve metrics, profiles and /debug at this address, which is for operators and not for clients. Port 0 takes a free one."`
+	MaxConnections int    `name:"max-connections" env:"PUSHD_MAX_CONNECTIONS" default:"0" group:"Listeners" help:"Hold at most this many clients at a time. 0 derives it from the limit of open files, with room left for everything else."`
+
+	NATS       []string `name:"nats" env:"PUSHD_NATS" placeholder:"URL" group:"NATS" help:"Join the NATS servers at these URLs. Empty runs a NATS server inside this process."`
+	NATSCreds  string   `name:"nats-creds" env:"PUSHD_NATS_CREDS" placeholder:"FILE" group:"NATS" help:"Authenticate to NATS with this credentials file (JWT and seed)."`
+	NATSNKey   string   `name:"nats-nkey" env:"PUSHD_NATS_NKEY" placeholder:"FILE" group:"NATS" help:"Authenticate to NATS with the NKey seed in this file."`
+	NATSCA     string   `name:"nats-ca" env:"PUSHD_NATS_CA" placeholder:"FILE" group:"NATS" help:"Trust the certificate authorities in this PEM file for TLS to NATS, instead of the system's."`
+	NATSCert   string   `name:"nats-cert" env:"PUSHD_NATS_CERT" placeholder:"FILE" group:"NATS" help:"Present the client certificate in this PEM file to NATS. It needs --nats-key."`
+	NATSKey    string   `name:"nats-key" env:"PUSHD_NATS_KEY" placeholder:"FILE" group:"NATS" help:"Use the private key in this PEM file with --nats-cert."`
+	NATSListen string   `name:"nats-listen" env:"PUSHD_NATS_LISTEN" default:"127.0.0.1:4222" group:"NATS" help:"Let publishers reach the embedded NATS server at this address. Port 0 takes a free one. Unused with --nats."`
+	Store      string   `name:"store" env:"PUSHD_STORE" default:"./pushd-data" group:"NATS" help:"Keep the data of the embedded NATS server in this directory, or in memory alone, where it ends with the process. Unused with --nats."`
+	Prefix     string   `name:"prefix" env:"PUSHD_PREFIX" default:"push" group:"NATS" help:"Map topic T to the NATS subject PREFIX.T, which keeps the rest of the NATS account out of reach of clients."`
+
+	MaxMessage       Bytes         `name:"max-message" env:"PUSHD_MAX_MESSAGE" default:"64KiB" group:"Limits" help:"Refuse a message larger than this, from a client or a publisher (bytes, or with a unit such as KiB)."`
+	MaxSubscriptions int           `name:"max-subscriptions" env:"PUSHD_MAX_SUBSCRIPTIONS" default:"1024" group:"Limits" help:"Refuse a connection more subscriptions than this, since each costs memory."`
+	HandshakeTimeout time.Duration `name:"handshake-timeout" env:"PUSHD_HANDSHAKE_TIMEOUT" default:"5s" group:"Limits" help:"Close a new connection whose request is not complete after this long."`
+	Heartbeat        time.Duration `name:"heartbeat" env:"PUSHD_HEARTBEAT" default:"25s" group:"Limits" help:"Ping a connection that was silent for this long, and close it when nothing comes for 10s more. Stay below the idle timeout of every proxy on the way."`
+	WriteTimeout     time.Duration `name:"write-timeout" env:"PUSHD_WRITE_TIMEOUT" default:"60s" group:"Limits" help:"Close a connection whose socket takes nothing for this long while bytes wait for it."`
+	ShutdownTimeout  time.Duration `name:"shutdown-timeout" env:"PUSHD_SHUTDOWN_TIMEOUT" default:"10s" group:"Limits" help:"Exit at the latest this long after SIGTERM, also where clients have not taken what was due to them."`
+
+	Shards       int    `name:"shards" env:"PUSHD_SHARDS" default:"0" group:"Tuning" help:"Spread connections over this many event loops, at most 64. 0 is one for each CPU that Go may use."`
+	Workers      int    `name:"workers" env:"PUSHD_WORKERS" default:"4" group:"Tuning" help:"Run what may block on this many goroutines, beside the event loops."`
+	Poller       string `name:"poller" env:"PUSHD_POLLER" default:"epoll" enum:"epoll,easygo" group:"Tuning" help:"Wait for sockets with this backend: epoll, or easygo, which costs 105 bytes more for each connection."`
+	RingMessages int    `name:"ring-messages" env:"PUSHD_RING_MESSAGES" default:"1024" group:"Tuning" help:"Keep this many of the newest messages of each feed in memory. A client that falls further behind gets a gap."`
+	RingMemory   Bytes  `name:"ring-memory" env:"PUSHD_RING_MEMORY" default:"64MiB" group:"Tuning" help:"Keep at most this much of those messages over all feeds (bytes, or with a unit such as MiB)."`
+
+	LogLevel  string `name:"log-level" env:"PUSHD_LOG_LEVEL" default:"info" enum:"debug,info,warn,error" group:"Logs" help:"Log what is at least this serious: debug, info, warn or error."`
+	LogFormat string `name:"log-format" env:"PUSHD_LOG_FORMAT" default:"text" enum:"text,json" group:"Logs" help:"Write log lines in this format: text or json."`
+
+	// Settings of namespaces, by the first token of a topic; from the file alone.
+	Namespaces map[string]Namespace `kong:"-"`
+	Default    Namespace            `kong:"-"` // of each namespace that Namespaces does not name
+}
+
+// Flags is a [Config] for kong to fill, and [Load] to complete. It has no
+// methods because kong would call Validate, before the file is read.
+type Flags Config
+
+// Namespace is how the topics of one namespace are served. What a namespace
+// that is named leaves out has the default in the tags, whatever
+// [Config.Default] says.
+type Namespace struct {
+	Delivery Delivery `name:"delivery" default:"live" enum:"live,latest,all"`
+	Interest Interest `name:"interest" default:"namespace" enum:"namespace,topic"`
+	History  History  `kong:"-"`
+}
+
+// Delivery is what a subscriber that falls behind gets.
+type Delivery string
+
+// The delivery modes. This version serves DeliveryLive alone: the others need history.
+const (
+	DeliveryLive   Delivery = "live"   // what is still in memory, else a gap
+	DeliveryLatest Delivery = "latest" // the newest value of each topic
+	DeliveryAll    Delivery = "all"    // every message
+)
+
+// Interest is what a node subscribes to on NATS while somebody listens.
+type Interest string
+
+// The kinds of interest.
+const (
+	InterestNamespace Interest = "namespace" // the whole namespace once, matched locally
+	InterestTopic     Interest = "topic"     // each topic by itself; no wildcards
+)
+
+// History is what a namespace keeps, each field a bound and 0 no bound. The
+// zero History keeps nothing, which is all that this version serves.
+type History struct {
+	Age      time.Duration `name:"age"`
+	Bytes    Bytes         `name:"bytes"`
+	Messages int           `name:"messages"` // for each topic
+	Replicas int           `name:"replicas"`
+}
+
+// Default returns the settings of a server that was told nothing. The
+// environment has no part in it.
+func Default() Config {
+	var c Config
+	applyDefaults(&c)
+	applyDefaults(&c.Default)
+	return c
+}
+
+// Namespace returns the settings of the namespace, named or not.
+func (c *Config) Namespace(name string) Namespace {
+	if ns, ok := c.Namespaces[name]; ok {
+		return ns
+	}
+	return c.Default
+}
+
+// settings returns the definition of each tagged field of *group, in order:
+// its name, default, enumeration and text codec, bound to the field itself.
+func settings(group any) []*kong.Flag {
+	return kong.Must(group, kong.NoDefaultHelp()).Model.Flags
+}
+
+func applyDefaults(group any) {
+	for _, s := range settings(group) {
+		if !s.HasDefault {
+			continue
+		}
+		if err := decode(s, s.Default); err != nil {
+			panic("config: default of " + s.Name + ": " + err.Error()) // a test reads them all
+		}
+	}
+}
+
+// decode sets the field of s from text, or from a []any of texts where it is a
+// list, by the rules of the command line.
+func decode(s *kong.Flag, value any) error {
+	scan := kong.ScanFromTokens(kong.Token{Type: kong.FlagValueToken, Value: value})
+	return s.Mapper.Decode(&kong.DecodeContext{Value: s.Value, Scan: scan}, s.Target)
+}

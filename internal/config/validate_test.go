@@ -1,0 +1,107 @@
+package config
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestValidate(t *testing.T) {
+	const open = " can be reached from beyond this machine, and there is no authentication yet: use 127.0.0.1, or add --open if that is meant"
+	const address = ", but must be HOST:PORT with a port of 0 to 65535, for instance 127.0.0.1:8080"
+	f := func(change func(c *Config), want ...string) {
+		t.Helper()
+		c := Default()
+		change(&c)
+		got := ""
+		if err := c.Validate(); err != nil {
+			got = err.Error()
+		}
+		if want := strings.Join(want, "\n"); got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+	}
+
+	// Addresses, and what is reachable.
+	f(func(c *Config) { c.Listen, c.Admin, c.NATSListen = "localhost:0", "[::1]:0", "127.9.9.9:65535" })
+	f(func(c *Config) { c.Listen = "8080" }, `--listen is "8080"`+address)
+	f(func(c *Config) { c.Listen = "" }, `--listen is ""`+address)
+	f(func(c *Config) { c.Listen = "localhost:65536" }, `--listen is "localhost:65536"`+address)
+	f(func(c *Config) { c.Admin = "localhost:http" }, `--admin is "localhost:http"`+address)
+	f(func(c *Config) { c.Admin = "::1:80" }, `--admin is "::1:80"`+address)
+	f(func(c *Config) { c.Listen = ":8080" }, "--listen :8080"+open)
+	f(func(c *Config) { c.Listen = "0.0.0.0:8080" }, "--listen 0.0.0.0:8080"+open)
+	f(func(c *Config) { c.Listen = "[::]:8080" }, "--listen [::]:8080"+open)
+	f(func(c *Config) { c.Listen = "192.0.2.1:8080" }, "--listen 192.0.2.1:8080"+open)
+	f(func(c *Config) { c.Listen = "push.example.com:8080" }, "--listen push.example.com:8080"+open)
+	f(func(c *Config) { c.Admin = ":8081" }, "--admin :8081"+open)
+	f(func(c *Config) { c.NATSListen = ":4222" }, "--nats-listen :4222"+open)
+	f(func(c *Config) { c.NATSListen, c.NATS = ":4222", []string{"nats://a"} }) // unused
+	f(func(c *Config) { c.Listen, c.Admin, c.NATSListen, c.Open = ":1", ":2", ":3", true })
+
+	// NATS.
+	f(func(c *Config) {
+		c.NATS = []string{"nats://a:4222", "tls://u:p@b", "ws://c", "wss://d:443/path", "e:4222", "127.0.0.1"}
+	})
+	f(func(c *Config) { c.NATS = []string{"http://a:4222"} }, `--nats has "http://a:4222": its scheme must be nats, tls, ws or wss, not http`)
+	f(func(c *Config) { c.NATS = []string{"nats://"} }, `--nats has "nats://": it must be a URL such as nats://127.0.0.1:4222`)
+	f(func(c *Config) { c.NATS = []string{"a", ""} }, `--nats has "": it must be a URL such as nats://127.0.0.1:4222`)
+	f(func(c *Config) { c.NATSCreds = "x" }, "--nats-creds is of no use to the embedded NATS server: name the servers it is for with --nats")
+	f(func(c *Config) { c.NATS, c.NATSCreds, c.NATSNKey = []string{"a"}, "x", "y" },
+		"--nats-creds and --nats-nkey exclude each other: give one of them")
+	f(func(c *Config) { c.NATS, c.NATSCert = []string{"a"}, "x" }, "--nats-cert needs its private key: add --nats-key")
+	f(func(c *Config) { c.NATS, c.NATSKey = []string{"a"}, "x" }, "--nats-key needs its certificate: add --nats-cert")
+	f(func(c *Config) {
+		c.NATS, c.NATSCert, c.NATSKey, c.NATSCA, c.NATSCreds = []string{"a"}, "x", "y", "z", "w"
+	})
+	f(func(c *Config) { c.Store = "memory" })
+	f(func(c *Config) { c.Store = "" }, `--store is empty, but must be a directory, or "memory" to keep nothing on disk`)
+
+	// The prefix.
+	const subject = ", but must be a NATS subject of at most 16 tokens of A-Z a-z 0-9 _ - joined by dots"
+	f(func(c *Config) { c.Prefix = "a.b-c.D_9" })
+	f(func(c *Config) { c.Prefix = "" }, `--prefix is ""`+subject)
+	f(func(c *Config) { c.Prefix = "a." }, `--prefix is "a."`+subject)
+	f(func(c *Config) { c.Prefix = "a b" }, `--prefix is "a b"`+subject)
+	f(func(c *Config) { c.Prefix = "a.*" }, `--prefix is "a.*"`+subject)
+	f(func(c *Config) { c.Prefix = "a.>" }, `--prefix is "a.>"`+subject)
+	f(func(c *Config) { c.Prefix = "$SYS" }, `--prefix is "$SYS"`+subject)
+	f(func(c *Config) { c.Prefix = "_INBOX.x" }, `--prefix is "_INBOX.x", but what starts with _INBOX belongs to NATS itself`)
+
+	// Bounds.
+	f(func(c *Config) { c.Heartbeat = time.Second })
+	f(func(c *Config) { c.Heartbeat = time.Second - 1 }, "--heartbeat is 999.999999ms, but must be 1s to 1h0m0s")
+	f(func(c *Config) { c.HandshakeTimeout = 0 }, "--handshake-timeout is 0s, but must be 10ms to 1m0s")
+	f(func(c *Config) { c.WriteTimeout = -1 }, "--write-timeout is -1ns, but must be 10ms to 1h0m0s")
+	f(func(c *Config) { c.ShutdownTimeout = 2 * time.Hour }, "--shutdown-timeout is 2h0m0s, but must be 0s to 1h0m0s")
+	f(func(c *Config) { c.MaxMessage = 100 }, "--max-message is 100, but must be 1KiB to 64MiB")
+	f(func(c *Config) { c.MaxConnections = -1 }, "--max-connections is -1, but must be 0 to 10000000")
+	f(func(c *Config) { c.MaxSubscriptions = 0 }, "--max-subscriptions is 0, but must be 1 to 1000000")
+	f(func(c *Config) { c.Shards = 64 })
+	f(func(c *Config) { c.Shards = 65 }, "--shards is 65, but must be 0 to 64")
+	f(func(c *Config) { c.Workers = 0 }, "--workers is 0, but must be 1 to 1024")
+	f(func(c *Config) { c.RingMessages = 0 }, "--ring-messages is 0, but must be 1 to 1048576")
+	f(func(c *Config) { c.RingMemory = 1 << 19 }, "--ring-memory is 512KiB, but must be 1MiB to 1TiB")
+	f(func(c *Config) { c.RingMemory, c.MaxMessage = 1<<20, 2<<20 },
+		"--ring-memory is 1MiB, but must hold at least one message of --max-message 2MiB")
+
+	// Words.
+	f(func(c *Config) { c.Poller = "kqueue" }, `--poller is "kqueue", but must be epoll or easygo`)
+	f(func(c *Config) { c.LogLevel = "loud" }, `--log-level is "loud", but must be debug, info, warn or error`)
+	f(func(c *Config) { c.LogFormat = "xml" }, `--log-format is "xml", but must be text or json`)
+
+	// Namespaces.
+	f(func(c *Config) { c.Default.Interest = "all" }, `default.interest is "all", but must be namespace or topic`)
+	f(func(c *Config) {
+		c.Namespaces = map[string]Namespace{"b": c.Default, "a": {Delivery: DeliveryAll, Interest: InterestTopic}, "": c.Default, "*": c.Default}
+	},
+		`"" under namespaces: is no namespace: it must be one token of A-Z a-z 0-9 _ -`,
+		`"*" under namespaces: is no namespace: it must be one token of A-Z a-z 0-9 _ -`,
+		`namespaces.a.delivery is "all": this version keeps no history yet, so it can only be "live"`)
+
+	// All that is wrong comes at once.
+	f(func(c *Config) { c.Poller, c.Listen, c.Shards = "x", "y", 99 },
+		`--poller is "x", but must be epoll or easygo`,
+		`--listen is "y"`+address,
+		"--shards is 99, but must be 0 to 64")
+}
