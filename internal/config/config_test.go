@@ -66,7 +66,7 @@ func TestDefault(t *testing.T) {
 		ShutdownTimeout:  10 * time.Second,
 		Workers:          4,
 		Poller:           "epoll",
-		RingMessages:     1024,
+		RingMessages:     16384,
 		RingMemory:       64 << 20,
 		LogLevel:         "info",
 		LogFormat:        "text",

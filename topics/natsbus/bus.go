@@ -1,0 +1,271 @@
+// Package natsbus is the topics.Bus that speaks NATS: interest becomes NATS
+// subscriptions, and NATS messages come back as topics.Message. The server is
+// an external NATS, or one that runs embedded in this process.
+//
+// A topic is the NATS subject below a prefix: topic "stocks.AAPL" is subject
+// "push.stocks.AAPL". Two connections are kept, so that what is published here
+// never waits behind what arrives: a live one, which only reads, and one which
+// only publishes.
+//
+// Three goroutines do the work: one subscribes (interest.go), one hands what
+// arrives to the sink (read.go), one publishes (publish.go). What callers give
+// to them is queued, so nothing here blocks a caller but Open and Close.
+package natsbus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/pushd/pushd/topics"
+)
+
+// What the callbacks of Subscribe and Publish may say; test with errors.Is.
+var (
+	// ErrAway means that NATS does not answer now, or that the connection was
+	// lost before it confirmed: a publication may have arrived all the same.
+	ErrAway = errors.New("NATS is away")
+
+	// ErrTooLarge means that a payload is larger than the server takes.
+	ErrTooLarge = errors.New("payload too large for the NATS server")
+
+	// ErrDenied means that the NATS server's permissions forbid the subject.
+	ErrDenied = errors.New("denied by the NATS server's permissions")
+
+	// ErrClosed means that the Bus was closed first.
+	ErrClosed = errors.New("bus is closed")
+)
+
+// Config says which NATS to use. The zero value is an embedded server that
+// keeps nothing on disk and listens nowhere.
+type Config struct {
+	// URLs of an external NATS: nats://, tls://, ws:// or wss://. Several are
+	// servers of one cluster. Empty: an embedded server.
+	URLs []string
+
+	// Listen is the TCP address on which the embedded server takes publishers
+	// and other NATS clients, without authentication. Port 0 picks a free one.
+	// Empty: it does not listen.
+	Listen string
+
+	// Store is the folder of the embedded server's JetStream; it is made where
+	// it is missing. "memory", or empty, keeps streams in memory alone.
+	Store string
+
+	// Prefix of all subjects, one or more tokens. Default "push".
+	Prefix string
+
+	// MaxPayload is the embedded server's limit of a message in bytes. Default 1 MiB.
+	MaxPayload int
+
+	// Files that identify this node to an external NATS, all optional:
+	// a .creds file, or an NKey seed; the CA that signed the server's
+	// certificate; this node's certificate and key.
+	Credentials, NKey, CA, Cert, Key string
+
+	// ConnectTimeout is how long Open waits for an external NATS, shared
+	// between its URLs, and a try to reconnect for a server. Default 5 s.
+	ConnectTimeout time.Duration
+
+	// Pending is how many messages may wait between NATS and the sink. What
+	// arrives beyond is dropped and told as lost. Default 65536.
+	Pending int
+
+	Log *slog.Logger // default: slog.Default()
+}
+
+func (c Config) withDefaults() Config {
+	if c.Store == "" {
+		c.Store = storeMemory
+	}
+	if c.Prefix == "" {
+		c.Prefix = "push"
+	}
+	if c.MaxPayload <= 0 {
+		c.MaxPayload = 1 << 20
+	}
+	if c.ConnectTimeout <= 0 {
+		c.ConnectTimeout = 5 * time.Second
+	}
+	if c.Pending <= 0 {
+		c.Pending = 65536
+	}
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	return c
+}
+
+// Bus is a topics.Bus over NATS. Its methods may be called from any goroutine.
+type Bus struct {
+	// Static after Open.
+	embedded  *embedded // nil: NATS is external
+	live, pub *link
+	arrived   chan *nats.Msg
+	interests *interests
+	reader    *reader
+	publisher *publisher
+	hangUp    context.CancelFunc // ends dials under way
+
+	working  sync.WaitGroup // interests and publisher
+	reading  sync.WaitGroup
+	starting sync.Once
+	closing  sync.Once
+	closeErr error // written by closing
+}
+
+var _ topics.Bus = (*Bus)(nil)
+
+// Open starts the embedded server, or connects to an external one. Nothing is
+// delivered before Start. An error is one line that names the setting which
+// cures it; ctx ends the dialling of an external NATS early.
+func Open(ctx context.Context, cfg Config) (*Bus, error) {
+	cfg = cfg.withDefaults()
+	if err := topics.CheckTopic(cfg.Prefix); err != nil {
+		return nil, fmt.Errorf("prefix: %w: correct --prefix", err)
+	}
+
+	life, hangUp := context.WithCancel(context.Background())
+	stop := context.AfterFunc(ctx, hangUp)
+	defer stop()
+
+	b := &Bus{hangUp: hangUp, arrived: make(chan *nats.Msg, cfg.Pending)}
+	var err error
+	var dial *dialer
+	if len(cfg.URLs) > 0 {
+		dial, err = newDialer(life, cfg)
+	} else {
+		b.embedded, err = startEmbedded(cfg)
+	}
+	if err != nil {
+		hangUp()
+		return nil, err
+	}
+	fail := func(err error) (*Bus, error) {
+		hangUp()
+		return nil, errors.Join(err, b.embedded.close())
+	}
+
+	b.reader = newReader(b.arrived, cfg.Prefix)
+	b.live = newLink("live", cfg.Log)
+	b.interests = newInterests(cfg.Prefix, b.live, b.arrived, b.reader, cfg.Log)
+	b.live.restored = b.interests.linkRestored
+	b.live.dropped = b.interests.messageDropped
+	if err := b.live.connect(ctx, dial, b.embedded); err != nil {
+		return fail(err)
+	}
+	b.pub = newLink("publish", cfg.Log)
+	b.publisher = newPublisher(cfg.Prefix, b.pub)
+	if err := b.pub.connect(ctx, dial, b.embedded); err != nil {
+		b.live.close()
+		return fail(err)
+	}
+
+	b.working.Go(b.interests.run)
+	b.working.Go(b.publisher.run)
+	return b, nil
+}
+
+// Start begins to hand to sink what arrives. All calls of sink come from one
+// goroutine. Only the first Start counts. What arrived since Open waits in the
+// meantime, as far as Config.Pending goes.
+func (b *Bus) Start(sink topics.Sink) {
+	b.starting.Do(func() {
+		b.reader.sink = sink
+		b.reading.Go(b.reader.run)
+	})
+}
+
+// Subscribe adds an interest, see topics.Bus. The error of ready is ErrAway,
+// ErrDenied, ErrClosed, or tells of an invalid name. Interests must not
+// overlap: a message that two of them match is delivered twice.
+func (b *Bus) Subscribe(in topics.Interest, ready func(error)) { b.interests.subscribe(in, ready) }
+
+// Unsubscribe ends an interest, see topics.Bus.
+func (b *Bus) Unsubscribe(in topics.Interest) { b.interests.unsubscribe(in) }
+
+// Publish queues a publication and never blocks. It reports false, and calls
+// no Done, where the queue is full or the Bus closed.
+func (b *Bus) Publish(p Publication) bool { return b.publisher.publish(p) }
+
+// ClientURL is where NATS clients may connect: the embedded server's listener
+// with its real port, or the external server. Empty: it does not listen.
+func (b *Bus) ClientURL() string {
+	if b.embedded != nil {
+		return b.embedded.clientURL()
+	}
+	return b.live.state().url
+}
+
+// Drop is why messages that arrived were not delivered: log word and metric label.
+type Drop string
+
+const (
+	DropPendingFull  Drop = "pending_full"  // Config.Pending messages were waiting for the sink
+	DropInvalidTopic Drop = "invalid_topic" // the subject below the prefix is no valid topic
+)
+
+// State is what probes, metrics and debug pages show of a Bus.
+type State struct {
+	Connected  bool   // both connections are up
+	Embedded   bool   // the server runs in this process
+	URL        string // the server last connected to, without credentials; "" where embedded
+	JetStream  bool   // the server has JetStream enabled
+	MaxPayload int64  // the server's limit of a message, in bytes
+
+	Interests int // that stand now
+	Pending   int // messages waiting for the sink
+
+	// Totals since Open.
+	Received   uint64 // messages taken from NATS, invalid ones included
+	Dropped    map[Drop]uint64
+	Published  uint64 // publications that the server confirmed
+	Denied     uint64 // refusals by the server's permissions
+	Reconnects uint64 // of both connections
+}
+
+// State never waits for NATS.
+func (b *Bus) State() State {
+	live, pub := b.live.state(), b.pub.state()
+	return State{
+		Connected:  live.up && pub.up,
+		Embedded:   b.embedded != nil,
+		URL:        live.url,
+		JetStream:  live.jetStream,
+		MaxPayload: pub.maxPayload,
+		Interests:  int(b.interests.standing.Load()),
+		Pending:    len(b.arrived),
+		Received:   b.reader.taken.Load(),
+		Dropped: map[Drop]uint64{
+			DropPendingFull:  b.interests.lost.Load(),
+			DropInvalidTopic: b.reader.invalid.Load(),
+		},
+		Published:  b.publisher.confirmed.Load(),
+		Denied:     live.denied + pub.denied,
+		Reconnects: live.reconnects + pub.reconnects,
+	}
+}
+
+// Close publishes what is queued (within 5 s; nothing while NATS is away),
+// ends both connections, delivers what has arrived, and stops the embedded
+// server. It waits for all of that.
+func (b *Bus) Close() error {
+	b.closing.Do(func() {
+		b.publisher.close()
+		b.interests.close()
+		b.working.Wait()
+		b.hangUp() // connections that are being dialled hold locks that close needs
+		b.pub.close()
+		b.live.close() // from here on nothing more arrives
+		b.starting.Do(func() {})
+		close(b.reader.stop)
+		b.reading.Wait()
+		b.closeErr = b.embedded.close()
+	})
+	return b.closeErr
+}

@@ -1,0 +1,173 @@
+package natsbus
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/nats-io/nats.go"
+)
+
+// Bounds of what may wait to be published.
+const (
+	maxQueued      = 16384    // publications
+	maxQueuedBytes = 64 << 20 // of their data; a single one may be larger
+)
+
+// Publication is one message to be published.
+type Publication struct {
+	Topic string // valid, without the prefix
+	Data  []byte // not changed until Done
+
+	// Done is called once, from the publisher's goroutine, so it must not
+	// block: nil means that the NATS server has the message, else ErrAway,
+	// ErrTooLarge, ErrDenied or ErrClosed say why not. Optional.
+	Done func(error)
+}
+
+// publisher sends what is queued in batches: one round trip confirms all
+// that waited.
+type publisher struct {
+	// Static.
+	prefix string
+	link   *link
+	wake   chan struct{} // holds one: something waits, or closed
+
+	// Only run touches these.
+	batch    []Publication
+	outcomes []error // of batch, by index
+
+	// Guarded by mu.
+	mu     sync.Mutex
+	queue  []Publication
+	bytes  int // of data in queue
+	closed bool
+
+	// Atomic.
+	confirmed atomic.Uint64
+}
+
+func newPublisher(prefix string, l *link) *publisher {
+	return &publisher{prefix: prefix + ".", link: l, wake: make(chan struct{}, 1)}
+}
+
+func (p *publisher) publish(m Publication) bool {
+	p.mu.Lock()
+	full := len(p.queue) >= maxQueued || len(p.queue) > 0 && p.bytes+len(m.Data) > maxQueuedBytes
+	if full || p.closed {
+		p.mu.Unlock()
+		return false
+	}
+	p.queue = append(p.queue, m)
+	p.bytes += len(m.Data)
+	p.mu.Unlock()
+	p.kick()
+	return true
+}
+
+func (p *publisher) kick() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+// close lets run end once the queue is empty.
+func (p *publisher) close() {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	p.kick()
+}
+
+func (p *publisher) run() {
+	for range p.wake {
+		closed := p.take()
+		if len(p.batch) > 0 {
+			p.send()
+		}
+		if closed {
+			return // nothing was queued since take
+		}
+	}
+}
+
+// take moves the queue into batch, and leaves batch's memory to the queue.
+func (p *publisher) take() (closed bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.batch, p.queue = p.queue, p.batch[:0]
+	p.bytes = 0
+	return p.closed
+}
+
+// send publishes the batch, and calls every Done.
+func (p *publisher) send() {
+	p.outcomes = p.outcomes[:0]
+	if !p.link.up() {
+		p.finish(ErrAway)
+		return
+	}
+	before := p.link.nc.Stats().Reconnects
+	for _, m := range p.batch {
+		err := p.link.nc.Publish(p.prefix+m.Topic, m.Data)
+		p.outcomes = append(p.outcomes, p.explain(err, m))
+	}
+	err := p.link.flush()
+	// A flush that began on one connection may be answered on the next, which
+	// knows nothing of what was sent on the first.
+	if err == nil && p.link.nc.Stats().Reconnects != before {
+		err = fmt.Errorf("%w: connection lost before it confirmed", ErrAway)
+	}
+	p.markDenied(p.link.refused())
+	p.finish(err)
+}
+
+// explain makes our errors of those of nats.go.
+func (p *publisher) explain(err error, m Publication) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, nats.ErrMaxPayload):
+		return fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, len(m.Data), p.link.state().maxPayload)
+	case errors.Is(err, nats.ErrBadSubject):
+		return fmt.Errorf("publish to %q: %w", m.Topic, err)
+	default:
+		return fmt.Errorf("%w: %v", ErrAway, err)
+	}
+}
+
+// markDenied fails the publications to subjects that the server denied.
+func (p *publisher) markDenied(subjects []string) {
+	if len(subjects) == 0 {
+		return
+	}
+	denied := make(map[string]bool, len(subjects))
+	for _, s := range subjects {
+		denied[s] = true
+	}
+	for i, m := range p.batch {
+		if subject := p.prefix + m.Topic; p.outcomes[i] == nil && denied[subject] {
+			p.outcomes[i] = fmt.Errorf("%w: %s", ErrDenied, subject)
+		}
+	}
+}
+
+// finish calls every Done: with its own error, else with that of the batch.
+func (p *publisher) finish(batchErr error) {
+	for i, m := range p.batch {
+		err := batchErr
+		if i < len(p.outcomes) && p.outcomes[i] != nil {
+			err = p.outcomes[i]
+		}
+		if err == nil {
+			p.confirmed.Add(1)
+		}
+		if m.Done != nil {
+			m.Done(err)
+		}
+	}
+	clear(p.batch) // it must not keep data and callbacks alive
+	clear(p.outcomes)
+}

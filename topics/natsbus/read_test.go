@@ -1,0 +1,155 @@
+package natsbus
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/pushd/pushd/topics"
+)
+
+// TestBatch holds the sink up: what piles up comes in batches, whole and in order.
+func TestBatch(t *testing.T) {
+	b, r := openEmbedded(t)
+	mustSubscribe(t, b, topic("a"))
+	release := r.holdUp()
+	mustPublish(t, b, "a", "0")
+	wait(t, r.held, "Deliver")
+	var want []string
+	for i := range 1000 {
+		want = append(want, strconv.Itoa(i))
+		if i > 0 {
+			mustPublish(t, b, "a", strconv.Itoa(i))
+		}
+	}
+	eventually(t, "all wait", func() bool { return b.State().Pending == 999 })
+	release()
+	r.awaitMessage(t, "999")
+	if got := r.messages(); !slices.Equal(got, want) {
+		t.Fatalf("%d messages, or not in order", len(got))
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if want := []int{1, 256, 256, 256, 231}; !slices.Equal(r.batches, want) {
+		t.Errorf("batches of %v, want %v", r.batches, want)
+	}
+}
+
+// TestPendingFull drops messages at a small channel, and wants them counted
+// exactly and told, behind the messages that came before.
+func TestPendingFull(t *testing.T) {
+	b, r := open(t, Config{Listen: "127.0.0.1:0", Pending: 16})
+	full, quiet := namespace("full"), topic("quiet")
+	mustSubscribe(t, b, full, quiet)
+	nc := client(t, b.ClientURL())
+
+	for round := range 3 {
+		const n = 2000
+		release := r.holdUp()
+		for i := range n {
+			if err := nc.Publish("push.full.a", []byte(fmt.Sprintf("%d/%d", round, i))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := nc.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		wait(t, r.held, "Deliver")
+		eventually(t, "a full channel", func() bool { return b.State().Pending == 16 })
+		told := r.count(func(e event) bool { return e.lost == full })
+		release()
+		r.await(t, "Lost", func([]event) bool { return r.count(func(e event) bool { return e.lost == full }) > told })
+		eventually(t, "every message delivered or counted", func() bool {
+			return uint64(len(r.messages()))+b.State().Dropped[DropPendingFull] == uint64(round+1)*(n+1)-1
+		})
+		next := fmt.Sprintf("%d/next", round)
+		mustPublish(t, b, "full", next)
+		r.awaitMessage(t, next)
+	}
+
+	lostSeen := false
+	var round, last int
+	for i, e := range r.all() {
+		switch {
+		case e.lost != topics.Interest{}:
+			if e.lost != full {
+				t.Errorf("lost %+v", e.lost)
+			}
+			if i == 0 {
+				t.Error("Lost came before the messages that preceded the loss")
+			}
+			lostSeen = true
+		case strings.HasSuffix(e.data, "next"):
+			if !lostSeen {
+				t.Errorf("%s without a Lost before it", e.data)
+			}
+			round, last, lostSeen = round+1, -1, false
+		default:
+			var inRound, number int
+			if _, err := fmt.Sscanf(e.data, "%d/%d", &inRound, &number); err != nil {
+				t.Fatal(err)
+			}
+			if inRound != round || number <= last && number != 0 {
+				t.Errorf("message %s after %d/%d", e.data, round, last)
+			}
+			last = number
+		}
+	}
+}
+
+func TestInvalidTopics(t *testing.T) {
+	b, r := openEmbedded(t)
+	mustSubscribe(t, b, namespace("ns"))
+	nc := client(t, b.ClientURL())
+	deep := "push.ns" + strings.Repeat(".x", topics.MaxTokens)
+	long := "push.ns." + strings.Repeat("x", topics.MaxLength)
+	bad := []string{"push.ns.a!", "push.ns.$a", "push.ns.ä", deep, long}
+	for _, subject := range append(bad, "push.ns.good") {
+		if err := nc.Publish(subject, []byte(subject)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.awaitMessage(t, "push.ns.good")
+	if got := r.messages(); len(got) != 1 {
+		t.Errorf("delivered %q", got)
+	}
+	if got := b.State(); got.Dropped[DropInvalidTopic] != uint64(len(bad)) || got.Received != uint64(len(bad)+1) {
+		t.Errorf("state %+v", got)
+	}
+}
+
+// TestLossIsToldBehind tells of losses while a thousand messages wait: the
+// sink must hear of them behind those messages, and not at the end of time.
+func TestLossIsToldBehind(t *testing.T) {
+	const waiting = 1000
+	arrived := make(chan *nats.Msg, 4*waiting)
+	send := func(n int) {
+		for range n {
+			arrived <- &nats.Msg{Subject: "push.a"}
+		}
+	}
+	sink := newRecorder()
+	r := newReader(arrived, "push")
+	r.sink = sink
+	send(waiting)
+	r.tell(topic("a"))
+	r.tellAll()
+	send(waiting)
+
+	var running sync.WaitGroup
+	running.Go(r.run)
+	sink.await(t, "LostAll", func(events []event) bool { return len(events) == 2*waiting+2 })
+	close(r.stop)
+	running.Wait()
+
+	for i, e := range sink.all() {
+		if e.topic == "" && (i < waiting || i > waiting+2*maxBatch) {
+			t.Errorf("loss told at %d, behind %d messages that waited: %+v", i, waiting, e)
+		}
+	}
+}
