@@ -13,7 +13,12 @@ import (
 
 	"github.com/gobwas/ws"
 	"github.com/gobwas/ws/wsutil"
+
+	"github.com/pushd/pushd/internal/browsertest"
 )
+
+// patience bounds every wait in these tests; nothing waits so long unless it fails.
+const patience = 30 * time.Second
 
 // stub stands for pushd: it serves the page, and hands what comes to the test.
 type stub struct {
@@ -136,71 +141,71 @@ func text(selector string) string {
 // TestPage goes through a page's life in one browser, since that is slow to start.
 func TestPage(t *testing.T) {
 	s := startStub(t)
-	b := startBrowser(t)
-	page := b.open(s.URL + "/?topic=stocks.*&topic=chat.lobby")
+	b := browsertest.Start(t)
+	page := b.Open(s.URL + "/?topic=stocks.*&topic=chat.lobby")
 	c := s.accept(t)
 	c.wantTopics(c.wantCommand("subscribe"), "host.>", "stocks.*", "chat.lobby")
-	page.want(text("#state-text") + ` === "live"`)
+	page.Want(text("#state-text") + ` === "live"`)
 
 	// Machines.
 	sendMachine(c, "node1", 0)
-	page.want(text("#hosts h2") + ` === "node1"`)
-	page.want(text(`[data-metric=cpu] .headline`) + `.startsWith("42.5 %")`)
-	page.want(`document.querySelectorAll("[data-metric=cpu] [role=meter]").length === 2`)
-	page.want(`document.querySelector("[data-metric=cpu] [role=meter]").ariaValueNow === "80"`)
-	page.want(text(`[data-metric=memory] .headline`) + `.startsWith("2.0 GiB")`)
-	page.want(text(`[data-metric=load] .headline`) + `.startsWith("0.42")`)
-	page.want(text(`[data-metric=network] .headline`) + `.startsWith("1.5 MB/s")`)
-	page.want(text(`[data-metric=network] .details`) + `.includes("eth0")`)
-	page.want(text(`[data-metric=disk] .headline`) + `.startsWith("4.1 kB/s")`)
-	page.want(`[...document.querySelectorAll(".card")].map((c) => c.dataset.metric).join() === "cpu,memory,load,network,disk"`)
+	page.Want(text("#hosts h2") + ` === "node1"`)
+	page.Want(text(`[data-metric=cpu] .headline`) + `.startsWith("42.5 %")`)
+	page.Want(`document.querySelectorAll("[data-metric=cpu] [role=meter]").length === 2`)
+	page.Want(`document.querySelector("[data-metric=cpu] [role=meter]").ariaValueNow === "80"`)
+	page.Want(text(`[data-metric=memory] .headline`) + `.startsWith("2.0 GiB")`)
+	page.Want(text(`[data-metric=load] .headline`) + `.startsWith("0.42")`)
+	page.Want(text(`[data-metric=network] .headline`) + `.startsWith("1.5 MB/s")`)
+	page.Want(text(`[data-metric=network] .details`) + `.includes("eth0")`)
+	page.Want(text(`[data-metric=disk] .headline`) + `.startsWith("4.1 kB/s")`)
+	page.Want(`[...document.querySelectorAll(".card")].map((c) => c.dataset.metric).join() === "cpu,memory,load,network,disk"`)
 	sendMachine(c, "node1", 10)
-	page.want(text(`[data-metric=cpu] .headline`) + `.startsWith("52.5 %")`)
-	page.want(`document.querySelector("[data-metric=cpu] .spark path:last-child").getAttribute("d").split("L").length === 2`)
+	page.Want(text(`[data-metric=cpu] .headline`) + `.startsWith("52.5 %")`)
+	page.Want(`document.querySelector("[data-metric=cpu] .spark path:last-child").getAttribute("d").split("L").length === 2`)
 
 	// Nonsense on a metric's topic: whoever may publish may send anything.
 	for _, data := range []string{`null`, `{}`, `7`, `{"busy_percent":"x","core_busy_percent":{"a":[]}}`, `{"interfaces":[null]}`} {
 		c.message("host.node1.cpu", data)
 		c.message("host.node1.network", data)
 	}
-	page.want(text(`[data-metric=cpu] .headline`) + `.startsWith("–")`)
+	page.Want(text(`[data-metric=cpu] .headline`) + `.startsWith("–")`)
 
 	// Other topics, in order, with markup that stays text.
 	c.message("stocks.MSFT", `{"price":410.5}`)
 	c.message("stocks.AAPL", `{"price":187.2}`)
 	c.message("chat.lobby", `"<img src=x onerror=alert(1)>"`)
 	c.send(`{"type":"message","topic":"stocks.BIN","time":1,"data":"AP8=","encoding":"base64"}`)
-	page.want(`[...document.querySelectorAll("#topics tbody td:first-child")].map((c) => c.textContent).join() === "chat.lobby,stocks.AAPL,stocks.BIN,stocks.MSFT"`)
-	page.want(text(`#topics tbody td:nth-child(2)`) + ` === "<img src=x onerror=alert(1)>"`)
-	page.want(`document.querySelector("#topics img") === null`)
+	page.Want(`[...document.querySelectorAll("#topics tbody td:first-child")].map((c) => c.textContent).join() === "chat.lobby,stocks.AAPL,stocks.BIN,stocks.MSFT"`)
+	page.Want(text(`#topics tbody td:nth-child(2)`) + ` === "<img src=x onerror=alert(1)>"`)
+	page.Want(`document.querySelector("#topics img") === null`)
 	c.message("stocks.AAPL", `{"price":188}`)
-	page.want(text(`#topics tbody tr:nth-child(2) td:nth-child(2)`) + ` === '{"price":188}'`)
-	page.want(`Number(` + text(`#topics tbody tr:nth-child(2) td:nth-child(3)`) + `) > 0`)
-	page.want(`Number(` + text(`#rate`) + `) > 0 && document.querySelector("#hint").hidden`)
+	page.Want(text(`#topics tbody tr:nth-child(2) td:nth-child(2)`) + ` === '{"price":188}'`)
+	page.Want(`Number(` + text(`#topics tbody tr:nth-child(2) td:nth-child(3)`) + `) > 0`)
+	page.Want(`Number(` + text(`#rate`) + `) > 0 && document.querySelector("#hint").hidden`)
 
 	// What is lost is told.
 	c.send(`{"type":"gap","topic":"host.>","reason":"slow"}`, `{"type":"error","code":"forbidden","message":"not for you"}`)
-	page.want(text("#gap-count") + ` === "1"`)
-	page.want(text("#notices") + `.includes("Gap in host.>") && ` + text("#notices") + `.includes("not for you")`)
+	page.Want(text("#gap-count") + ` === "1"`)
+	page.Want(text("#notices") + `.includes("Gap in host.>") && ` + text("#notices") + `.includes("not for you")`)
 
 	// Publishing to what is not watched yet watches it first.
-	page.do(`const f = document.querySelector("#publish"); f.elements.topic.value = "news.today"; f.elements.message.value = "hi"; f.requestSubmit()`)
+	page.Do(`const f = document.querySelector("#publish"); f.elements.topic.value = "news.today"; f.elements.message.value = "hi"; f.requestSubmit()`)
 	c.wantTopics(c.wantCommand("subscribe"), "news.today")
 	c.send(`{"type":"subscribed","topic":"news.today"}`)
 	if got := <-s.published; got != "news.today hi" {
 		t.Errorf("published %q, want %q", got, "news.today hi")
 	}
-	page.want(text("#published") + `.startsWith("Published to news.today")`)
-	page.want(`new URLSearchParams(location.search).getAll("topic").join() === "stocks.*,chat.lobby,news.today"`)
+	page.Want(text("#published") + `.startsWith("Published to news.today")`)
+	page.Want(`new URLSearchParams(location.search).getAll("topic").join() === "stocks.*,chat.lobby,news.today"`)
 	c.message("news.today", `"hi"`)
-	page.want(text("#topics") + `.includes("news.today")`)
+	page.Want(text("#topics") + `.includes("news.today")`)
 
 	// A topic that is no topic does not leave the page.
-	page.do(`const f = document.querySelector("#watch"); f.elements.topic.value = "*.a"; f.requestSubmit()`)
-	page.want(`document.querySelector("#watch :invalid") !== null`)
-	page.do(`const f = document.querySelector("#watch"); f.elements.topic.value = "iot.>"; f.requestSubmit()`)
+	page.Do(`const f = document.querySelector("#watch"); f.elements.topic.value = "*.a"; f.requestSubmit()`)
+	page.Want(`document.querySelector("#watch :invalid") !== null`)
+	page.Do(`const f = document.querySelector("#watch"); f.elements.topic.value = "iot.>"; f.requestSubmit()`)
 	c.wantTopics(c.wantCommand("subscribe"), "iot.>")
-	page.do(`document.querySelector("#watched li:nth-child(2) button").click()`)
+	page.Do(`document.querySelector("#watched li:nth-child(2) button").click()`)
 	c.wantTopics(c.wantCommand("unsubscribe"), "stocks.*")
 
 	// A server that drains says when to come back.
@@ -208,7 +213,7 @@ func TestPage(t *testing.T) {
 	c.close(1012)
 	c = s.accept(t)
 	c.wantTopics(c.wantCommand("subscribe"), "host.>", "chat.lobby", "news.today", "iot.>")
-	page.want(text("#state-text") + ` === "live"`)
+	page.Want(text("#state-text") + ` === "live"`)
 
 	// One that says so and does not close is left.
 	c.send(`{"type":"reconnect","after":100,"reason":"draining"}`)
@@ -222,43 +227,43 @@ func TestPage(t *testing.T) {
 
 	// After a final code the page stays away until it is told otherwise.
 	c.close(4003)
-	page.want(text("#state-text") + ` === "stopped: disconnected by an administrator (4003)"`)
+	page.Want(text("#state-text") + ` === "stopped: disconnected by an administrator (4003)"`)
 	if len(s.clients) != 0 {
 		t.Error("the page came back by itself after it was disconnected by an administrator")
 	}
-	page.do(`document.querySelector("#retry").click()`)
+	page.Do(`document.querySelector("#retry").click()`)
 	s.accept(t).wantCommand("subscribe")
-	page.want(`document.querySelector("#state").dataset.state === "live"`)
+	page.Want(`document.querySelector("#state").dataset.state === "live"`)
 
-	b.wantNoTrouble()
+	b.WantNoTrouble()
 }
 
 // TestPolicyViolation waits as a server asks that was flooded with commands.
 func TestPolicyViolation(t *testing.T) {
 	s := startStub(t)
-	page := startBrowser(t).open(s.URL)
+	page := browsertest.Start(t).Open(s.URL)
 	c := s.accept(t)
 	c.wantCommand("subscribe")
 	c.close(1008)
-	page.want(text("#state-text") + ` === "reconnecting" && Number(` + text("#countdown") + `.match(/\d+/)[0]) > 5`)
+	page.Want(text("#state-text") + ` === "reconnecting" && Number(` + text("#countdown") + `.match(/\d+/)[0]) > 5`)
 }
 
 // TestHint wants the page to say what to do where nothing comes, and to say
 // that a publication was refused.
 func TestHint(t *testing.T) {
 	s := startStub(t)
-	page := startBrowser(t).open(s.URL)
+	page := browsertest.Start(t).Open(s.URL)
 	c := s.accept(t)
 	c.wantCommand("subscribe")
-	page.want(`!document.querySelector("#hint").hidden`)
-	page.want(text("#hint") + `.includes("/publish/")`)
-	page.do(`const f = document.querySelector("#publish"); f.elements.topic.value = "secret.x"; f.requestSubmit()`)
+	page.Want(`!document.querySelector("#hint").hidden`)
+	page.Want(text("#hint") + `.includes("/publish/")`)
+	page.Do(`const f = document.querySelector("#publish"); f.elements.topic.value = "secret.x"; f.requestSubmit()`)
 	c.wantCommand("subscribe")
 	c.send(`{"type":"subscribed","topic":"secret.x"}`)
 	<-s.published
-	page.want(text("#published") + ` === "Not published: no permission to publish to it"`)
+	page.Want(text("#published") + ` === "Not published: no permission to publish to it"`)
 	c.message("host.a.b", `1`)
-	page.want(`document.querySelector("#hint").hidden`)
+	page.Want(`document.querySelector("#hint").hidden`)
 }
 
 // sendMachine sends every metric of a machine, its percentages higher by more.
