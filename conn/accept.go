@@ -1,0 +1,197 @@
+package conn
+
+import (
+	"errors"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/pushd/pushd/poller"
+)
+
+// acceptBatch bounds the sockets that one turn accepts, so that a storm of new
+// clients does not hold up those who are served.
+const acceptBatch = 64
+
+var (
+	overloaded  = &Refusal{Status: 503, Code: "unavailable", Message: "no more connections are taken (--max-connections, or the limit of open files)", RetryAfter: 5 * time.Second}
+	unavailable = &Refusal{Status: 503, Code: "unavailable", Message: "the subscriptions could not be set up in time", RetryAfter: time.Second}
+	stopping    = &Refusal{Status: 503, Code: "unavailable", Message: "this server is shutting down", RetryAfter: time.Second}
+)
+
+// Quota bounds the connections over all tables that share it. Safe for use by
+// several goroutines.
+type Quota struct {
+	max     int64 // static
+	sockets atomic.Int64
+	open    atomic.Int64
+}
+
+// quotaSlack is how many sockets beyond the quota may be in handshake, so that
+// those too many are answered, and not only cut off.
+const quotaSlack = 64
+
+// NewQuota allows for max upgraded connections; 0: any number.
+func NewQuota(max int) *Quota { return &Quota{max: int64(max)} }
+
+// take counts a new socket and reports whether there is room to hear it.
+func (q *Quota) take() bool {
+	if n := q.sockets.Add(1); q.max > 0 && n > q.max+quotaSlack {
+		q.sockets.Add(-1)
+		return false
+	}
+	return true
+}
+
+func (q *Quota) release() { q.sockets.Add(-1) }
+
+// admits reports whether one more may be upgraded. Shards that ask at the same
+// time may go over the quota by one each.
+func (q *Quota) admits() bool { return q.max == 0 || q.open.Load() < q.max }
+
+func (q *Quota) opened() { q.open.Add(1) }
+func (q *Quota) closed() { q.open.Add(-1) }
+
+// Max is how many connections the quota allows for; 0: any number.
+func (q *Quota) Max() int { return int(q.max) }
+
+// Open is how many connections are upgraded now.
+func (q *Quota) Open() int { return int(q.open.Load()) }
+
+// accept takes what waits at the listener.
+func (t *Table) accept() {
+	if t.stopped {
+		return
+	}
+	for range acceptBatch {
+		fd, _, err := t.listener.Accept()
+		switch {
+		case err == nil:
+			t.stats.accepted.Add(1)
+			t.admit(fd)
+		case errors.Is(err, poller.ErrWouldBlock):
+			return
+		case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
+			t.shed()
+			return
+		default:
+			t.cfg.Log.Error("accept failed; trying again with the next tick", "listen", t.listener.Addr(), "err", err)
+			t.pauseListener()
+			return
+		}
+	}
+}
+
+// admit gives a new socket a record.
+func (t *Table) admit(fd int) {
+	if !t.cfg.Quota.take() {
+		t.turnAway(fd, overloaded)
+		return
+	}
+	t.adopt(fd)
+}
+
+// Adopt takes a connected, non-blocking socket whose request for an upgrade
+// has been read elsewhere, with what was read, which is changed in place.
+func (t *Table) Adopt(fd int, read []byte) {
+	if t.stopped {
+		t.turnAway(fd, stopping) // Shutdown may be past, and would not see it
+		return
+	}
+	if !t.cfg.Quota.take() {
+		t.turnAway(fd, overloaded)
+		return
+	}
+	if id, r := t.adopt(fd); r != nil {
+		t.shake(id, r, read)
+	}
+}
+
+func (t *Table) adopt(fd int) (poller.Token, *record) {
+	slot, r := t.slab.take(fd)
+	id := poller.NewToken(slot, r.generation)
+	r.state = stateHandshake
+	r.received, r.sent = t.loop.Now(), t.loop.Now()
+	t.deadlines.handshake.add(id, t.loop.Now()+t.ticks.handshake)
+	if err := t.loop.Add(fd, id, poller.Readable); err != nil {
+		t.cfg.Log.Error("poller refused a socket", "fd", fd, "err", err)
+		closeFD(fd)
+		t.slab.free(slot)
+		t.cfg.Quota.release()
+		return 0, nil
+	}
+	return id, r
+}
+
+// shed answers new clients when the process has no file descriptor for them:
+// a spare one is given up, used for each in turn, and taken back. Then the
+// listener rests until the next tick, so that a flood does not become a spin.
+func (t *Table) shed() {
+	for range acceptBatch {
+		more := false
+		if !t.reserve.Use(func() {
+			fd, _, err := t.listener.Accept()
+			if err != nil {
+				return
+			}
+			more = true
+			t.turnAway(fd, overloaded)
+		}) || !more {
+			break
+		}
+	}
+	t.pauseListener()
+}
+
+// turnAway answers a socket that gets no record. What has come is read first:
+// closing with unread input would destroy the answer.
+func (t *Table) turnAway(fd int, answer *Refusal) {
+	t.stats.shed.Add(1)
+	rawRead(fd, t.buf)
+	rawWrite(fd, appendRefusal(nil, answer))
+	closeFD(fd)
+}
+
+func (t *Table) pauseListener() {
+	if !t.paused && t.loop.Modify(t.listener.FD(), listenerToken, 0) == nil {
+		t.paused = true
+		t.tally.acceptPauses++
+	}
+}
+
+func (t *Table) resumeListener() {
+	if t.stopped || t.loop.Modify(t.listener.FD(), listenerToken, poller.Readable) == nil {
+		t.paused = false
+	}
+}
+
+// StopAccepting closes the listener and has Adopt refuse; those who are
+// connected stay.
+func (t *Table) StopAccepting() {
+	if t.stopped {
+		return
+	}
+	t.stopped = true
+	if t.listener == nil {
+		return
+	}
+	if err := t.loop.Remove(t.listener.FD()); err != nil {
+		t.cfg.Log.Error("poller refused to forget the listener", "err", err)
+	}
+	if err := t.listener.Close(); err != nil {
+		t.cfg.Log.Error("closing the listener", "err", err)
+	}
+	t.reserve.Close()
+}
+
+// Shutdown ends what is left, without a further word.
+func (t *Table) Shutdown() {
+	t.StopAccepting()
+	for slot := range t.slab.next {
+		if r := t.slab.at(slot); r.state != stateFree {
+			id := poller.NewToken(slot, r.generation)
+			t.doom(id, r, ReasonShutdown)
+		}
+	}
+	t.Turn()
+}

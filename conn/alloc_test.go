@@ -1,0 +1,105 @@
+package conn
+
+import (
+	"testing"
+
+	"github.com/gobwas/ws"
+
+	"github.com/pushd/pushd/poller"
+)
+
+// What is done for each message of a connection that keeps up allocates
+// nothing.
+func TestAllocs(t *testing.T) {
+	table, c := newManual(t, &script{})
+	c.shake()
+	id := c.id
+	frame := AppendFrame(nil, ws.OpText, []byte(pattern(128)))
+	small := maskedText(pattern(100))
+	ping := masked(ws.OpPing, "")
+	scratch := make([]byte, 0, 256)
+	for _, tc := range []struct {
+		name string
+		f    func()
+	}{
+		{"Send", func() { table.Send(id.Slot(), frame) }},
+		{"SendCopy", func() { table.SendCopy(id.Slot(), frame, 1) }},
+		{"Reply", func() { table.Reply(id, frame) }},
+		{"a message and its reply", func() {
+			c.write(append(scratch, small...)) // reading unmasks in its own buffer, not here
+			table.Ready(id, poller.Readable)
+		}},
+		{"a ping and its pong", func() {
+			c.write(ping)
+			table.Ready(id, poller.Readable)
+		}},
+		{"a turn and a tick", func() {
+			table.Tick(1)
+		}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			n := testing.AllocsPerRun(1000, func() {
+				tc.f()
+				table.Turn()
+				c.read()
+			})
+			if n != 0 {
+				t.Errorf("%v allocations, want none", n)
+			}
+		})
+	}
+	if got := table.Send(id.Slot(), frame); got != Sent {
+		t.Errorf("Send: %v: the connection did not keep up", got)
+	}
+}
+
+func BenchmarkSend(b *testing.B) {
+	table, c := newManual(b, &script{})
+	c.shake()
+	frame := AppendFrame(nil, ws.OpText, []byte(pattern(136)))
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		if table.Send(0, frame) != Sent {
+			b.Fatal("the socket took no more")
+		}
+		if i%64 == 0 {
+			c.read()
+		}
+	}
+}
+
+// BenchmarkEcho is one message in and its reply out, both system calls of the
+// client included.
+func BenchmarkEcho(b *testing.B) {
+	table, c := newManual(b, &script{})
+	c.shake()
+	message := maskedText(pattern(136))
+	b.ReportAllocs()
+	for b.Loop() {
+		c.write(message)
+		table.Ready(c.id, poller.Readable)
+		table.Turn()
+		c.read()
+	}
+}
+
+// BenchmarkSweep is what an idle connection costs in each of the ten sweeps of
+// a heartbeat.
+func BenchmarkSweep(b *testing.B) {
+	const n = 1 << 20
+	table, _ := newManual(b, &script{})
+	for table.slab.next < n {
+		_, r := table.slab.take(-1)
+		r.state = stateOpen
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		for slot := range table.slab.next {
+			table.beat(poller.NewToken(slot, 1), table.slab.at(slot), 1)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/conn")
+	for slot := uint32(1); slot < table.slab.next; slot++ {
+		table.slab.free(slot) // they have no socket
+	}
+}

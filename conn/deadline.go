@@ -1,0 +1,112 @@
+package conn
+
+import "github.com/pushd/pushd/poller"
+
+// deadlines are for the few connections that have one at a time. In each list
+// all wait equally long, so the lists are in the order of their time by
+// themselves. An entry is not taken out when its connection moves on: it is
+// found void when it comes due.
+type deadlines struct {
+	handshake dueList // from accept to the upgrade
+	stalled   dueList // bytes wait and the socket takes none
+	flushing  dueList // a close frame or refusal is to leave
+	lingering dueList // our side is closed, the other's end is awaited
+}
+
+type due struct {
+	id   poller.Token
+	tick uint32
+}
+
+// keepQueue is the capacity above which a queue that has run empty gives its
+// memory back: a storm has passed.
+const keepQueue = 4096
+
+// dueList is a queue in the order of time.
+type dueList struct {
+	queue []due
+	head  int
+}
+
+func (l *dueList) add(id poller.Token, tick uint32) {
+	if l.head > 64 && l.head > len(l.queue)/2 {
+		l.queue = l.queue[:copy(l.queue, l.queue[l.head:])]
+		l.head = 0
+	}
+	l.queue = append(l.queue, due{id, tick})
+}
+
+// next takes out the first entry if its time has come.
+func (l *dueList) next(now uint32) (poller.Token, bool) {
+	if l.head == len(l.queue) {
+		if cap(l.queue) > keepQueue {
+			l.queue = nil
+		}
+		l.queue, l.head = l.queue[:0], 0
+		return 0, false
+	}
+	if d := l.queue[l.head]; int32(now-d.tick) >= 0 {
+		l.head++
+		return d.id, true
+	}
+	return 0, false
+}
+
+// listStalled has a connection whose bytes wait looked at again and again, at
+// an eighth of the write timeout, until they have left.
+func (t *Table) listStalled(id poller.Token, r *record) {
+	if r.flags&flagStallListed == 0 {
+		r.flags |= flagStallListed
+		t.deadlines.stalled.add(id, t.loop.Now()+t.ticks.write/8+1)
+	}
+}
+
+// expire does what is due.
+func (t *Table) expire(now uint32) {
+	for {
+		id, ok := t.deadlines.handshake.next(now)
+		if !ok {
+			break
+		}
+		if r := t.live(id); r != nil {
+			t.handshakeExpired(id, r)
+		}
+	}
+	for {
+		id, ok := t.deadlines.stalled.next(now)
+		if !ok {
+			break
+		}
+		r := t.live(id)
+		if r == nil {
+			continue
+		}
+		r.flags &^= flagStallListed
+		if r.state != stateOpen || r.flags&flagWriteWatch == 0 {
+			continue
+		}
+		if now-t.sideOf(r).stalled >= t.ticks.write {
+			t.doom(id, r, ReasonTooSlow)
+			continue
+		}
+		t.listStalled(id, r)
+	}
+	for {
+		id, ok := t.deadlines.flushing.next(now)
+		if !ok {
+			break
+		}
+		if r := t.live(id); r != nil && r.state == stateClosing && r.flags&flagHalfClosed == 0 {
+			t.doom(id, r, r.why)
+		}
+	}
+	for {
+		id, ok := t.deadlines.lingering.next(now)
+		if !ok {
+			break
+		}
+		if r := t.live(id); r != nil {
+			t.doom(id, r, r.why)
+		}
+	}
+}

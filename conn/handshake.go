@@ -1,0 +1,228 @@
+package conn
+
+import (
+	"bytes"
+	"encoding/base64"
+	"io"
+	"net/http"
+	"slices"
+	"unsafe"
+
+	"github.com/gobwas/ws"
+)
+
+// Request is a valid request for an upgrade. Its strings are views of the read
+// buffer: they are valid during the call that hands it over and must be cloned
+// to be kept.
+type Request struct {
+	Path          string // as sent, not unescaped
+	Query         string // as sent, without "?"
+	Host          string
+	Origin        string // "": none was sent, so it is no browser
+	Authorization string
+	UserAgent     string
+	Offered       string // Sec-WebSocket-Protocol as sent; several lines are joined by ", "
+	Protocol      string // the first protocol offered that is known; "": none
+}
+
+// handshaker answers requests for an upgrade (RFC 6455, 4.2). It is reused for
+// each, and belongs to one loop.
+//
+// ws.Upgrader makes the answer. What it does not do is done before it is
+// asked: it refuses some valid requests (more than one Connection line, Upgrade
+// with other protocols beside websocket), takes some that are ambiguous
+// (repeated keys and hosts), and lends header values out of a pooled buffer
+// that is another's when it returns. So the head is checked and taken apart
+// here, and ws.Upgrader reads the same request in its plainest form.
+type handshaker struct {
+	// Static after construction.
+	protocols []string
+	upgrader  ws.Upgrader
+
+	// Loop-only: the request being answered.
+	req     Request
+	plain   []byte // the plain request, as far as ws.Upgrader has not read it
+	scratch []byte // the memory of plain
+	offered []byte // Sec-WebSocket-Protocol, if it came in several lines
+	out     []byte // the answer
+}
+
+// newHandshaker makes one that knows the given subprotocols.
+func newHandshaker(protocols []string) *handshaker {
+	h := &handshaker{protocols: protocols}
+	h.upgrader = ws.Upgrader{
+		ReadBufferSize: maxHead, // so that no line is cut, which would be copied
+		ProtocolCustom: func([]byte) (string, bool) { return h.req.Protocol, true },
+		// Extensions are declined by not looking at them, well formed or not
+		// (RFC 6455, 9.1).
+	}
+	return h
+}
+
+// upgrade answers a complete head, for which wantsUpgrade is true: either the
+// 101 appended to dst, and what was asked for; or dst as it is, and why not.
+// req is valid until the next call.
+func (h *handshaker) upgrade(head, dst []byte) (response []byte, req *Request, refused *Refusal) {
+	f, refused := readFields(head)
+	if refused == nil {
+		refused = h.accept(f)
+	}
+	if refused != nil {
+		return dst, nil, refused
+	}
+
+	h.writePlain(f)
+	h.out = dst
+	_, err := h.upgrader.Upgrade(h)
+	response, h.out = h.out, nil
+	if err != nil {
+		return dst, nil, badRequest(err.Error())
+	}
+	return response, &h.req, nil
+}
+
+// accept checks the fields that decide whether there is a handshake, and makes
+// the Request of them. The numbers are the items of RFC 6455, 4.2.1.
+func (h *handshaker) accept(f fields) *Refusal {
+	path, query, authority, ok := splitTarget(f.target)
+	switch {
+	case string(f.method) != http.MethodGet: // 1
+		return badRequest("the method of a WebSocket handshake is GET")
+	case !atLeastHTTP11(f.version): // 1
+		return badRequest("a WebSocket handshake needs HTTP/1.1")
+	case !ok: // 1
+		return badRequest("the request target is no path, and no http URL")
+	case !validHost(f.host): // 2
+		return badRequest("one Host header with the server's name is required")
+	case !f.upgrade: // 3
+		return badRequest("the Upgrade header does not name websocket")
+	case !f.connection: // 4
+		return badRequest("the Connection header does not name Upgrade")
+	case !validKey(f.key): // 5
+		return badRequest("Sec-WebSocket-Key must be 16 bytes in base64")
+	case string(f.wsVersion) != "13": // 6
+		return &Refusal{
+			Status:  http.StatusUpgradeRequired, // 4.2.2
+			Code:    "bad_request",
+			Message: "Sec-WebSocket-Version must be 13",
+		}
+	case f.body:
+		// What follows the head would be a body to a proxy and frames to us.
+		return badRequest("a WebSocket handshake has no body")
+	}
+	if len(authority) > 0 {
+		f.host = authority // RFC 9112, 3.2.2: it replaces the Host header
+	}
+
+	offered := f.protocol
+	if f.moreProtocols {
+		offered = h.joinProtocols(f.lines)
+	}
+	protocol, ok := h.choose(offered)
+	if !ok {
+		return badRequest("Sec-WebSocket-Protocol must be a list of tokens")
+	}
+	h.req = Request{
+		Path:          view(path),
+		Query:         view(query),
+		Host:          view(f.host),
+		Origin:        view(f.origin),
+		Authorization: view(f.authorization),
+		UserAgent:     view(f.userAgent),
+		Offered:       view(offered),
+		Protocol:      protocol,
+	}
+	return nil
+}
+
+// choose returns the first known protocol of the client's list, which is in
+// the order of its preference; "" if it knows none (RFC 6455, 4.2.2, item 5).
+// ok is false if the list is malformed.
+func (h *handshaker) choose(offered []byte) (protocol string, ok bool) {
+	for len(offered) > 0 {
+		var element []byte
+		element, offered, _ = bytes.Cut(offered, []byte{','})
+		element = trimSpace(element)
+		if len(element) == 0 {
+			continue // RFC 9110, 5.6.1.2: empty elements are to be ignored
+		}
+		if !allToken(element) {
+			return "", false
+		}
+		if protocol == "" {
+			if i := slices.Index(h.protocols, view(element)); i >= 0 {
+				protocol = h.protocols[i]
+			}
+		}
+	}
+	return protocol, true
+}
+
+// joinProtocols makes one list of several Sec-WebSocket-Protocol lines (RFC
+// 9110, 5.3).
+func (h *handshaker) joinProtocols(lines headLines) []byte {
+	h.offered = h.offered[:0]
+	separator := ""
+	for {
+		line, ok := lines.next()
+		if !ok {
+			return h.offered
+		}
+		name, value, _ := splitField(line)
+		if equalFold(name, "sec-websocket-protocol") {
+			h.offered = append(append(h.offered, separator...), value...)
+			separator = ", "
+		}
+	}
+}
+
+// writePlain makes the request that ws.Upgrader reads.
+func (h *handshaker) writePlain(f fields) {
+	b := h.scratch[:0]
+	b = append(b, "GET "...)
+	b = append(b, f.target...)
+	b = append(b, " HTTP/1.1\r\nHost: "...)
+	b = append(b, f.host...)
+	b = append(b, "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: "...)
+	b = append(b, f.wsVersion...)
+	b = append(b, "\r\nSec-WebSocket-Key: "...)
+	b = append(b, f.key...)
+	if h.req.Protocol != "" {
+		b = append(b, "\r\nSec-WebSocket-Protocol: "...)
+		b = append(b, h.req.Protocol...)
+	}
+	b = append(b, "\r\n\r\n"...)
+	h.scratch, h.plain = b, b
+}
+
+// Read gives ws.Upgrader the plain request.
+func (h *handshaker) Read(p []byte) (int, error) {
+	if len(h.plain) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p, h.plain)
+	h.plain = h.plain[n:]
+	return n, nil
+}
+
+// Write takes the answer of ws.Upgrader.
+func (h *handshaker) Write(p []byte) (int, error) {
+	h.out = append(h.out, p...)
+	return len(p), nil
+}
+
+// validKey reports whether key is 16 bytes in base64 (RFC 6455, 4.2.1, item 5).
+func validKey(key []byte) bool {
+	const keySize = 16
+	var decoded [keySize + 2]byte // what 24 characters can hold
+	if len(key) != base64.StdEncoding.EncodedLen(keySize) {
+		return false
+	}
+	n, err := base64.StdEncoding.Decode(decoded[:], key)
+	return err == nil && n == keySize
+}
+
+// view is p as a string that shares its memory.
+func view(p []byte) string {
+	return unsafe.String(unsafe.SliceData(p), len(p))
+}

@@ -1,0 +1,268 @@
+package conn
+
+import (
+	"fmt"
+
+	"github.com/gobwas/ws"
+	"github.com/valyala/bytebufferpool"
+	"golang.org/x/sys/unix"
+
+	"github.com/pushd/pushd/poller"
+)
+
+// readable reads once what a socket has; the poller tells again if there is more.
+func (t *Table) readable(id poller.Token, r *record, e poller.Events) {
+	if r.flags&flagReadPaused != 0 {
+		if e&poller.HangUp != 0 {
+			t.doom(id, r, ReasonClientGone)
+		}
+		return
+	}
+	n, errno := rawRead(int(r.fd), t.buf)
+	switch {
+	case errno == unix.EAGAIN:
+		return
+	case errno != 0:
+		t.doom(id, r, reasonOfErrno(errno))
+		return
+	case n == 0 && r.state == stateClosing && t.unsent(r) > 0:
+		t.watch(id, r, false, true) // it has said its last; it may still read ours
+		return
+	case n == 0:
+		t.doom(id, r, ReasonClientGone)
+		return
+	}
+	t.tally.bytesIn += uint64(n)
+	r.received, r.pinged = t.loop.Now(), 0
+	switch r.state {
+	case stateHandshake:
+		t.shake(id, r, t.buf[:n])
+	case stateOpen:
+		t.frames(id, r, t.buf[:n])
+	}
+}
+
+// shake goes on with a request's head; p is what came now.
+func (t *Table) shake(id poller.Token, r *record, p []byte) {
+	from := 0
+	if r.side != 0 && t.sides.all[r.side].head != nil {
+		b := t.sides.all[r.side].head
+		from = len(b.B)
+		b.Write(p)
+		p = b.B
+	}
+	end, verdict := scanHead(p, from)
+	switch verdict {
+	case headNeedMore:
+		if s := t.sideOf(r); s.head == nil {
+			s.head = getBuffer(len(p))
+			s.head.Write(p)
+		}
+	case headTooLarge:
+		t.refuse(id, r, refuseHeadTooLarge(), ReasonHeadTooLarge)
+	case headNotHTTP:
+		t.refuse(id, r, badRequest("this is not an HTTP request"), ReasonNotHTTP)
+	case headComplete:
+		if wantsUpgrade(p[:end]) {
+			t.upgrade(id, r, p[:end], p[end:])
+		} else {
+			t.handOver(id, r, p)
+		}
+	}
+}
+
+// upgrade answers an upgrade request. rest came behind it: frames already.
+func (t *Table) upgrade(id poller.Token, r *record, head, rest []byte) {
+	if !t.cfg.Quota.admits() {
+		t.refuse(id, r, overloaded, ReasonOverloaded)
+		return
+	}
+	t.cork(id)
+	t.out = getBuffer(len(head))
+	response, request, refused := t.shaker.upgrade(head, t.out.B)
+	if refused == nil {
+		t.out.B = response
+		refused = t.handler.Upgrade(id, request)
+	}
+	if refused != nil {
+		t.dropCork()
+		t.refuse(id, r, refused, ReasonHandshakeRefused)
+		return
+	}
+	t.cfg.Quota.opened()
+	t.tally.open++
+	t.stats.upgraded.Add(1)
+	r.flags |= flagUpgraded
+	switch r.state {
+	case stateHeld:
+		t.keepHeld(id, r, rest)
+	case stateDead: // Upgrade has closed it
+		t.dropCork()
+	default:
+		r.state = stateOpen
+		t.uncork(id, r)
+		t.goOn(id, r, rest)
+	}
+}
+
+// goOn reads the frames that came right behind a request.
+func (t *Table) goOn(id poller.Token, r *record, rest []byte) {
+	if len(rest) > 0 && r.state == stateOpen {
+		// Out of the head's buffer: what is kept of a message has its own.
+		t.frames(id, r, rest)
+	}
+	t.trimHead(r)
+}
+
+// Hold is called by Handler.Upgrade when it cannot say yet all that belongs
+// into the write with the 101; Release ends the wait. Until then nothing is
+// read of the client and nothing leaves. A handshake that is not released in
+// time is refused with 503.
+func (t *Table) Hold(id poller.Token) {
+	if r := t.live(id); r != nil && r.state == stateHandshake {
+		r.state = stateHeld
+	}
+}
+
+// keepHeld puts by the 101 with what follows it, and the frames behind the request.
+func (t *Table) keepHeld(id poller.Token, r *record, rest []byte) {
+	s := t.sideOf(r)
+	s.own, s.ownSent = t.out, 0
+	t.out, t.corked = nil, noSlot
+	var b *bytebufferpool.ByteBuffer
+	if len(rest) > 0 {
+		b = getBuffer(len(rest))
+		b.Write(rest)
+	}
+	s.dropHead()
+	s.head = b
+	t.watch(id, r, false, false)
+}
+
+// Release lets go what Hold held back.
+func (t *Table) Release(id poller.Token) {
+	if t.corked != noSlot {
+		// The frames that wait would be read within Upgrade or Message of
+		// another connection, or of this one.
+		t.loop.Post(poller.Func(func() { t.Release(id) }))
+		return
+	}
+	r := t.live(id)
+	if r == nil || r.state != stateHeld {
+		return
+	}
+	r.state = stateOpen
+	t.writable(id, r)
+	if r.state == stateOpen && t.unsent(r) > 0 {
+		t.watch(id, r, true, false)
+		t.watchWritable(id, r)
+	}
+	if r.state == stateDead || r.side == 0 {
+		return
+	}
+	if s := t.sides.all[r.side]; s.head != nil {
+		t.goOn(id, r, s.head.B)
+	}
+}
+
+// dropCork forgets what was gathered.
+func (t *Table) dropCork() {
+	putBuffer(t.out)
+	t.out, t.corked = nil, noSlot
+}
+
+func (t *Table) trimHead(r *record) {
+	if r.side != 0 {
+		t.sides.all[r.side].dropHead()
+		t.trimSide(r)
+	}
+}
+
+// handOver gives the socket of an ordinary HTTP request to the handler.
+func (t *Table) handOver(id poller.Token, r *record, read []byte) {
+	fd := int(r.fd)
+	if err := t.loop.Remove(fd); err != nil {
+		t.cfg.Log.Error("poller refused to forget a socket", "fd", fd, "err", err)
+	}
+	t.stats.refused[ReasonHandedOver].Add(1)
+	r.state = stateDead // to whatever the handler may call
+	t.handler.NotUpgrade(fd, read)
+	t.dropSide(r)
+	t.slab.free(id.Slot())
+	t.cfg.Quota.release()
+}
+
+// handshakeExpired ends a handshake that took too long. A client that has sent
+// nothing is told nothing: it may be a load balancer that opens sockets ahead.
+func (t *Table) handshakeExpired(id poller.Token, r *record) {
+	switch {
+	case r.state == stateHeld:
+		t.sides.all[r.side].dropUnsent() // the 101, of which nothing has left
+		r.state = stateHandshake
+		t.refuse(id, r, unavailable, ReasonHandshakeTimeout)
+		if r.state == stateClosing {
+			t.watch(id, r, true, r.flags&flagWriteWatch != 0)
+		}
+	case r.state == stateHandshake && r.side != 0:
+		t.refuse(id, r, &Refusal{Status: 408, Code: "bad_request",
+			Message: fmt.Sprintf("the request's head was not complete within %v", t.cfg.HandshakeTimeout)}, ReasonHandshakeTimeout)
+	case r.state == stateHandshake:
+		t.doom(id, r, ReasonHandshakeTimeout)
+	}
+}
+
+// frames feeds what came to the connection's decoder. Nearly every connection
+// is between two messages and shares one.
+func (t *Table) frames(id poller.Token, r *record, p []byte) {
+	d, own := &t.fresh, false
+	if r.side != 0 && !t.sides.all[r.side].decoder.idle() {
+		d, own = &t.sides.all[r.side].decoder, true
+	}
+	t.cork(id)
+	t.in.id, t.in.r = id, r
+	fail := d.feed(p, t.cfg.MaxMessage, &t.in)
+	t.flushCork(id, r)
+	if fail != 0 && r.state == stateOpen {
+		var frame [ws.MaxControlFramePayloadSize + 2]byte
+		why := reasonOf(fail)
+		t.startClosing(id, r, why, AppendClose(frame[:0], fail, why.String()))
+	}
+	t.uncork(id, r)
+	switch {
+	case r.state != stateOpen:
+		d.release()
+		t.fresh = decoder{}
+	case own:
+		t.trimSide(r)
+	case !d.idle():
+		t.sideOf(r).decoder = t.fresh
+		t.fresh = decoder{}
+	}
+}
+
+// inboundTo passes what a decoder found to the handler.
+type inboundTo struct {
+	t  *Table
+	id poller.Token
+	r  *record
+}
+
+func (in *inboundTo) message(op ws.OpCode, payload []byte) bool {
+	in.t.tally.messages++
+	in.t.handler.Message(in.id, op, payload)
+	return in.r.state == stateOpen
+}
+
+// control answers a ping at once with its own payload (RFC 6455 5.5.2). Any
+// frame is a sign of life, a pong nothing more.
+func (in *inboundTo) control(op ws.OpCode, payload []byte) bool {
+	if op == ws.OpPing {
+		var frame [ws.MaxControlFramePayloadSize + 2]byte
+		in.t.push(in.id, in.r, AppendFrame(frame[:0], ws.OpPong, payload))
+	}
+	return in.r.state == stateOpen
+}
+
+func (in *inboundTo) closed(code ws.StatusCode, _ []byte) {
+	in.t.closedByClient(in.id, in.r, code)
+}

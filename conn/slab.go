@@ -1,0 +1,93 @@
+package conn
+
+// state of a connection. Order matters: from stateClosing on nothing is sent
+// to it that was not sent before.
+type state uint8
+
+const (
+	stateFree      state = iota
+	stateHandshake       // the request's head is being read
+	stateHeld            // the 101 is ready and waits for Release
+	stateOpen
+	stateClosing // our close frame or refusal is on its way; waiting for the other side's end
+	stateDead    // ends with this turn
+)
+
+type flags uint8
+
+const (
+	flagUpgraded    flags = 1 << iota // the handler accepted it and is owed a Closed
+	flagToldClosed                    // … and has had it
+	flagReadPaused                    // its replies do not drain: nothing is read of it
+	flagWriteWatch                    // the poller reports when it is writable
+	flagHalfClosed                    // our side is shut down
+	flagBlocked                       // a Send found no room: the handler is owed a Drained
+	flagStallListed                   // an entry in deadlines.stalled is its
+)
+
+// record is one connection, without a pointer, so that a million of them are
+// nothing to the garbage collector.
+type record struct {
+	fd         int32
+	generation uint32
+	received   uint32 // tick at which bytes last came
+	sent       uint32 // tick at which the socket last took bytes
+	pinged     uint32 // tick of a ping that nothing has followed; 0: none
+	side       uint32 // index into sides; 0: none
+	state      state
+	flags      flags
+	why        Reason // once closing or dead
+}
+
+const (
+	pageBits = 10
+	pageSize = 1 << pageBits
+)
+
+// slab has the records in pages that never move, so that growing copies
+// nothing and a slot is two array accesses away.
+type slab struct {
+	pages []*[pageSize]record
+	next  uint32   // first slot never used
+	spare []uint32 // freed slots, last in first out: the warm ones first
+	used  int
+}
+
+// at returns a slot's record; nil for a slot that was never given out.
+func (s *slab) at(slot uint32) *record {
+	if slot >= s.next {
+		return nil
+	}
+	return &s.pages[slot>>pageBits][slot%pageSize]
+}
+
+// lastGeneration is where the generations of a slot begin again: the loop has
+// the highest for itself, and 0 is no connection's. A slot gets there after
+// two thousand million connections.
+const lastGeneration = 1<<31 - 1
+
+// take gives out a slot with a generation that it did not have before.
+func (s *slab) take(fd int) (uint32, *record) {
+	var slot uint32
+	if n := len(s.spare); n > 0 {
+		slot = s.spare[n-1]
+		s.spare = s.spare[:n-1]
+	} else {
+		slot = s.next
+		if slot>>pageBits == uint32(len(s.pages)) {
+			s.pages = append(s.pages, new([pageSize]record))
+		}
+		s.next++
+	}
+	s.used++
+	r := s.at(slot)
+	*r = record{fd: int32(fd), generation: r.generation%lastGeneration + 1}
+	return slot, r
+}
+
+func (s *slab) free(slot uint32) {
+	r := s.at(slot)
+	r.fd, r.state = -1, stateFree
+	s.used--
+	s.spare = append(s.spare, slot)
+}

@@ -1,0 +1,130 @@
+package conn
+
+import (
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/pushd/pushd/poller"
+)
+
+// Stats counts what a table does. Counters only grow.
+type Stats struct {
+	// Atomic.
+	accepted, upgraded, shed                            atomic.Uint64
+	refused, closed                                     [NumReasons]atomic.Uint64
+	frames, messages, bytesIn, bytesOut, pings, blocked atomic.Uint64
+	acceptPauses                                        atomic.Uint64
+	sockets, open                                       atomic.Int64
+}
+
+// tally is what the loop counts for itself, and publishes once a turn: an
+// atomic operation for each frame would be felt.
+type tally struct {
+	frames, messages, bytesIn, bytesOut, pings, blocked, acceptPauses uint64
+	open                                                              int64
+}
+
+func (t *Table) publishStats() {
+	s, c := &t.stats, &t.tally
+	s.frames.Store(c.frames)
+	s.messages.Store(c.messages)
+	s.bytesIn.Store(c.bytesIn)
+	s.bytesOut.Store(c.bytesOut)
+	s.pings.Store(c.pings)
+	s.blocked.Store(c.blocked)
+	s.acceptPauses.Store(c.acceptPauses)
+	s.open.Store(c.open)
+	s.sockets.Store(int64(t.slab.used))
+}
+
+// Counts is what a table has done up to now.
+type Counts struct {
+	Accepted     uint64             // sockets taken from the listener
+	Upgraded     uint64             // handshakes that ended well
+	Shed         uint64             // sockets answered 503 at once, for want of file descriptors or quota, or when stopping
+	Refused      [NumReasons]uint64 // sockets that ended before they were upgraded, by reason; handed over to net/http included
+	Closed       [NumReasons]uint64 // upgraded connections that have ended, by reason
+	Frames       uint64             // data frames sent
+	Messages     uint64             // messages received
+	BytesIn      uint64
+	BytesOut     uint64
+	Pings        uint64 // heartbeats sent
+	Blocked      uint64 // times that a socket took no more data
+	AcceptPauses uint64 // times that the listener rested for want of file descriptors
+	Sockets      int64  // now, handshakes and closing ones included
+	Open         int64  // now, upgraded
+}
+
+// Counts may be called from any goroutine.
+func (t *Table) Counts() Counts {
+	s := &t.stats
+	c := Counts{
+		Accepted: s.accepted.Load(), Upgraded: s.upgraded.Load(), Shed: s.shed.Load(),
+		Frames: s.frames.Load(), Messages: s.messages.Load(), BytesIn: s.bytesIn.Load(), BytesOut: s.bytesOut.Load(),
+		Pings: s.pings.Load(), Blocked: s.blocked.Load(), AcceptPauses: s.acceptPauses.Load(),
+		Sockets: s.sockets.Load(), Open: s.open.Load(),
+	}
+	for i := range c.Closed {
+		c.Refused[i], c.Closed[i] = s.refused[i].Load(), s.closed[i].Load()
+	}
+	return c
+}
+
+// Add adds the counts of another table.
+func (c *Counts) Add(o Counts) {
+	c.Accepted += o.Accepted
+	c.Upgraded += o.Upgraded
+	c.Shed += o.Shed
+	c.Frames += o.Frames
+	c.Messages += o.Messages
+	c.BytesIn += o.BytesIn
+	c.BytesOut += o.BytesOut
+	c.Pings += o.Pings
+	c.Blocked += o.Blocked
+	c.AcceptPauses += o.AcceptPauses
+	c.Sockets += o.Sockets
+	c.Open += o.Open
+	for i := range c.Closed {
+		c.Refused[i] += o.Refused[i]
+		c.Closed[i] += o.Closed[i]
+	}
+}
+
+// Info describes one connection to a person.
+type Info struct {
+	ID       poller.Token
+	Peer     netip.AddrPort
+	State    string
+	Received time.Duration // since bytes last came
+	Sent     time.Duration // since the socket last took bytes
+	Unsent   int           // bytes that wait for the socket
+	Reading  bool          // false: paused until its replies drain
+}
+
+// Each describes the table's connections, from a slot on, until yield
+// answers false.
+func (t *Table) Each(from uint32, yield func(Info) bool) {
+	now, tick := t.loop.Now(), t.loop.TickLength()
+	for slot := from; slot < t.slab.next; slot++ {
+		r := t.slab.at(slot)
+		if r.state == stateFree || r.state == stateDead {
+			continue
+		}
+		if !yield(Info{
+			ID:       poller.NewToken(slot, r.generation),
+			Peer:     peerOf(int(r.fd)),
+			State:    r.state.String(),
+			Received: time.Duration(now-r.received) * tick,
+			Sent:     time.Duration(now-r.sent) * tick,
+			Unsent:   t.unsent(r),
+			Reading:  r.flags&flagReadPaused == 0,
+		}) {
+			return
+		}
+	}
+}
+
+func (s state) String() string {
+	return [...]string{"free", "handshake", "held", "open", "closing", "dead"}[s]
+}
