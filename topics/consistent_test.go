@@ -1,0 +1,143 @@
+package topics
+
+import "math/bits"
+
+// wantConsistent checks that what points at each other does, in all of a rig.
+func (r *rig) wantConsistent() {
+	r.t.Helper()
+	shards := make(map[*sub]uint64)
+	members := make(map[*sub]int64)
+	for _, sh := range r.shards {
+		m := sh.members
+		subscriptions, behind, groups := int64(0), int64(0), 0
+		for page := range m.pages {
+			for i := range pageSize {
+				slot := uint32(page*pageSize + i)
+				s := m.at(slot)
+				if s == nil {
+					continue
+				}
+				if s.behind != (m.Behind(slot) > 0) {
+					r.t.Fatalf("slot %d: behind is %v, with %d lags", slot, s.behind, m.Behind(slot))
+				}
+				behind += int64(m.Behind(slot))
+				if (s.extra != 0) != (s.behind || s.count > inlineSeats) {
+					r.t.Fatalf("slot %d: extra %d, with %d seats and behind %v", slot, s.extra, s.count, s.behind)
+				}
+				waits := 0
+				for _, x := range m.again {
+					if x == slot {
+						waits++
+					}
+				}
+				if s.again && waits == 0 || s.behind && waits > 1 {
+					r.t.Fatalf("slot %d stands %d times in again, its mark is %v", slot, waits, s.again)
+				}
+				if s.behind {
+					for _, l := range m.extras.all[s.extra].lags {
+						if len(l.joined) > int(s.count) {
+							r.t.Fatalf("slot %d: %d notes of joining for %d seats", slot, len(l.joined), s.count)
+						}
+					}
+				}
+				for place, at := range m.seatsOf(s) {
+					g := m.groups[at.group]
+					if got, want := g.members[at.index], (member{slot, uint32(place)}); got != want {
+						r.t.Fatalf("seat of slot %d: the group %s has %v there, want %v", slot, g.sub.pattern, got, want)
+					}
+					members[g.sub]++
+					subscriptions++
+				}
+			}
+		}
+		for i, g := range m.groups {
+			if g == nil {
+				continue
+			}
+			groups++
+			holes := 0
+			for _, to := range g.members {
+				if to.slot == noSlot {
+					holes++
+				}
+			}
+			found, _ := g.view.groups.get(g.sub)
+			if int(g.index) != i || m.groupOf(g.sub.pattern) != g || found != g || holes != g.holes || holes > 0 && !g.busy {
+				r.t.Fatalf("group %s is not where it should be, or has %d holes, counted %d", g.sub.pattern, holes, g.holes)
+			}
+			shards[g.sub] |= m.bit
+		}
+		if groups != m.byPattern.len() || groups+len(m.spare) != len(m.groups) {
+			r.t.Fatalf("%d groups, %d by pattern, %d places of which %d spare", groups, m.byPattern.len(), len(m.groups), len(m.spare))
+		}
+		if c := m.Counts(); c.Subscriptions != subscriptions || c.Behind != behind {
+			r.t.Fatalf("counts say %d subscriptions and %d behind, there are %d and %d", c.Subscriptions, c.Behind, subscriptions, behind)
+		}
+	}
+	r.wantHubConsistent(shards, members)
+}
+
+func (r *rig) wantHubConsistent(shards map[*sub]uint64, members map[*sub]int64) {
+	r.t.Helper()
+	h := r.hub
+	var entries, weight int64
+	for e := h.oldest; e != nil; e = e.newer {
+		entries++
+		weight += e.weight()
+	}
+	var feeds, subs, inRings int64
+	for _, all := range [...]table[string, *feed]{h.namespaces, h.topics} {
+		for _, f := range all.entries {
+			feeds++
+			for _, s := range f.list {
+				subs++
+				if s.shards != shards[s] || s.members.Load() != members[s] {
+					r.t.Fatalf("%s: hub has shards %b and %d members, there are %b and %d",
+						s.pattern, s.shards, s.members.Load(), shards[s], members[s])
+				}
+			}
+			n := int(f.last - f.floor)
+			inRings += int64(n)
+			if n > h.cfg.RingMessages || n > len(f.ring) || len(f.ring) > 0 && bits.OnesCount(uint(len(f.ring))) != 1 {
+				r.t.Fatalf("ring of %s: %d entries in %d places, at most %d", f.in.Name, n, len(f.ring), h.cfg.RingMessages)
+			}
+			if len(f.ring) > 4*max(n, minRing) {
+				r.t.Fatalf("ring of %s: %d places for %d entries", f.in.Name, len(f.ring), n)
+			}
+		}
+	}
+	c := h.Counts()
+	if entries != inRings || entries != c.RingMessages || weight != h.held || weight != c.RingBytes || feeds != c.Feeds || subs != c.Patterns {
+		r.t.Fatalf("hub: %d entries of weight %d linked, %d in %d rings, %d subs; counts say %+v", entries, weight, inRings, feeds, subs, c)
+	}
+	if weight > h.cfg.RingMemory && entries > 1 {
+		r.t.Fatalf("rings weigh %d, of at most %d", weight, h.cfg.RingMemory)
+	}
+}
+
+// wantEmpty checks that nothing is left once everybody has gone.
+func (r *rig) wantEmpty() {
+	r.t.Helper()
+	for _, sh := range r.shards {
+		m := sh.members
+		for _, g := range m.groups {
+			if g != nil {
+				r.t.Errorf("group %s is left", g.sub.pattern)
+			}
+		}
+		for _, x := range m.extras.all {
+			if x != nil {
+				r.t.Errorf("an extra is left: %+v", x)
+			}
+		}
+		if len(m.runnable)+len(m.again)+m.byPattern.len() != 0 || m.stamping != nil {
+			r.t.Errorf("left to do: %d views, %d slots; %d groups by pattern; stamping %v", len(m.runnable), len(m.again), m.byPattern.len(), m.stamping)
+		}
+	}
+	if c := r.hub.Counts(); c.Feeds != 0 || c.Patterns != 0 || c.RingMessages != 0 || c.RingBytes != 0 || r.hub.oldest != nil || r.hub.newest != nil {
+		r.t.Errorf("the hub still has %+v", c)
+	}
+	if len(r.bus.standing) != 0 {
+		r.t.Errorf("the bus still has %v", r.bus.standing)
+	}
+}

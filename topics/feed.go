@@ -1,0 +1,236 @@
+package topics
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Format is a way in which messages are put on the wire. What the numbers mean
+// is the Encoder's matter; they are below MaxFormats.
+type Format uint8
+
+// MaxFormats is how many formats there may be.
+const MaxFormats = 4
+
+// LossReason says why messages are missing: log word, metric label and, in the
+// client's gap, the reason.
+type LossReason uint8
+
+const (
+	LossSlow     LossReason = iota // the subscriber fell behind what its feed's ring holds
+	LossUpstream                   // lost between publisher and this node
+	NumLossReasons
+)
+
+func (r LossReason) String() string { return [...]string{"slow", "upstream"}[r] }
+
+// Encoder makes frames. Its methods are called from several goroutines.
+type Encoder interface {
+	// Message makes the frame of one message. Everybody shares it.
+	Message(f Format, m *Message) []byte
+
+	// Gap makes the frame that tells the subscriber of a pattern that
+	// messages are missing; nil where the format cannot tell.
+	Gap(f Format, pattern string, why LossReason) []byte
+}
+
+// entry is one message in a feed, or the mark of a loss. It does not change
+// after it was appended, its links excepted.
+type entry struct {
+	// Static.
+	Message
+	seq     uint64
+	after   uint64     // of a loss that stands in no ring: what a shard had before it
+	lost    bool       // no message: some are missing here,
+	why     LossReason // … for this reason
+	matched *match
+
+	// Each made once, by whoever needs it first.
+	frames [MaxFormats]struct {
+		once  sync.Once
+		bytes []byte
+	}
+
+	// Guarded by Hub.mu.
+	feed         *feed
+	older, newer *entry // over all rings, in order of arrival
+}
+
+// frame is the entry on the wire.
+func (e *entry) frame(enc Encoder, f Format) []byte {
+	slot := &e.frames[f]
+	slot.once.Do(func() { slot.bytes = enc.Message(f, &e.Message) })
+	return slot.bytes
+}
+
+// entryOverhead is what an entry weighs beside its payload, which it holds
+// about twice: as it came, and encoded.
+const entryOverhead = 320
+
+func (e *entry) weight() int64 { return int64(2*len(e.Data) + 2*len(e.Topic) + entryOverhead) }
+
+// match is who is concerned by an entry. Of a message it is found once for each
+// topic, and valid until the subscriptions of the feed change.
+type match struct {
+	subs   []*sub // of a mark of loss that stands in a ring none: it concerns all
+	shards uint64 // those with at least one subscription concerned
+}
+
+// sub is one distinct pattern to which somebody on this node is subscribed.
+type sub struct {
+	// Static.
+	pattern string
+	feed    *feed
+
+	// Atomic.
+	members atomic.Int64 // connections, over all shards
+
+	// Guarded by Hub.mu.
+	at     int    // where it stands in feed.list
+	shards uint64 // those with members
+
+	// Guarded by feed.mu.
+	evicted uint64 // newest message for it that the ring has given up
+}
+
+// givenUp is the newest entry for a subscription that is not in the ring any
+// more. feed.mu must be held.
+func (s *sub) givenUp() uint64 { return max(s.evicted, s.feed.markEvicted) }
+
+// feed is the unit of interest and of order: a namespace, or one topic. It has
+// a ring of its newest messages, shared by all who are subscribed here.
+//
+// Shards and subscribers are cursors over the ring. The hub appends and tells
+// each shard concerned once; a shard reads on from where it was. So nothing
+// queues up anywhere, whatever is published: a shard, or a client, that cannot
+// keep up finds that the ring has moved on, and that is a gap.
+type feed struct {
+	// Static.
+	in Interest
+
+	// Guarded by Hub.mu.
+	subs  matcher[*sub]
+	list  []*sub // the same, in no order
+	cache map[string]*match
+	ready bool      // the bus brings its messages; before, there are none
+	views []*view   // of the shards that ever had a member, in no order
+	due   uint64    // shards to wake when the batch is in
+	idle  time.Time // since when nobody listens; zero: somebody does
+
+	// Guarded by mu, and changed only with Hub.mu held too: the hub reads without.
+	mu          sync.RWMutex
+	ring        []*entry // a power of two; entry seq is at seq modulo its length
+	last        uint64   // newest; 0: none yet
+	floor       uint64   // newest that is not in the ring any more
+	markEvicted uint64   // newest mark of loss that the ring has given up
+}
+
+// maxCachedMatches bounds feed.cache: topics are invented by publishers.
+const maxCachedMatches = 1 << 14
+
+// match finds who is concerned by a topic of this feed.
+func (f *feed) match(topic string) *match {
+	if m := f.cache[topic]; m != nil {
+		return m
+	}
+	m := &match{subs: f.subs.match(topic, nil)}
+	for _, s := range m.subs {
+		m.shards |= s.shards
+	}
+	if f.cache == nil || len(f.cache) >= maxCachedMatches {
+		f.cache = make(map[string]*match)
+	}
+	f.cache[topic] = m
+	return m
+}
+
+// forget drops what was found for topics that a pattern matches.
+func (f *feed) forget(pattern string) {
+	if HasWildcard(pattern) {
+		f.cache = nil
+		return
+	}
+	delete(f.cache, pattern)
+}
+
+// everybody is the match of a mark of loss.
+func (f *feed) everybody() *match {
+	m := &match{}
+	for _, s := range f.list {
+		m.shards |= s.shards
+	}
+	return m
+}
+
+// view returns the feed's view in a shard, nil if nobody there has ever joined.
+func (f *feed) view(m *Members) *view {
+	for _, v := range f.views {
+		if v.members == m {
+			return v
+		}
+	}
+	return nil
+}
+
+// at returns an entry that is in the ring. mu must be held.
+func (f *feed) at(seq uint64) *entry { return f.ring[seq&uint64(len(f.ring)-1)] }
+
+// append adds the newest entry, giving up the oldest if the ring has max.
+func (f *feed) append(e *entry, max int) (givenUp *entry) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if n := int(f.last - f.floor); n >= max {
+		givenUp = f.giveUpOldest()
+	} else if n == len(f.ring) {
+		f.resize(min(nextPowerOfTwo(max), nextPowerOfTwo(minRing+n)))
+	}
+	f.last++
+	e.seq = f.last
+	f.ring[e.seq&uint64(len(f.ring)-1)] = e
+	return givenUp
+}
+
+// giveUpOldest takes out the oldest entry, and notes whom it concerned: they
+// are told if they had not come so far. mu must be held.
+func (f *feed) giveUpOldest() *entry {
+	e := f.at(f.floor + 1)
+	f.floor = e.seq
+	f.ring[e.seq&uint64(len(f.ring)-1)] = nil
+	if e.lost {
+		f.markEvicted = e.seq
+	}
+	for _, s := range e.matched.subs {
+		s.evicted = e.seq
+	}
+	for _, v := range f.views {
+		if e.matched.shards&v.members.bit != 0 {
+			v.evicted = e.seq
+		}
+	}
+	if n := int(f.last - f.floor); len(f.ring) > minRing && n < len(f.ring)/4 {
+		f.resize(len(f.ring) / 2)
+	}
+	return e
+}
+
+// minRing is the size of a feed's first ring, a power of two.
+const minRing = 8
+
+// resize moves what is in the ring to one of another size. Rings begin small
+// and follow what they hold: there may be very many feeds.
+func (f *feed) resize(size int) {
+	old := f.ring
+	f.ring = make([]*entry, size)
+	for seq := f.floor + 1; seq <= f.last; seq++ {
+		f.ring[seq&uint64(size-1)] = old[seq&uint64(len(old)-1)]
+	}
+}
+
+func nextPowerOfTwo(n int) int {
+	p := 1
+	for p < n {
+		p *= 2
+	}
+	return p
+}

@@ -1,0 +1,331 @@
+// Package topics has the names of topics, who is subscribed to what, and the
+// feeds that bring messages to subscribers. It knows neither sockets nor NATS.
+//
+// One Hub serves a node. It takes messages from a Bus, finds whom they concern
+// and appends them to the ring of their feed. Each shard has a Members, which
+// belongs to the shard's loop: its subscriptions, and its own position in each
+// feed, from which it fans out to its members through a Sender.
+package topics
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// MaxShards is how many shards a Hub serves at most: a word has a bit for each.
+const MaxShards = 64
+
+// HubConfig has what a Hub needs to know. A zero field has the default given.
+type HubConfig struct {
+	RingMessages int                         // newest messages kept of each feed; 1024
+	RingMemory   int64                       // bytes kept over all feeds, payloads counted twice; 64 MiB
+	Linger       time.Duration               // how long a feed outlives its last subscriber, so that churn does not reach the bus; 5 s
+	ByTopic      func(namespace string) bool // interest: topic instead of namespace; nil: never
+}
+
+// maxIdleFeeds bounds the feeds that linger: subscribers could invent topics
+// faster than they are forgotten.
+const maxIdleFeeds = 1024
+
+// ErrNoWildcards refuses a pattern where each topic is a feed of its own.
+var ErrNoWildcards = errors.New("this namespace takes no wildcards (interest: topic)")
+
+// Hub is the node's end of the bus. Safe for use by several goroutines.
+type Hub struct {
+	// Static.
+	cfg HubConfig
+	bus Bus
+	enc Encoder
+
+	// Guarded by mu.
+	mu             sync.Mutex
+	shards         int
+	namespaces     table[string, *feed]
+	topics         table[string, *feed] // of namespaces with interest: topic
+	idle           []idleFeed           // in the order of time
+	touched        []*feed              // by the batch under way
+	oldest, newest *entry               // over all rings
+	held           int64                // weight of all rings
+
+	// Atomic.
+	stats struct {
+		messages, unheard, lostMarks, evicted atomic.Uint64
+		held, entries, feeds, subs            atomic.Int64
+	}
+}
+
+// idleFeed is a feed that lost its last subscriber at that time. It is void if
+// feed.idle says otherwise by now.
+type idleFeed struct {
+	feed  *feed
+	since time.Time
+}
+
+// NewHub makes the hub of a node. Members are added by NewMembers, before the
+// bus delivers.
+func NewHub(cfg HubConfig, bus Bus, enc Encoder) *Hub {
+	if cfg.RingMessages == 0 {
+		cfg.RingMessages = 1024
+	}
+	if cfg.RingMemory == 0 {
+		cfg.RingMemory = 64 << 20
+	}
+	if cfg.Linger == 0 {
+		cfg.Linger = 5 * time.Second
+	}
+	if cfg.ByTopic == nil {
+		cfg.ByTopic = func(string) bool { return false }
+	}
+	return &Hub{cfg: cfg, bus: bus, enc: enc}
+}
+
+// Deliver implements Sink.
+func (h *Hub) Deliver(batch []Message) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.stats.messages.Add(uint64(len(batch)))
+	for i := range batch {
+		f := h.feedOf(batch[i].Topic)
+		if f == nil || !f.ready { // not ready: what is still under way to one that ended
+			h.stats.unheard.Add(1)
+			continue
+		}
+		m := f.match(batch[i].Topic)
+		if m.shards == 0 {
+			h.stats.unheard.Add(1)
+			continue
+		}
+		h.append(f, &entry{Message: batch[i], matched: m})
+	}
+	h.wake()
+}
+
+// Lost implements Sink.
+func (h *Hub) Lost(in Interest) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if f, ok := h.table(in).get(in.Name); ok {
+		h.markLost(f)
+	}
+	h.wake()
+}
+
+// LostAll implements Sink.
+func (h *Hub) LostAll() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, f := range h.namespaces.entries {
+		h.markLost(f)
+	}
+	for _, f := range h.topics.entries {
+		h.markLost(f)
+	}
+	h.wake()
+}
+
+// markLost puts a mark into a feed. Nobody waits for what came before it was ready.
+func (h *Hub) markLost(f *feed) {
+	if m := f.everybody(); f.ready && m.shards != 0 {
+		h.stats.lostMarks.Add(1)
+		h.append(f, &entry{lost: true, why: LossUpstream, matched: m})
+	}
+}
+
+// feedOf finds the feed that a topic belongs to, if anybody listens there.
+func (h *Hub) feedOf(topic string) *feed {
+	if f, ok := h.namespaces.get(Namespace(topic)); ok {
+		return f
+	}
+	f, _ := h.topics.get(topic)
+	return f
+}
+
+func (h *Hub) table(in Interest) *table[string, *feed] {
+	if in.Namespace {
+		return &h.namespaces
+	}
+	return &h.topics
+}
+
+// append puts an entry into its feed's ring, and gives up the oldest of all
+// where the rings have become too heavy.
+func (h *Hub) append(f *feed, e *entry) {
+	e.feed = f
+	if old := f.append(e, h.cfg.RingMessages); old != nil {
+		h.unlink(old)
+		h.stats.evicted.Add(1)
+	}
+	e.older = h.newest
+	if h.newest != nil {
+		h.newest.newer = e
+	} else {
+		h.oldest = e
+	}
+	h.newest = e
+	h.held += e.weight()
+	h.stats.entries.Add(1)
+	for h.held > h.cfg.RingMemory && h.oldest != h.newest {
+		h.giveUpOldest(h.oldest.feed)
+		h.stats.evicted.Add(1)
+	}
+	h.stats.held.Store(h.held)
+	if f.due == 0 {
+		h.touched = append(h.touched, f)
+	}
+	f.due |= e.matched.shards
+}
+
+// giveUpOldest takes the oldest entry out of a feed's ring.
+func (h *Hub) giveUpOldest(f *feed) {
+	f.mu.Lock()
+	e := f.giveUpOldest()
+	f.mu.Unlock()
+	h.unlink(e)
+}
+
+// unlink forgets an entry that its ring has given up.
+func (h *Hub) unlink(e *entry) {
+	if e.older != nil {
+		e.older.newer = e.newer
+	} else {
+		h.oldest = e.newer
+	}
+	if e.newer != nil {
+		e.newer.older = e.older
+	} else {
+		h.newest = e.older
+	}
+	e.older, e.newer = nil, nil // else one that is still being sent would keep all after it
+	h.held -= e.weight()
+	h.stats.entries.Add(-1)
+}
+
+// wake tells the shards concerned by a batch, once each.
+func (h *Hub) wake() {
+	for _, f := range h.touched {
+		for _, v := range f.views {
+			if f.due&v.members.bit != 0 {
+				v.wake()
+			}
+		}
+		f.due = 0
+	}
+	clear(h.touched)
+	h.touched = h.touched[:0]
+}
+
+// joining is what a shard learns when it asks for a pattern.
+type joining struct {
+	sub  *sub
+	view *view
+	last uint64 // the feed's newest entry: what comes after it is for the shard
+}
+
+// acquire notes that a shard has its first member for a pattern, which may be
+// a view of a buffer.
+func (h *Hub) acquire(m *Members, pattern string) (joining, error) {
+	byTopic := h.cfg.ByTopic(Namespace(pattern))
+	if byTopic && HasWildcard(pattern) {
+		return joining{}, fmt.Errorf("%q: %w", pattern, ErrNoWildcards)
+	}
+	pattern = strings.Clone(pattern)
+	in := Interest{Name: Namespace(pattern), Namespace: true}
+	if byTopic {
+		in = Interest{Name: pattern}
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	f, ok := h.table(in).get(in.Name)
+	if !ok {
+		f = &feed{in: in}
+		h.table(in).put(in.Name, f)
+		h.stats.feeds.Add(1)
+		h.bus.Subscribe(in, func(error) { h.feedReady(f) })
+	}
+	f.idle = time.Time{}
+	v := f.view(m)
+	if v == nil {
+		v = &view{feed: f, members: m, pos: f.last, ready: f.ready} // if not, an activation follows
+		f.views = append(f.views, v)
+	}
+	s, ok := f.subs.get(pattern)
+	if !ok {
+		s = &sub{pattern: pattern, feed: f, at: len(f.list)}
+		f.subs.insert(pattern, s)
+		f.list = append(f.list, s)
+		h.stats.subs.Add(1)
+	}
+	s.shards |= m.bit
+	f.forget(pattern)
+	return joining{sub: s, view: v, last: f.last}, nil
+}
+
+// feedReady passes on that the bus brings a feed's messages from now on. That
+// it may say it cannot promise so is no matter here: when it is back, it tells
+// of the loss.
+func (h *Hub) feedReady(f *feed) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	f.ready = true
+	for _, v := range f.views {
+		v.members.post(&activation{v})
+	}
+}
+
+// release notes that a shard has no member for a pattern any more.
+func (h *Hub) release(m *Members, s *sub) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	f := s.feed
+	f.forget(s.pattern)
+	if s.shards &^= m.bit; s.shards != 0 {
+		return
+	}
+	f.subs.remove(s.pattern)
+	end := len(f.list) - 1
+	f.list[s.at] = f.list[end]
+	f.list[s.at].at = s.at
+	f.list[end] = nil
+	f.list = shrunk(f.list[:end])
+	h.stats.subs.Add(-1)
+	if end > 0 {
+		return
+	}
+	f.idle = time.Now()
+	h.idle = append(h.idle, idleFeed{f, f.idle})
+	if len(h.idle) > maxIdleFeeds {
+		h.endOldestIdle()
+	}
+}
+
+// sweep ends the feeds that nobody has listened to for long enough.
+func (h *Hub) sweep(now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for len(h.idle) > 0 && now.Sub(h.idle[0].since) >= h.cfg.Linger {
+		h.endOldestIdle()
+	}
+}
+
+// endOldestIdle takes out the first of the idle feeds, and ends it unless
+// somebody has come since.
+func (h *Hub) endOldestIdle() {
+	first := h.idle[0]
+	h.idle[0] = idleFeed{}
+	h.idle = h.idle[1:]
+	f := first.feed
+	if f.idle != first.since {
+		return
+	}
+	for f.floor < f.last {
+		h.giveUpOldest(f)
+	}
+	h.stats.held.Store(h.held)
+	h.stats.feeds.Add(-1)
+	h.table(f.in).remove(f.in.Name)
+	h.bus.Unsubscribe(f.in)
+}

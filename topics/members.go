@@ -1,0 +1,306 @@
+package topics
+
+import (
+	"errors"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// Task is work for a shard's loop.
+type Task interface{ Run() }
+
+// Outcome says what became of a frame.
+type Outcome uint8
+
+const (
+	Sent    Outcome = iota // taken, or its rest is kept
+	Blocked                // nothing of it was taken; Members.Drained follows
+	Gone                   // the connection is ending
+)
+
+// Sender sends to the connections of one shard, and is told what was asked for
+// earlier. Its methods are called on the shard's loop. Send, SendCopy and
+// FannedOut must not call back into Members.
+type Sender interface {
+	// Send sends a frame that many share: it must not be changed, ever.
+	Send(slot uint32, frame []byte) Outcome
+
+	// SendCopy sends bytes that are the caller's again afterwards.
+	SendCopy(slot uint32, p []byte, frames int) Outcome
+
+	// Subscribed says that a subscription for which Subscribe answered
+	// Waiting stands. tag is what was given there.
+	Subscribed(slot uint32, pattern, tag string)
+
+	// FannedOut says how long an entry took on its way through the shard.
+	FannedOut(sent int, took time.Duration)
+}
+
+const noSlot = ^uint32(0)
+
+// Members has the subscriptions of one shard's connections. It belongs to the
+// shard's loop: each method is to be called there.
+type Members struct {
+	// Static.
+	hub   *Hub
+	bit   uint64 // of the shard
+	max   int    // subscriptions of one connection
+	to    Sender
+	post  func(Task) bool
+	pace  pace
+	sweep bool // it is this shard that ends idle feeds
+
+	// Loop-only.
+	byPattern table[string, *group]
+	groups    []*group
+	spare     []uint32 // free places in groups
+	pages     []*[pageSize]seating
+	extras    extras
+	runnable  []*view  // have entries to fan out
+	resting   []*view  // the memory of runnable, in turns
+	again     []uint32 // slots that go on catching up
+	stamping  *view    // whose fan-out has the stamps
+	stamp     uint32   // of that fan-out
+	buf       []byte   // of catchUp
+	pending   []owed   // likewise
+	collects  uint64   // number of the latest collect
+	ticks     uint32
+
+	// Atomic.
+	stats MemberStats
+}
+
+// MemberStats counts what one shard's members see.
+type MemberStats struct {
+	deliveries, caughtUp, fellBehind atomic.Uint64
+	gaps                             [NumLossReasons]atomic.Uint64
+	behind, subscriptions            atomic.Int64
+}
+
+// group is the members of one pattern in this shard.
+type group struct {
+	sub     *sub
+	view    *view
+	index   uint32 // in Members.groups
+	busy    bool   // a fan-out is under way: nobody may change places
+	share   int    // which of its shares, then
+	holes   int    // members who left meanwhile
+	since   uint64 // entries up to here are before its time
+	newest  uint64 // latest entry for it that a fan-out began
+	members []member
+
+	// For the connection that is being fed.
+	collect uint64 // it is a member, if this is the number of the collect
+	after   uint64 // and gets what comes after this
+}
+
+// member is a connection in a group. Place is where the group stands among the
+// connection's seats, so that both sides find the other in one step.
+type member struct {
+	slot  uint32
+	place uint32
+}
+
+// NewMembers adds a shard to a hub, at most MaxShards and before the first
+// subscription. post hands a task to the shard's loop from any goroutine; max
+// is how many subscriptions a connection may have.
+func NewMembers(h *Hub, to Sender, post func(Task) bool, max int) *Members {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	m := &Members{
+		hub: h, bit: 1 << h.shards, sweep: h.shards == 0, max: max, to: to, post: post,
+		pace: pace{slice: 1024, turn: 4096, catchUps: 256, take: 64, write: 64, writeBytes: 64 << 10, scan: 1024},
+	}
+	h.shards++
+	return m
+}
+
+// Errors of Subscribe, beside *NameError and ErrNoWildcards.
+var ErrTooMany = errors.New("too many subscriptions on this connection (--max-subscriptions)")
+
+// Subscription says what Subscribe has done.
+type Subscription uint8
+
+const (
+	Standing Subscription = iota // it stands: the next message comes
+	Waiting                      // Sender.Subscribed follows
+)
+
+// Subscribe adds a subscription; one that is there already stays as it is.
+// pattern may be a view of a buffer.
+func (m *Members) Subscribe(slot uint32, format Format, pattern, tag string) (Subscription, error) {
+	if err := CheckPattern(pattern); err != nil {
+		return 0, err
+	}
+	s := m.seating(slot)
+	g := m.groupOf(pattern)
+	if g == nil || m.placeIn(s, g) < 0 {
+		if int(s.count) >= m.max {
+			return 0, ErrTooMany
+		}
+		var err error
+		if g, err = m.join(slot, s, g, pattern); err != nil {
+			return 0, err
+		}
+		s.format = format
+	}
+	if !g.view.ready {
+		return Waiting, g.await(slot, tag)
+	}
+	return Standing, nil
+}
+
+// groupOf returns the group of a pattern, nil if it has no members here.
+func (m *Members) groupOf(pattern string) *group {
+	g, _ := m.byPattern.get(pattern)
+	return g
+}
+
+// join makes a connection a member of a group, which may have to be made first.
+func (m *Members) join(slot uint32, s *seating, g *group, pattern string) (*group, error) {
+	if g == nil {
+		j, err := m.hub.acquire(m, strings.Clone(pattern)) // it may be a view, and is kept
+		if err != nil {
+			return nil, err
+		}
+		g = m.newGroup(j)
+	}
+	g.members = append(g.members, member{slot, m.sit(s, seat{g.index, uint32(len(g.members))})})
+	if l := m.lagOf(s, g.view); l != nil {
+		l.joins(g, g.view.pos)
+	}
+	g.sub.members.Add(1)
+	m.stats.subscriptions.Add(1)
+	return g, nil
+}
+
+func (m *Members) newGroup(j joining) *group {
+	g := &group{sub: j.sub, view: j.view, since: j.last}
+	if n := len(m.spare); n > 0 {
+		g.index = m.spare[n-1]
+		m.spare = m.spare[:n-1]
+		m.groups[g.index] = g
+	} else {
+		g.index = uint32(len(m.groups))
+		m.groups = append(m.groups, g)
+	}
+	m.byPattern.put(j.sub.pattern, g)
+	j.view.groups.put(j.sub, g)
+	return g
+}
+
+// Unsubscribe reports whether there was such a subscription.
+func (m *Members) Unsubscribe(slot uint32, pattern string) bool {
+	s := m.at(slot)
+	g := m.groupOf(pattern)
+	if s == nil || g == nil {
+		return false
+	}
+	place := m.placeIn(s, g)
+	if place < 0 {
+		return false
+	}
+	if l := m.lagOf(s, g.view); l != nil {
+		l.leaves(g)
+	}
+	m.leave(slot, s, uint32(place))
+	return true
+}
+
+// Leave ends all that a connection has here.
+func (m *Members) Leave(slot uint32) {
+	s := m.at(slot)
+	if s == nil {
+		return
+	}
+	for s.count > 0 {
+		m.leave(slot, s, s.count-1)
+	}
+	if s.extra != 0 {
+		m.stats.behind.Add(int64(-len(m.extras.all[s.extra].lags)))
+		m.dropExtra(s)
+	}
+	*s = seating{}
+}
+
+// leave ends the subscription at one of a connection's places.
+func (m *Members) leave(slot uint32, s *seating, place uint32) {
+	at := m.seatsOf(s)[place]
+	g := m.groups[at.group]
+	m.stand(s, place)
+	g.sub.members.Add(-1)
+	m.stats.subscriptions.Add(-1)
+	if !g.view.ready {
+		g.awaitNot(slot)
+	}
+	if g.busy {
+		g.members[at.index].slot = noSlot
+		g.holes++
+		return // compact follows
+	}
+	m.vacate(g, at.index)
+	m.dropIfEmpty(g)
+}
+
+// vacate takes a member out; the last one moves to its place.
+func (m *Members) vacate(g *group, index uint32) {
+	end := uint32(len(g.members) - 1)
+	if index != end {
+		moved := g.members[end]
+		g.members[index] = moved
+		if moved.slot != noSlot {
+			m.seatsOf(m.at(moved.slot))[moved.place].index = index
+		}
+	}
+	g.members = shrunk(g.members[:end])
+}
+
+// shrunk gives back room of a slice that has become much too large.
+func shrunk[T any](s []T) []T {
+	if c := cap(s); c > 64 && len(s) < c/4 {
+		return append(make([]T, 0, c/2), s...)
+	}
+	return s
+}
+
+// compact closes the holes that members left during a fan-out.
+func (m *Members) compact(g *group) {
+	for i := len(g.members) - 1; i >= 0 && g.holes > 0; i-- {
+		if g.members[i].slot == noSlot {
+			m.vacate(g, uint32(i))
+			g.holes--
+		}
+	}
+	m.dropIfEmpty(g)
+}
+
+// dropIfEmpty forgets a group without members.
+func (m *Members) dropIfEmpty(g *group) {
+	if len(g.members) > 0 {
+		return
+	}
+	m.byPattern.remove(g.sub.pattern)
+	g.view.groups.remove(g.sub)
+	m.groups[g.index] = nil
+	m.spare = append(m.spare, g.index)
+	m.hub.release(m, g.sub)
+}
+
+// Patterns appends what a connection is subscribed to.
+func (m *Members) Patterns(slot uint32, dst []string) []string {
+	if s := m.at(slot); s != nil {
+		for _, at := range m.seatsOf(s) {
+			dst = append(dst, m.groups[at.group].sub.pattern)
+		}
+	}
+	return dst
+}
+
+// Behind says in how many feeds a connection is behind.
+func (m *Members) Behind(slot uint32) int {
+	if s := m.at(slot); s != nil && s.behind {
+		return len(m.extras.all[s.extra].lags)
+	}
+	return 0
+}

@@ -1,0 +1,62 @@
+package topics
+
+import "slices"
+
+// A feed that nobody here has listened to does not bring messages at once: the
+// bus has to be asked. Who subscribes meanwhile is told when it does.
+
+// awaited is one answer that a connection waits for.
+type awaited struct {
+	group *group
+	tag   string
+}
+
+// maxAwaited bounds the answers for one subscription that a connection waits for.
+const maxAwaited = 16
+
+// await notes that a connection is to be told when its subscription stands.
+func (g *group) await(slot uint32, tag string) error {
+	v := g.view
+	n := 0
+	for _, a := range v.waiting[slot] {
+		if a.group == g {
+			n++
+		}
+	}
+	if n == maxAwaited {
+		return ErrTooMany
+	}
+	if v.waiting == nil {
+		v.waiting = make(map[uint32][]awaited)
+	}
+	v.waiting[slot] = append(v.waiting[slot], awaited{g, tag})
+	return nil
+}
+
+// awaitNot forgets what a connection that leaves a group has waited for.
+func (g *group) awaitNot(slot uint32) {
+	waiting := g.view.waiting
+	rest := slices.DeleteFunc(waiting[slot], func(a awaited) bool { return a.group == g })
+	if len(rest) == 0 {
+		delete(waiting, slot)
+		return
+	}
+	waiting[slot] = rest
+}
+
+// activation says that the messages of a view's feed come from now on.
+type activation struct{ view *view }
+
+// Run implements Task.
+func (a *activation) Run() {
+	v := a.view
+	v.ready = true
+	v.members.enqueue(v) // some may have come already
+	for slot, list := range v.waiting {
+		delete(v.waiting, slot)
+		for _, w := range list {
+			v.members.to.Subscribed(slot, w.group.sub.pattern, w.tag)
+		}
+	}
+	v.waiting = nil
+}
