@@ -1,0 +1,137 @@
+package server
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/gobwas/ws"
+
+	"github.com/pushd/pushd/conn"
+	"github.com/pushd/pushd/internal/wire"
+	"github.com/pushd/pushd/poller"
+	"github.com/pushd/pushd/topics"
+	"github.com/pushd/pushd/topics/natsbus"
+)
+
+// maxStrikes is how many bad commands in a row end a connection (1008): its
+// program is broken, and to go on would only cost.
+const maxStrikes = 64
+
+// retryAfter is what clients are told to wait when NATS is away or a queue is full.
+const retryAfter = 2 * time.Second
+
+// Message implements conn.Handler: one command of a client.
+func (sh *shard) Message(id poller.Token, op ws.OpCode, payload []byte) {
+	c := sh.client(id.Slot())
+	if c.format == wire.Raw || op != ws.OpText {
+		sh.table.Close(id, conn.ReasonUnsupportedData)
+		return
+	}
+	if err := sh.parser.Parse(payload, &sh.command); err != nil {
+		sh.replyError(id, sh.command.ID, err.Code, err.Message)
+		if c.strikes++; c.strikes >= maxStrikes {
+			sh.table.Close(id, conn.ReasonPolicy)
+		}
+		return
+	}
+	c.strikes = 0
+	sh.server.metrics.commands[sh.command.Type].Inc()
+	switch cmd := &sh.command; cmd.Type {
+	case wire.CommandSubscribe:
+		sh.subscribeAll(id, cmd)
+	case wire.CommandUnsubscribe:
+		sh.unsubscribeAll(id, cmd)
+	case wire.CommandPublish:
+		sh.publish(id, cmd)
+	case wire.CommandPresence:
+		sh.presence(id, cmd)
+	case wire.CommandPing:
+		sh.reply(id, wire.AppendPong(sh.json[:0], cmd.ID))
+	case wire.CommandAuth:
+		sh.replyError(id, cmd.ID, wire.BadRequest, "this server has no authentication configured: no token is needed")
+	}
+}
+
+func (sh *shard) subscribeAll(id poller.Token, cmd *wire.Command) {
+	if most := sh.server.cfg.MaxSubscriptions; len(cmd.Topics) > most {
+		sh.replyError(id, cmd.ID, wire.TooManyTopics,
+			fmt.Sprintf("%d topics in one command; a connection may have %d (--max-subscriptions)", len(cmd.Topics), most))
+		return
+	}
+	for _, topic := range cmd.Topics {
+		if err := sh.subscribe(id, cmd.ID, topic, cmd); err != nil {
+			sh.replyError(id, cmd.ID, err.Code, err.Message)
+		}
+	}
+}
+
+// unsubscribeAll confirms also what was no subscription: it is none now.
+func (sh *shard) unsubscribeAll(id poller.Token, cmd *wire.Command) {
+	if most := sh.server.cfg.MaxSubscriptions; len(cmd.Topics) > most {
+		sh.replyError(id, cmd.ID, wire.TooManyTopics, fmt.Sprintf("%d topics in one command; at most %d are taken (--max-subscriptions)", len(cmd.Topics), most))
+		return
+	}
+	for _, topic := range cmd.Topics {
+		if err := topics.CheckPattern(topic); err != nil {
+			sh.replyError(id, cmd.ID, wire.InvalidTopic, err.Error())
+			continue
+		}
+		sh.members.Unsubscribe(id.Slot(), topic)
+		sh.reply(id, wire.AppendUnsubscribed(sh.json[:0], cmd.ID, topic, wire.UnsubscribedRequested))
+	}
+}
+
+func (sh *shard) presence(id poller.Token, cmd *wire.Command) {
+	topic := cmd.Topics[0]
+	if err := topics.CheckPattern(topic); err != nil {
+		sh.replyError(id, cmd.ID, wire.InvalidTopic, err.Error())
+		return
+	}
+	sh.reply(id, wire.AppendPresence(sh.json[:0], cmd.ID, topic, sh.server.hub.Connections(topic)))
+}
+
+// publish hands a client's message to NATS, and replies when NATS has it.
+func (sh *shard) publish(id poller.Token, cmd *wire.Command) {
+	topic, cmdID := cmd.Topics[0], cmd.ID
+	if err := topics.CheckTopic(topic); err != nil {
+		sh.replyError(id, cmdID, wire.InvalidTopic, err.Error())
+		return
+	}
+	data, refused := wire.PayloadOf(cmd.Data, cmd.Encoding)
+	if refused != nil {
+		sh.replyError(id, cmdID, refused.Code, refused.Message)
+		return
+	}
+	topic = strings.Clone(topic) // both are views of the read buffer
+	taken := sh.server.bus.Publish(natsbus.Publication{Topic: topic, Data: bytes.Clone(data), Done: func(err error) {
+		sh.loop.Post(poller.Func(func() {
+			if err != nil {
+				e := publishError(err)
+				sh.replyError(id, cmdID, e.Code, e.Message)
+				return
+			}
+			sh.reply(id, wire.AppendPublished(sh.json[:0], cmdID, topic, ""))
+		}))
+	}})
+	if !taken {
+		sh.replyError(id, cmdID, wire.Unavailable, queueFull)
+	}
+}
+
+const queueFull = "too many publications are waiting for NATS: try again"
+
+// publishError says in the protocol's words why NATS did not take a message.
+func publishError(err error) *wire.Error {
+	switch {
+	case errors.Is(err, natsbus.ErrTooLarge):
+		return &wire.Error{Code: wire.MessageTooLarge, Message: err.Error()}
+	case errors.Is(err, natsbus.ErrDenied):
+		return &wire.Error{Code: wire.Forbidden, Message: err.Error()}
+	case errors.Is(err, natsbus.ErrAway), errors.Is(err, natsbus.ErrClosed):
+		return &wire.Error{Code: wire.Unavailable, Message: err.Error()}
+	}
+	return &wire.Error{Code: wire.Internal, Message: err.Error()}
+}

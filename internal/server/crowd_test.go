@@ -1,0 +1,104 @@
+package server
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// A crowd is many clients in a process of their own, since a process has only
+// so many files: the test binary, run again with this in its environment.
+const crowdVariable = "PUSHD_TEST_CROWD"
+
+// crowdMain is the crowd's process: "ADDRESS PATH COUNT". It opens that many
+// WebSockets, says so, keeps them until its input ends, and counts what came.
+func crowdMain(spec string) int {
+	var address, path string
+	var count int
+	if _, err := fmt.Sscan(spec, &address, &path, &count); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 2
+	}
+	conns := make([]net.Conn, count)
+	buf := make([]byte, 4096)
+	for i := range conns {
+		c, err := net.DialTimeout("tcp", address, patience)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, i, err)
+			return 1
+		}
+		conns[i] = c
+		topicPath := strings.ReplaceAll(path, "{i}", strconv.Itoa(i%500))
+		_, err = fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
+			"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", topicPath)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, i, err)
+			return 1
+		}
+		// 101, welcome and subscribed leave in one write, so they come in one read.
+		c.SetReadDeadline(time.Now().Add(patience))
+		n, err := c.Read(buf)
+		if got := string(buf[:n]); err != nil || !strings.HasPrefix(got, "HTTP/1.1 101 ") || !strings.Contains(got, `"subscribed"`) {
+			fmt.Fprintf(os.Stderr, "client %d got %q, %v\n", i, got, err)
+			return 1
+		}
+	}
+	fmt.Println("open")
+	bufio.NewScanner(os.Stdin).Scan()
+	for _, c := range conns {
+		c.Close()
+	}
+	return 0
+}
+
+// crowd starts count clients on path, in which {i} is a number below 500, and
+// waits until they are open. The returned function ends them.
+func crowd(t testing.TB, address, path string, count int) (end func()) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s %s %d", crowdVariable, address, path, count))
+	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := false
+	end = func() {
+		if !ended {
+			ended = true
+			in.Close()
+			if err := cmd.Wait(); err != nil {
+				t.Errorf("the crowd ended with %v", err)
+			}
+		}
+	}
+	t.Cleanup(end)
+	if !bufio.NewScanner(out).Scan() {
+		t.Fatal("the crowd did not open")
+	}
+	return end
+}
+
+// crowdSize is how many connections one server process can have here, at most 15,000.
+func crowdSize(t testing.TB) int {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	return min(15_000, int(min(limit.Cur, 1<<20))-keptFiles-maxPlainConns-256)
+}

@@ -1,0 +1,40 @@
+package server
+
+import (
+	"unicode/utf8"
+
+	"github.com/gobwas/ws"
+	"github.com/valyala/bytebufferpool"
+
+	"github.com/pushd/pushd/conn"
+	"github.com/pushd/pushd/internal/wire"
+	"github.com/pushd/pushd/topics"
+)
+
+// encoder makes the frames of protocol version 1. A topics.Format is a wire.Format.
+type encoder struct{}
+
+func (encoder) Message(f topics.Format, m *topics.Message) []byte {
+	if wire.Format(f) == wire.Raw {
+		op := ws.OpBinary
+		if utf8.Valid(m.Data) {
+			op = ws.OpText
+		}
+		return conn.AppendFrame(nil, op, m.Data)
+	}
+	b := bytebufferpool.Get()
+	defer bytebufferpool.Put(b)
+	b.B = wire.AppendMessage(b.B, m.Topic, "", m.Time, m.Data)
+	return conn.AppendFrame(nil, ws.OpText, b.B)
+}
+
+func (encoder) Gap(f topics.Format, pattern string, why topics.LossReason) []byte {
+	if wire.Format(f) == wire.Raw {
+		return nil // a raw client has no envelope in which it could be told
+	}
+	reason := wire.GapSlow
+	if why == topics.LossUpstream {
+		reason = wire.GapUpstream
+	}
+	return conn.AppendFrame(nil, ws.OpText, wire.AppendGap(nil, pattern, "", "", reason))
+}

@@ -1,0 +1,170 @@
+package server
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/pushd/pushd/conn"
+	"github.com/pushd/pushd/internal/wire"
+	"github.com/pushd/pushd/topics"
+)
+
+// metrics is what /metrics shows. What the shards and the hub count themselves
+// is read when it is asked for; the rest is counted here.
+type metrics struct {
+	server   *Server
+	registry *prometheus.Registry
+
+	loopLag   prometheus.Histogram
+	fanOut    prometheus.Histogram
+	commands  [wire.NumCommandTypes]prometheus.Counter
+	refusals  *prometheus.CounterVec
+	plainShed prometheus.Counter
+}
+
+func newMetrics(s *Server) *metrics {
+	m := &metrics{
+		server:   s,
+		registry: prometheus.NewRegistry(),
+		loopLag: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "pushd_loop_lag_seconds",
+			Help:    "How late a shard's tick was: how long its loop was busy with something else.",
+			Buckets: prometheus.ExponentialBuckets(0.0001, 4, 9)}),
+		fanOut: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "pushd_fanout_seconds",
+			Help:    "How long one message took from the first to the last of its subscribers in one shard.",
+			Buckets: prometheus.ExponentialBuckets(0.00001, 4, 11)}),
+		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "pushd_command_errors_total",
+			Help: "Error replies to clients' commands."}, []string{"code"}),
+		plainShed: prometheus.NewCounter(prometheus.CounterOpts{Name: "pushd_http_shed_total",
+			Help: "HTTP requests answered 503 because too many were under way."}),
+	}
+	commands := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "pushd_commands_total",
+		Help: "Well-formed commands of clients."}, []string{"type"})
+	for t := range m.commands {
+		if name := wire.CommandType(t).String(); t > 0 && name != "" {
+			m.commands[t] = commands.WithLabelValues(name)
+		}
+	}
+	m.registry.MustRegister(m.loopLag, m.fanOut, m.refusals, m.plainShed, commands, m,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// Series that are read from shards, hub and bus. Each is described here once.
+var (
+	descConnections   = desc("pushd_connections", "Upgraded connections now.")
+	descSockets       = desc("pushd_sockets", "Sockets of clients now, those in handshake and closing included.")
+	descMaxConns      = desc("pushd_connections_max", "Connections that are taken at most.")
+	descAccepted      = desc("pushd_sockets_accepted_total", "Sockets taken from the listener.")
+	descHandshakes    = desc("pushd_handshakes_total", "Handshakes by result: upgraded, shed (answered 503 at once), or why there was none.", "result")
+	descCloses        = desc("pushd_connections_closed_total", "Upgraded connections that have ended, by reason.", "reason")
+	descFrames        = desc("pushd_frames_sent_total", "Data frames sent.")
+	descMessages      = desc("pushd_client_messages_total", "Messages received from clients.")
+	descSentBytes     = desc("pushd_sent_bytes_total", "Bytes sent to clients.")
+	descReceivedBytes = desc("pushd_received_bytes_total", "Bytes received from clients.")
+	descPings         = desc("pushd_pings_sent_total", "Heartbeats sent.")
+	descBlocked       = desc("pushd_sends_blocked_total", "Times that a client's socket took no more.")
+	descAcceptPauses  = desc("pushd_accept_pauses_total", "Times that a listener rested because there were no file descriptors.")
+	descDeliveries    = desc("pushd_deliveries_total", "Messages and gaps delivered to subscribers, by way: live, or catchup from the ring.", "way")
+	descFellBehind    = desc("pushd_fell_behind_total", "Times that a subscriber fell behind in a feed.")
+	descBehind        = desc("pushd_behind", "Subscribers that are behind in a feed now.")
+	descGaps          = desc("pushd_gaps_total", "Gaps told to subscribers, by reason.", "reason")
+	descSubscriptions = desc("pushd_subscriptions", "Subscriptions of connections now.")
+	descPatterns      = desc("pushd_patterns", "Distinct topics and patterns that somebody is subscribed to now.")
+	descFeeds         = desc("pushd_feeds", "Feeds that this node takes from NATS now.")
+	descRingBytes     = desc("pushd_ring_bytes", "Memory of all rings, estimated as for --ring-memory.")
+	descRingMessages  = desc("pushd_ring_messages", "Messages in all rings.")
+	descRingGivenUp   = desc("pushd_ring_evictions_total", "Messages that rings gave up for newer ones.")
+	descArrived       = desc("pushd_messages_total", "Messages from NATS, by whether somebody was subscribed.", "heard")
+	descLost          = desc("pushd_upstream_losses_total", "Times that messages of a feed may have been lost on the way from NATS.")
+	descNATSUp        = desc("pushd_nats_connected", "1 while both connections to NATS stand.")
+	descNATSReconnect = desc("pushd_nats_reconnects_total", "Times that a connection to NATS was restored.")
+	descNATSPending   = desc("pushd_nats_pending_messages", "Messages that have arrived and wait for the hub.")
+	descNATSDropped   = desc("pushd_nats_dropped_total", "Messages from NATS that were dropped, by reason.", "reason")
+	descPublished     = desc("pushd_published_total", "Publications of clients that NATS has confirmed.")
+	descNATSDenied    = desc("pushd_nats_denied_total", "Subjects refused by the permissions of the NATS account.")
+	descPlain         = desc("pushd_http_connections", "Connections that HTTP requests have now.")
+)
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc(name, help, labels, nil)
+}
+
+// Describe implements prometheus.Collector; what Collect sends speaks for itself.
+func (m *metrics) Describe(chan<- *prometheus.Desc) {}
+
+// Collect implements prometheus.Collector.
+func (m *metrics) Collect(out chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	count := func(d *prometheus.Desc, v uint64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	s := m.server
+
+	var c conn.Counts
+	var t topics.MemberCounts
+	for _, sh := range s.shards {
+		c.Add(sh.table.Counts())
+		t.Add(sh.members.Counts())
+	}
+	gauge(descConnections, float64(c.Open))
+	gauge(descSockets, float64(c.Sockets))
+	gauge(descMaxConns, float64(s.quota.Max()))
+	count(descAccepted, c.Accepted)
+	count(descHandshakes, c.Upgraded, "upgraded")
+	count(descHandshakes, c.Shed, "shed")
+	for r := range conn.NumReasons {
+		if n := c.Refused[r]; n > 0 || r == conn.ReasonHandedOver {
+			count(descHandshakes, n, r.String())
+		}
+		if n := c.Closed[r]; n > 0 || r == conn.ReasonClientClosed {
+			count(descCloses, n, r.String())
+		}
+	}
+	count(descFrames, c.Frames)
+	count(descMessages, c.Messages)
+	count(descSentBytes, c.BytesOut)
+	count(descReceivedBytes, c.BytesIn)
+	count(descPings, c.Pings)
+	count(descBlocked, c.Blocked)
+	count(descAcceptPauses, c.AcceptPauses)
+	count(descDeliveries, t.Deliveries, "live")
+	count(descDeliveries, t.CaughtUp, "catchup")
+	count(descFellBehind, t.FellBehind)
+	gauge(descBehind, float64(t.Behind))
+	gauge(descSubscriptions, float64(t.Subscriptions))
+	for why := range topics.NumLossReasons {
+		count(descGaps, t.Gaps[why], why.String())
+	}
+
+	h := s.hub.Counts()
+	gauge(descPatterns, float64(h.Patterns))
+	gauge(descFeeds, float64(h.Feeds))
+	gauge(descRingBytes, float64(h.RingBytes))
+	gauge(descRingMessages, float64(h.RingMessages))
+	count(descRingGivenUp, h.GivenUp)
+	count(descArrived, h.Messages-h.Unheard, "true")
+	count(descArrived, h.Unheard, "false")
+	count(descLost, h.Losses)
+
+	b := s.bus.State()
+	gauge(descNATSUp, float64(boolInt(b.Connected)))
+	count(descNATSReconnect, b.Reconnects)
+	gauge(descNATSPending, float64(b.Pending))
+	for why, n := range b.Dropped {
+		count(descNATSDropped, n, string(why))
+	}
+	count(descPublished, b.Published)
+	count(descNATSDenied, b.Denied)
+	if s.plain != nil {
+		gauge(descPlain, float64(s.plain.open.Load()))
+	}
+}
+
+func boolInt(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,217 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pushd/pushd/poller"
+)
+
+const (
+	// maxPlainConns bounds the connections that net/http has at a time: unlike
+	// WebSockets they cost a goroutine and buffers each.
+	maxPlainConns = 512
+
+	// handoverQueue bounds the sockets on their way to net/http.
+	handoverQueue = 1024
+
+	plainIdleTimeout = 30 * time.Second // of a kept-alive connection between two requests
+	plainReadTimeout = 30 * time.Second // from one request's first byte to its body's last, pushed on by each line of NDJSON
+)
+
+// plainHTTP serves the requests on the public port that are no upgrade. Their
+// sockets come from the shards with the bytes that were read, and go back to a
+// shard if a later request on the same connection is an upgrade after all, as
+// happens behind proxies that keep connections.
+type plainHTTP struct {
+	// Static.
+	server *Server
+	http   *http.Server
+	conns  chan net.Conn // accepted, for http.Server
+	closed chan struct{}
+
+	// Atomic.
+	open atomic.Int64
+	shut atomic.Bool
+}
+
+func newPlainHTTP(s *Server) *plainHTTP {
+	p := &plainHTTP{server: s, conns: make(chan net.Conn), closed: make(chan struct{})}
+	p.http = &http.Server{
+		Handler:           s.publicHandler(),
+		ReadHeaderTimeout: s.cfg.HandshakeTimeout,
+		ReadTimeout:       plainReadTimeout,
+		IdleTimeout:       plainIdleTimeout,
+		MaxHeaderBytes:    8 << 10,
+		ErrorLog:          log.New(slogWriter{s.log}, "", 0),
+	}
+	return p
+}
+
+func (p *plainHTTP) run() error { return p.http.Serve(p) }
+
+// shutdown lets the requests under way finish, until ctx is done.
+func (p *plainHTTP) shutdown(ctx context.Context) error {
+	err := p.http.Shutdown(ctx)
+	if err != nil {
+		p.http.Close()
+	}
+	return err
+}
+
+// NotUpgrade implements conn.Handler. It must not block: duplicating the
+// descriptor and waiting for net/http is the pool's work.
+func (sh *shard) NotUpgrade(fd int, read []byte) {
+	p := sh.server.plain
+	read = slices.Clone(read)
+	if p.open.Add(1) > maxPlainConns || !sh.server.pool.Submit(func() { p.adopt(fd, read) }) {
+		p.open.Add(-1)
+		sh.server.metrics.plainShed.Inc()
+		answerBusy(fd)
+	}
+}
+
+// answerBusy refuses a request for which there is no room. The request has
+// been read, so the answer survives the close.
+func answerBusy(fd int) {
+	const body = `{"code":"unavailable","message":"too many HTTP requests at a time"}`
+	_, _ = unix.Write(fd, fmt.Appendf(nil, "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 2\r\n"+
+		"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body))
+	unix.Close(fd)
+}
+
+// adopt makes a net.Conn of a shard's socket.
+func (p *plainHTTP) adopt(fd int, read []byte) {
+	f := os.NewFile(uintptr(fd), "client")
+	c, err := net.FileConn(f)
+	f.Close() // FileConn has its own
+	if err != nil {
+		p.open.Add(-1)
+		p.server.log.Warn("no HTTP for a socket", "err", err)
+		return
+	}
+	select {
+	case p.conns <- &plainConn{TCPConn: c.(*net.TCPConn), read: read, owner: p}:
+	case <-p.closed:
+		c.Close()
+		p.open.Add(-1)
+	}
+}
+
+// Accept, Close and Addr are the net.Listener of http.Server.
+func (p *plainHTTP) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.conns:
+		return c, nil
+	case <-p.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *plainHTTP) Close() error {
+	if !p.shut.Swap(true) {
+		close(p.closed)
+	}
+	return nil
+}
+
+func (p *plainHTTP) Addr() net.Addr { return plainAddr(p.server.addr) }
+
+type plainAddr string
+
+func (plainAddr) Network() string  { return "tcp" }
+func (a plainAddr) String() string { return string(a) }
+
+// plainConn is a connection of which some has been read already.
+type plainConn struct {
+	*net.TCPConn
+	owner *plainHTTP
+	read  []byte
+	gone  atomic.Bool
+}
+
+func (c *plainConn) Read(p []byte) (int, error) {
+	if len(c.read) > 0 {
+		n := copy(p, c.read)
+		c.read = c.read[n:]
+		return n, nil
+	}
+	return c.TCPConn.Read(p)
+}
+
+// ReadFrom hides that of TCPConn, and WriteTo likewise, which would go past Read.
+func (c *plainConn) WriteTo(w io.Writer) (int64, error) {
+	return io.Copy(w, struct{ io.Reader }{c})
+}
+
+func (c *plainConn) Close() error {
+	if !c.gone.Swap(true) {
+		c.owner.open.Add(-1)
+	}
+	return c.TCPConn.Close()
+}
+
+// giveBack takes a connection whose request asks for an upgrade from net/http
+// and hands it to a shard, with the request as it would have been read there.
+func (p *plainHTTP) giveBack(w http.ResponseWriter, r *http.Request) error {
+	c, buffered, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return err
+	}
+	defer c.Close() // the shard has a descriptor of its own
+	head := fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: %s\r\n", r.RequestURI, r.Host)
+	for name, values := range r.Header {
+		for _, v := range values {
+			head = fmt.Appendf(head, "%s: %s\r\n", name, v)
+		}
+	}
+	head = append(head, "\r\n"...)
+	behind := make([]byte, buffered.Reader.Buffered())
+	if _, err := io.ReadFull(buffered, behind); err != nil {
+		return err
+	}
+	head = append(head, behind...)
+
+	fd := -1
+	raw, err := c.(*plainConn).SyscallConn()
+	if err != nil {
+		return err
+	}
+	var dupErr error
+	if err := raw.Control(func(old uintptr) {
+		fd, dupErr = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 0)
+	}); err != nil {
+		return err
+	}
+	if dupErr != nil {
+		return os.NewSyscallError("fcntl", dupErr)
+	}
+	s := p.server
+	sh := s.shards[int(s.nextHome.Add(1))%len(s.shards)]
+	if !sh.loop.Post(poller.Func(func() { sh.table.Adopt(fd, head) })) {
+		return errors.Join(syscall.ESHUTDOWN, unix.Close(fd))
+	}
+	return nil
+}
+
+// slogWriter passes net/http's own log lines on, at debug level: they are about
+// clients' mistakes.
+type slogWriter struct{ log *slog.Logger }
+
+func (w slogWriter) Write(p []byte) (int, error) {
+	w.log.Debug("HTTP", "message", string(p))
+	return len(p), nil
+}

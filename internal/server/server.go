@@ -1,0 +1,274 @@
+// Package server puts pushd together: it is the only place where a socket, a
+// topic and NATS stand in one file.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/pushd/pushd/conn"
+	"github.com/pushd/pushd/internal/config"
+	"github.com/pushd/pushd/internal/hostfeed"
+	"github.com/pushd/pushd/poller"
+	"github.com/pushd/pushd/topics"
+	"github.com/pushd/pushd/topics/natsbus"
+)
+
+// Server is a running pushd.
+type Server struct {
+	// Static after New.
+	cfg     config.Config
+	log     *slog.Logger
+	node    uint32 // random: part of each client's name
+	addr    string
+	bus     *natsbus.Bus
+	hub     *topics.Hub
+	shards  []*shard
+	pool    *poller.Pool
+	quota   *conn.Quota
+	metrics *metrics
+	plain   *plainHTTP // requests that are no upgrade
+	admin   *http.Server
+	adminLn net.Listener
+
+	// Atomic.
+	stopping atomic.Bool
+	nextHome atomic.Uint32 // shard of the next socket that net/http gives back
+}
+
+// pongTimeout is part of the protocol: heartbeat + 10 s of silence end a connection.
+const pongTimeout = 10 * time.Second
+
+// notSentLowat bounds what the kernel queues for one client beyond what is on
+// its way: a client that does not read costs this, and not the megabytes to
+// which its send buffer would grow, and what it gets later is not older than need be.
+const notSentLowat = 64 << 10
+
+// New opens everything: NATS, listeners, shards. Nothing is served before Run.
+// An error is one line that says what to do.
+func New(cfg config.Config, log *slog.Logger) (s *Server, err error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	s = &Server{cfg: cfg, log: log, node: rand.Uint32()}
+	defer func() {
+		if err != nil {
+			s.release()
+			s = nil
+		}
+	}()
+	most, err := maxConnections(cfg.MaxConnections)
+	if err != nil {
+		return s, err
+	}
+	s.quota = conn.NewQuota(most)
+	if s.bus, err = natsbus.Open(context.Background(), natsbus.Config{
+		URLs: cfg.NATS, Listen: cfg.NATSListen, Store: cfg.Store, Prefix: cfg.Prefix,
+		Credentials: cfg.NATSCreds, NKey: cfg.NATSNKey, CA: cfg.NATSCA, Cert: cfg.NATSCert, Key: cfg.NATSKey,
+		Log: log,
+	}); err != nil {
+		return s, err
+	}
+	s.metrics = newMetrics(s)
+	s.hub = topics.NewHub(topics.HubConfig{
+		RingMessages: cfg.RingMessages,
+		RingMemory:   int64(cfg.RingMemory),
+		ByTopic: func(namespace string) bool {
+			return cfg.Namespace(namespace).Interest == config.InterestTopic
+		},
+	}, s.bus, encoder{})
+	s.pool = poller.NewPool(cfg.Workers, handoverQueue)
+	if err := s.openAdmin(); err != nil {
+		return s, err
+	}
+	return s, s.openShards()
+}
+
+// openShards makes the shards with their loops, tables and listeners.
+func (s *Server) openShards() error {
+	n := s.cfg.Shards
+	if n == 0 {
+		n = min(runtime.GOMAXPROCS(0), topics.MaxShards)
+	}
+	listeners, err := poller.ListenGroup(s.cfg.Listen, n, poller.ListenOptions{
+		NoDelay:      true,
+		UserTimeout:  s.cfg.Heartbeat + pongTimeout,
+		NotSentLowat: notSentLowat,
+	})
+	if err != nil {
+		return fmt.Errorf("%w (--listen)", err)
+	}
+	s.addr = listeners[0].Addr().String()
+	for i, l := range listeners {
+		sh, err := s.newShard(i, l)
+		if err != nil {
+			for _, l := range listeners[i:] {
+				l.Close()
+			}
+			return fmt.Errorf("shard %d of %d: %w", i, n, err)
+		}
+		s.shards = append(s.shards, sh)
+	}
+	s.plain = newPlainHTTP(s)
+	return nil
+}
+
+// release closes what New has opened, of a server that never ran.
+func (s *Server) release() {
+	for _, sh := range s.shards {
+		sh.table.Shutdown()
+		sh.loop.Close()
+	}
+	if s.adminLn != nil {
+		s.adminLn.Close()
+	}
+	if s.pool != nil {
+		s.pool.Close()
+	}
+	if s.bus != nil {
+		s.bus.Close()
+	}
+}
+
+// Addr is the real address of the public listener.
+func (s *Server) Addr() string { return s.addr }
+
+// AdminAddr is the real address of the admin listener.
+func (s *Server) AdminAddr() string { return s.adminLn.Addr().String() }
+
+// NATSURL is where publishers may connect; "" if the embedded NATS does not listen.
+func (s *Server) NATSURL() string { return s.bus.ClientURL() }
+
+// Run serves until ctx is done, and then shuts down within
+// Config.ShutdownTimeout: no new clients, the old ones are told, what is on
+// its way to them leaves.
+func (s *Server) Run(ctx context.Context) error {
+	var loops, others sync.WaitGroup
+	failed := make(chan error, len(s.shards)+2)
+	for _, sh := range s.shards {
+		loops.Go(func() {
+			if err := sh.loop.Run(sh); err != nil {
+				failed <- fmt.Errorf("shard %d: %w", sh.index, err)
+			}
+		})
+	}
+	s.bus.Start(s.hub)
+	serve := func(name string, f func() error) {
+		others.Go(func() {
+			if err := f(); err != nil && !errors.Is(err, http.ErrServerClosed) {
+				failed <- fmt.Errorf("%s: %w", name, err)
+			}
+		})
+	}
+	serve("HTTP", s.plain.run)
+	serve("admin listener", func() error { return s.admin.Serve(s.adminLn) })
+	demo, stopDemo := context.WithCancel(context.Background())
+	if s.cfg.Demo {
+		if err := s.startDemo(demo, &others); err != nil {
+			s.log.Warn("no demo feed", "err", err)
+		}
+	}
+	s.log.Info("serving", "listen", s.addr, "admin", s.AdminAddr(), "nats", s.NATSURL(),
+		"shards", len(s.shards), "max_connections", s.quota.Max())
+
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	stopDemo()
+	s.shutdown()
+	loops.Wait()
+	others.Wait()
+	s.pool.Close()
+	return errors.Join(err, s.bus.Close())
+}
+
+// shutdown ends the serving, in the order in which work flows: nothing new
+// comes in, what is under way goes out, clients are told, sockets close.
+func (s *Server) shutdown() {
+	s.log.Info("shutting down", "timeout", s.cfg.ShutdownTimeout)
+	s.stopping.Store(true)
+	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.ShutdownTimeout)
+	defer cancel()
+	for _, sh := range s.shards {
+		sh.loop.Post(poller.Func(sh.table.StopAccepting))
+	}
+	if err := s.plain.shutdown(ctx); err != nil {
+		s.log.Warn("HTTP requests were cut off by --shutdown-timeout", "err", err)
+	}
+	for _, sh := range s.shards {
+		sh.loop.Post(poller.Func(func() { sh.table.CloseAll(conn.ReasonShutdown) }))
+	}
+	if left := s.awaitClosed(ctx); left > 0 {
+		s.log.Warn("connections were cut off by --shutdown-timeout", "connections", left)
+	}
+	for _, sh := range s.shards {
+		sh.loop.Post(poller.Func(sh.table.Shutdown))
+		sh.loop.Stop()
+	}
+	s.admin.Close()
+}
+
+// awaitClosed waits until all connections have ended, or ctx, and says how many have not.
+func (s *Server) awaitClosed(ctx context.Context) int64 {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		left := int64(0)
+		for _, sh := range s.shards {
+			left += sh.table.Counts().Sockets
+		}
+		if left == 0 {
+			return 0
+		}
+		select {
+		case <-ctx.Done():
+			return left
+		case <-tick.C:
+		}
+	}
+}
+
+// startDemo publishes what this machine measures of itself.
+func (s *Server) startDemo(ctx context.Context, running *sync.WaitGroup) error {
+	feed, err := hostfeed.New(time.Second, func(topic string, payload []byte) {
+		s.bus.Publish(natsbus.Publication{Topic: topic, Data: payload})
+	})
+	if err != nil {
+		return err
+	}
+	running.Go(func() { feed.Run(ctx) })
+	return nil
+}
+
+// keptFiles is how many open files are kept for everything but clients:
+// listeners, NATS, its store, the admin listener, HTTP.
+const keptFiles = 256
+
+// maxConnections derives the quota from the limit of open files where none is given.
+func maxConnections(asked int) (int, error) {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return 0, fmt.Errorf("reading the limit of open files: %w", err)
+	}
+	files := int(min(limit.Cur, 1<<30))
+	room := max(files-keptFiles-maxPlainConns, files/2)
+	if asked == 0 {
+		return room, nil
+	}
+	if asked > files {
+		return 0, fmt.Errorf("--max-connections %d is beyond the limit of open files, %d: raise it (ulimit -n, LimitNOFILE=) or ask for less", asked, files)
+	}
+	return asked, nil
+}

@@ -1,0 +1,170 @@
+package server
+
+import (
+	"context"
+	"encoding/base32"
+	"encoding/binary"
+	"log/slog"
+	"time"
+
+	"github.com/gobwas/ws"
+
+	"github.com/pushd/pushd/conn"
+	"github.com/pushd/pushd/internal/wire"
+	"github.com/pushd/pushd/poller"
+	"github.com/pushd/pushd/topics"
+)
+
+// shard joins the connections of one loop with their subscriptions. All of it
+// happens on the loop's goroutine.
+type shard struct {
+	// Static.
+	server  *Server
+	index   int
+	loop    *poller.Loop
+	table   *conn.Table
+	members *topics.Members
+
+	// Loop-only.
+	parser  wire.Parser
+	command wire.Command
+	json    []byte // the reply that is being made
+	framed  []byte // the same in its frame
+	clients []*[clientsPerPage]client
+}
+
+// client is what a shard knows of a connection beside its socket and its
+// subscriptions. It lies beside its slot, without a pointer.
+type client struct {
+	format  wire.Format
+	strikes uint8  // bad commands since the last good one
+	awaited uint16 // replies that belong into the write with the 101
+}
+
+const clientsPerPage = 1 << 10
+
+func (s *Server) newShard(index int, l *poller.Listener) (*shard, error) {
+	sh := &shard{server: s, index: index}
+	var err error
+	if sh.loop, err = poller.New(poller.Config{Backend: s.cfg.Poller}); err != nil {
+		return nil, err
+	}
+	sh.table, err = conn.NewTable(conn.Config{
+		MaxMessage:       int(s.cfg.MaxMessage),
+		HandshakeTimeout: s.cfg.HandshakeTimeout,
+		Heartbeat:        s.cfg.Heartbeat,
+		PongTimeout:      pongTimeout,
+		WriteTimeout:     s.cfg.WriteTimeout,
+		Subprotocols:     []string{wire.SubprotocolJSON, wire.SubprotocolRaw},
+		Quota:            s.quota,
+		Log:              s.log.With("shard", index),
+	}, sh.loop, l, sh)
+	if err != nil {
+		sh.loop.Close()
+		return nil, err
+	}
+	post := func(t topics.Task) bool { return sh.loop.Post(t) }
+	sh.members = topics.NewMembers(s.hub, sender{sh}, post, s.cfg.MaxSubscriptions)
+	return sh, nil
+}
+
+// Ready, Tick and Turn are the loop's poller.Handler.
+func (sh *shard) Ready(id poller.Token, e poller.Events) { sh.table.Ready(id, e) }
+
+func (sh *shard) Tick(now uint32) {
+	sh.table.Tick(now)
+	sh.members.Tick()
+	sh.server.metrics.loopLag.Observe(sh.loop.Lag().Seconds())
+}
+
+func (sh *shard) Turn() (more bool) {
+	more = sh.members.Turn()
+	sh.table.Turn()
+	return more
+}
+
+// client returns what is known of the connection in a slot.
+func (sh *shard) client(slot uint32) *client {
+	page := slot / clientsPerPage
+	for page >= uint32(len(sh.clients)) {
+		sh.clients = append(sh.clients, new([clientsPerPage]client))
+	}
+	return &sh.clients[page][slot%clientsPerPage]
+}
+
+// Drained implements conn.Handler.
+func (sh *shard) Drained(id poller.Token) { sh.members.Drained(id.Slot()) }
+
+// Closed implements conn.Handler.
+func (sh *shard) Closed(id poller.Token, why conn.Reason) {
+	sh.members.Leave(id.Slot())
+	*sh.client(id.Slot()) = client{}
+	if sh.server.debugs() {
+		sh.server.log.Debug("connection ended", "client", sh.server.clientName(sh, id), "reason", why.String())
+	}
+}
+
+// reply sends what was put into json.
+func (sh *shard) reply(id poller.Token, json []byte) {
+	sh.json = json
+	sh.framed = conn.AppendFrame(sh.framed[:0], ws.OpText, json)
+	sh.table.Reply(id, sh.framed)
+}
+
+func (sh *shard) replyError(id poller.Token, cmd wire.ID, code wire.ErrorCode, message string) {
+	sh.server.metrics.refusals.WithLabelValues(string(code)).Inc()
+	sh.reply(id, wire.AppendError(sh.json[:0], cmd, code, message))
+}
+
+// sender is the topics.Sender of a shard.
+type sender struct{ *shard }
+
+func (s sender) Send(slot uint32, frame []byte) topics.Outcome {
+	return outcome(s.table.Send(slot, frame))
+}
+
+func (s sender) SendCopy(slot uint32, p []byte, frames int) topics.Outcome {
+	return outcome(s.table.SendCopy(slot, p, frames))
+}
+
+func outcome(r conn.Result) topics.Outcome {
+	switch r {
+	case conn.Sent:
+		return topics.Sent
+	case conn.Blocked:
+		return topics.Blocked
+	}
+	return topics.Gone
+}
+
+func (s sender) Subscribed(slot uint32, pattern, tag string) {
+	id := s.table.ID(slot)
+	c := s.client(slot)
+	if c.format == wire.JSON {
+		s.reply(id, wire.AppendSubscribed(s.json[:0], wire.RestoreID(tag), pattern, "", wire.NotResumed))
+	}
+	if c.awaited > 0 {
+		if c.awaited--; c.awaited == 0 {
+			s.table.Release(id)
+		}
+	}
+}
+
+func (s sender) FannedOut(sent int, took time.Duration) {
+	s.server.metrics.fanOut.Observe(took.Seconds())
+}
+
+var clientNames = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
+
+// clientName is the name by which a client knows itself, and logs know it. It
+// says which node, shard and slot have it, so that nothing need be kept for it.
+func (s *Server) clientName(sh *shard, id poller.Token) string {
+	var b [13]byte
+	binary.BigEndian.PutUint32(b[0:], id.Generation())
+	binary.BigEndian.PutUint32(b[4:], id.Slot())
+	b[8] = byte(sh.index)
+	binary.BigEndian.PutUint32(b[9:], s.node)
+	return "c_" + clientNames.EncodeToString(b[:])
+}
+
+func (s *Server) debugs() bool { return s.log.Enabled(context.Background(), slog.LevelDebug) }
