@@ -1,0 +1,136 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+)
+
+// poster publishes batches of records over HTTP and counts what became of them.
+type poster struct {
+	// Static.
+	url     string
+	client  *http.Client
+	notef   func(format string, args ...any)
+	giveUp  time.Duration // how long a batch may fail
+	backoff backoff       // of a batch: each starts with a copy
+
+	published int
+	refused   int
+	body      bytes.Buffer // kept for its memory
+}
+
+func newPoster(url string, notef func(format string, args ...any)) *poster {
+	return &poster{
+		url:     url,
+		client:  &http.Client{Timeout: publishTimeout},
+		notef:   notef,
+		giveUp:  2 * time.Minute,
+		backoff: backoff{first: 200 * time.Millisecond, most: 10 * time.Second},
+	}
+}
+
+// publish posts a batch until each of its records is published or refused. A
+// batch whose answer was lost is posted again, so that a record may be
+// published twice but none is left out.
+func (p *poster) publish(ctx context.Context, batch []record) error {
+	retry, started := p.backoff, time.Now()
+	for len(batch) > 0 {
+		left, err := p.post(ctx, batch)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		var no *refusal
+		wait := retry.next()
+		if errors.As(err, &no) {
+			if !no.temporary() {
+				return err
+			}
+			wait = max(wait, no.retryAfter)
+		}
+		if err != nil {
+			if time.Since(started) > p.giveUp {
+				return err
+			}
+			p.notef("%v; trying again in %v", err, wait.Round(time.Millisecond))
+			if sleep(ctx, wait) != nil {
+				return ctx.Err()
+			}
+		}
+		batch = left
+	}
+	return nil
+}
+
+// post makes one attempt. It returns the records that are still to be
+// published, and where there are any, why.
+func (p *poster) post(ctx context.Context, batch []record) (left []record, err error) {
+	p.body.Reset()
+	for _, r := range batch {
+		// A topic that was checked needs no escapes.
+		fmt.Fprintf(&p.body, `{"topic":"%s","data":%s}`+"\n", r.topic, r.data)
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, p.url, bytes.NewReader(p.body.Bytes()))
+	if err != nil {
+		return batch, err
+	}
+	request.Header.Set("Content-Type", "application/x-ndjson")
+	response, err := p.client.Do(request)
+	if err != nil {
+		return batch, unreachable(err)
+	}
+	defer response.Body.Close()
+	if response.StatusCode >= http.StatusMultipleChoices {
+		return batch, refused(response)
+	}
+	return p.results(batch, response.Body)
+}
+
+// results reads what became of each record: one line each, in order, which has
+// a code where the record was refused.
+func (p *poster) results(batch []record, body io.Reader) (left []record, err error) {
+	lines := bufio.NewReader(body)
+	for i, r := range batch {
+		line, readErr := lines.ReadBytes('\n')
+		var result refusal
+		if readErr != nil && (len(line) == 0 || !errors.Is(readErr, io.EOF)) {
+			return append(left, batch[i:]...), fmt.Errorf("the answer ends after %d of %d results: %w", i, len(batch), readErr)
+		}
+		if err := json.Unmarshal(line, &result); err != nil {
+			return append(left, batch[i:]...), fmt.Errorf("result %d of the answer is no JSON: %w", i+1, err)
+		}
+		switch {
+		case result.Code == "":
+			p.published++
+		case result.temporary():
+			left, err = append(left, r), &result
+		default:
+			p.refuse(r, &result)
+		}
+	}
+	return left, err
+}
+
+// refuse tells of the first few records that are refused: more would hide
+// whatever else there is to see.
+func (p *poster) refuse(r record, why *refusal) {
+	const told = 10
+	p.refused++
+	if p.refused <= told {
+		p.notef("record %d (%s) refused: %v", r.number, r.topic, why)
+	}
+	if p.refused == told {
+		p.notef("further refusals are counted, but not told")
+	}
+}
+
+func (p *poster) summary(took time.Duration) {
+	perSecond := float64(p.published) / max(took.Seconds(), 1e-3)
+	p.notef("%d records published in %v (%.0f/s), %d refused", p.published, took.Round(time.Millisecond), perSecond, p.refused)
+}

@@ -1,0 +1,164 @@
+package main
+
+import (
+	"bufio"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/pushd/pushd/internal/wire"
+	"github.com/pushd/pushd/topics"
+)
+
+// publisher is a server for what comes over HTTP: it speaks the wire protocol
+// and remembers.
+type publisher struct {
+	*httptest.Server
+	intercept func(w http.ResponseWriter, body []byte) bool // may answer instead; nil: never
+
+	mu       sync.Mutex
+	requests int
+	messages []string // topic, space, data
+}
+
+func newPublisher(t *testing.T, intercept func(w http.ResponseWriter, body []byte) bool) *publisher {
+	p := &publisher{intercept: intercept}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /publish/{topic}", p.one)
+	mux.HandleFunc("POST /publish", p.many)
+	p.Server = httptest.NewServer(mux)
+	t.Cleanup(p.Close)
+	return p
+}
+
+func (p *publisher) got() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return append([]string(nil), p.messages...)
+}
+
+// take counts a request and returns its body, unless it was answered.
+func (p *publisher) take(w http.ResponseWriter, r *http.Request) (body []byte, ok bool) {
+	body, err := io.ReadAll(r.Body)
+	p.mu.Lock()
+	p.requests++
+	p.mu.Unlock()
+	return body, err == nil && (p.intercept == nil || !p.intercept(w, body))
+}
+
+func (p *publisher) one(w http.ResponseWriter, r *http.Request) {
+	body, ok := p.take(w, r)
+	if !ok {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.messages = append(p.messages, r.PathValue("topic")+" "+string(body))
+	w.WriteHeader(http.StatusAccepted)
+	w.Write(wire.AppendResult(nil, r.PathValue("topic"), ""))
+}
+
+func (p *publisher) many(w http.ResponseWriter, r *http.Request) {
+	body, ok := p.take(w, r)
+	if !ok {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var parser wire.Parser
+	for line := range strings.Lines(string(body)) {
+		var pub wire.Publication
+		err := parser.ParsePublication([]byte(strings.TrimSuffix(line, "\n")), &pub)
+		switch {
+		case err != nil:
+			w.Write(append(wire.AppendFailure(nil, pub.Topic, err.Code, err.Message), '\n'))
+		case topics.Namespace(pub.Topic) == "forbidden":
+			w.Write(append(wire.AppendFailure(nil, pub.Topic, wire.Forbidden, "not for you"), '\n'))
+		default:
+			p.messages = append(p.messages, strings.Clone(pub.Topic)+" "+string(pub.Data))
+			w.Write(append(wire.AppendResult(nil, pub.Topic, ""), '\n'))
+		}
+	}
+}
+
+func TestPublish(t *testing.T) {
+	server := newPublisher(t, nil)
+	for _, test := range []struct {
+		stdin string
+		args  []string
+		want  string
+	}{
+		{"", []string{"chat.lobby", `{"text":"hi"}`}, `chat.lobby {"text":"hi"}`},
+		{"ignored", []string{"chat.lobby", ""}, "chat.lobby "},
+		{"from\x00stdin\n", []string{"chat.lobby"}, "chat.lobby from\x00stdin\n"}, // as it is
+	} {
+		before := len(server.got())
+		got := runWith(testContext(t), test.stdin, append([]string{"publish", "--server", server.URL}, test.args...)...)
+		if got != (result{}) {
+			t.Errorf("%q: %+v, want silence", test.args, got)
+		}
+		if messages := server.got(); len(messages) != before+1 || messages[before] != test.want {
+			t.Errorf("%q: the server got %q, want %q", test.args, messages[before:], test.want)
+		}
+	}
+	t.Setenv("PUSHD_SERVER", server.URL)
+	if got, want := runWith(testContext(t), "", "publish", "-v", "a.b", "x"), (result{0, "", "pushd: published to a.b\n"}); got != want {
+		t.Errorf("with -v: %+v", got)
+	}
+}
+
+func TestPublishRefused(t *testing.T) {
+	for _, test := range []struct {
+		status int
+		body   string
+		want   string
+	}{
+		{400, `{"code":"invalid_topic","message":"no such place"}`, "pushd: invalid_topic: no such place\n"},
+		{413, `{"code":"message_too_large","message":"65537 bytes, of at most 65536"}`, "pushd: message_too_large: 65537 bytes, of at most 65536\n"},
+		{503, `{"code":"unavailable","message":"NATS is away"}`, "pushd: unavailable: NATS is away\n"},
+		{502, "<html>", "pushd: HTTP 502: Bad Gateway\n"}, // from a proxy
+		{404, "{}", "pushd: HTTP 404: Not Found\n"},
+	} {
+		server := newPublisher(t, func(w http.ResponseWriter, _ []byte) bool {
+			w.WriteHeader(test.status)
+			io.WriteString(w, test.body)
+			return true
+		})
+		if got, want := runWith(testContext(t), "", "publish", "--server", server.URL, "a", "x"), (result{1, "", test.want}); got != want {
+			t.Errorf("%d: %+v, want %+v", test.status, got, want)
+		}
+	}
+}
+
+func TestPublishUnreachable(t *testing.T) {
+	server := newPublisher(t, nil)
+	server.Close()
+	got := runWith(testContext(t), "", "publish", "--server", server.URL, "a", "x")
+	if got.code != 1 || !strings.HasPrefix(got.stderr, "pushd: cannot reach the server: dial tcp ") ||
+		!strings.HasSuffix(got.stderr, " connection refused (is it running, and is --server right?)\n") {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestRetryAfter(t *testing.T) {
+	f := func(head string, want time.Duration, temporary bool) {
+		t.Helper()
+		response, err := http.ReadResponse(bufio.NewReader(strings.NewReader("HTTP/1.1 "+head+"\r\n\r\n")), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		no := refused(response)
+		if no.retryAfter != want || no.temporary() != temporary {
+			t.Errorf("%q: after %v, temporary %v", head, no.retryAfter, no.temporary())
+		}
+	}
+	f("503 x\r\nRetry-After: 3", 3*time.Second, true)
+	f("429 x\r\nRetry-After: soon", 0, true)
+	f("503 x", 0, true)
+	f("403 x\r\nRetry-After: -1", 0, false)
+}

@@ -1,0 +1,92 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/pushd/pushd/internal/config"
+	"github.com/pushd/pushd/internal/server"
+)
+
+type serveCommand struct {
+	Flags config.Flags `embed:""`
+}
+
+// Run serves until ctx is done.
+func (c *serveCommand) Run(ctx context.Context, parsed *kong.Context, p program) error {
+	cfg, _, err := config.Load(parsed, &c.Flags)
+	if err != nil {
+		return err
+	}
+	log, err := newLogger(p.stderr, cfg.LogLevel, cfg.LogFormat)
+	if err != nil {
+		return err
+	}
+	s, err := server.New(cfg, log)
+	if err != nil {
+		return err
+	}
+	if cfg.Demo {
+		if _, err := io.WriteString(p.stdout, invitation(p.callPath(), s.Addr())); err != nil {
+			log.Warn("cannot print what to try", "error", err)
+		}
+	}
+	return s.Run(ctx)
+}
+
+func newLogger(w io.Writer, level, format string) (*slog.Logger, error) {
+	var options slog.HandlerOptions
+	var least slog.Level
+	if err := least.UnmarshalText([]byte(level)); err != nil {
+		return nil, fmt.Errorf("--log-level: %w", err)
+	}
+	options.Level = least
+	if format == "json" {
+		return slog.New(slog.NewJSONHandler(w, &options)), nil
+	}
+	return slog.New(slog.NewTextHandler(w, &options)), nil
+}
+
+// invitation is three lines to try on a server at address: a page, a
+// subscriber, and a message that both will show.
+func invitation(path, address string) string {
+	address = reachable(address)
+	flag := ""
+	if url := "http://" + address; url != defaultServer {
+		flag = " --server " + url
+	}
+	return fmt.Sprintf("open       http://%s/\nsubscribe  %s subscribe%s 'host.>'\npublish    curl -d '\"hello\"' http://%s/publish/host.demo.greeting\n",
+		address, path, flag, address)
+}
+
+// reachable turns an address that stands for all of a machine's into one to
+// connect to from here.
+func reachable(address string) string {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return address
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		return net.JoinHostPort("127.0.0.1", port)
+	}
+	return address
+}
+
+// callPath returns how to call this program from a shell, in which plain
+// "pushd" is a builtin.
+func (p program) callPath() string {
+	if strings.Contains(p.path, "/") {
+		return p.path
+	}
+	if path, err := os.Executable(); err == nil {
+		return path
+	}
+	return "./" + p.path
+}

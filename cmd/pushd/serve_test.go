@@ -1,0 +1,74 @@
+package main
+
+import (
+	"context"
+	"net"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+// The server runs until it is told to stop, and says what to try.
+func TestServe(t *testing.T) {
+	ctx, stop := context.WithCancel(testContext(t))
+	defer stop()
+	var stdout, stderr output
+	p := program{path: "./bin/pushd", stdin: strings.NewReader(""), stdout: &stdout, stderr: &stderr}
+	code := make(chan int, 1)
+	go func() {
+		code <- p.run(ctx, []string{"--demo", "--listen=127.0.0.1:0", "--admin=127.0.0.1:0", "--nats-listen=127.0.0.1:0", "--store=memory", "--log-format=json"})
+	}()
+	invited := regexp.MustCompile(`^open       (http://127\.0\.0\.1:\d+)/
+subscribe  \./bin/pushd subscribe --server (\S+) 'host\.>'
+publish    curl -d '"hello"' (\S+)/publish/host\.demo\.greeting
+$`)
+	var found []string
+	for found == nil {
+		select {
+		case c := <-code:
+			t.Fatalf("ended with %d: %s", c, &stderr)
+		case <-time.After(5 * time.Millisecond):
+		}
+		found = invited.FindStringSubmatch(stdout.String())
+	}
+	if found[1] != found[2] || found[1] != found[3] {
+		t.Errorf("three addresses: %q", found[1:])
+	}
+	got := runWith(ctx, "", "publish", "--server", found[1], "-v", "host.demo.greeting", `"hello"`)
+	if want := (result{0, "", "pushd: published to host.demo.greeting\n"}); got != want {
+		t.Errorf("publishing as invited: %+v", got)
+	}
+	stop()
+	if c := <-code; c != 0 {
+		t.Errorf("code %d after it was stopped: %s", c, &stderr)
+	}
+}
+
+// A port in use is one line that names it, and code 1.
+func TestServePortInUse(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	address := taken.Addr().String()
+	got := runWith(testContext(t), "", "--listen", address, "--admin=127.0.0.1:0", "--nats-listen=127.0.0.1:0", "--store=memory", "--log-level=error")
+	if got.code != 1 || strings.Count(got.stderr, "\n") != 1 || !strings.HasPrefix(got.stderr, "pushd: ") || !strings.Contains(got.stderr, address) {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestInvitation(t *testing.T) {
+	f := func(path, address, want string) {
+		t.Helper()
+		if got := strings.Split(invitation(path, address), "\n")[1]; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	f("./bin/pushd", "127.0.0.1:8080", "subscribe  ./bin/pushd subscribe 'host.>'")
+	f("./bin/pushd", "127.0.0.1:9", "subscribe  ./bin/pushd subscribe --server http://127.0.0.1:9 'host.>'")
+	f("/p", "[::]:9", "subscribe  /p subscribe --server http://127.0.0.1:9 'host.>'")
+	f("/p", "0.0.0.0:8080", "subscribe  /p subscribe 'host.>'")
+	f("/p", "[::1]:9", "subscribe  /p subscribe --server http://[::1]:9 'host.>'")
+}
