@@ -168,9 +168,10 @@ func TestNATSRestarts(t *testing.T) {
 	defer publishing.Wait()
 	defer close(stop)
 
-	clients := make([]*socket, 50)
+	clients := make([]*follower, 50)
 	for i := range clients {
-		clients[i] = r.subscribed("scores.final")
+		s := r.subscribed("scores.final")
+		clients[i] = &follower{s, numberOf(s.want("message"))}
 	}
 	for round := range 2 {
 		process.Kill()
@@ -186,8 +187,8 @@ func TestNATSRestarts(t *testing.T) {
 		late.want("subscribed")
 		late.want("subscribed")
 		process.Restart()
-		for i, s := range clients {
-			if err := s.readOverOutage(); err != nil {
+		for i, c := range clients {
+			if err := c.readOverOutage(); err != nil {
 				t.Fatalf("round %d, client %d: %v", round, i, err)
 			}
 		}
@@ -204,14 +205,19 @@ func TestNATSRestarts(t *testing.T) {
 	}
 }
 
+// follower is a client that knows which message it had last.
+type follower struct {
+	*socket
+	last int
+}
+
 // readOverOutage reads on until messages have been missed, the client has been
 // told, and more have come. The gap may come shortly after the first message
 // behind it: not before, since more could have been lost then.
-func (s *socket) readOverOutage() error {
+func (c *follower) readOverOutage() error {
 	missed, told := false, false
-	after := 0
-	for last := -1; !missed || !told || after < 3; {
-		m, err := s.tryReceive()
+	for after := 0; !missed || !told || after < 3; {
+		m, err := c.tryReceive()
 		switch {
 		case err != nil:
 			return err
@@ -221,13 +227,13 @@ func (s *socket) readOverOutage() error {
 			return fmt.Errorf("got %+v", m)
 		default:
 			n := numberOf(m)
-			if last >= 0 && n != last+1 {
+			if n != c.last+1 {
 				if missed {
-					return fmt.Errorf("got %d after %d, and had missed some before", n, last)
+					return fmt.Errorf("got %d after %d, and had missed some before", n, c.last)
 				}
 				missed = true
 			}
-			last = n
+			c.last = n
 			if missed {
 				after++
 			}
