@@ -1,12 +1,14 @@
 package conn
 
 import (
+	"bytes"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/gobwas/ws"
+	"golang.org/x/sys/unix"
 
 	"github.com/pushd/pushd/poller"
 )
@@ -155,7 +157,7 @@ func TestCloseAll(t *testing.T) {
 	waiting.send("GET /held" + plainRequest[len("GET /ws"):])
 	<-held
 	shaking.send("GET ")
-	until(t, "all are there", func() bool { return sh.Counts().Sockets == 4 && sh.sides.all != nil })
+	until(t, "all are there", func() bool { return look(sh, sh.sidesInUse) == 2 })
 	sh.do(func() { sh.CloseAll(ReasonShutdown) })
 	open.wantClose(1001)
 	closing.wantClose(4003)
@@ -197,6 +199,35 @@ func TestHalfCloseBehindUnsent(t *testing.T) {
 		c.wantClose(1000)
 		sh.wantClosed(ReasonClientClosed, 1)
 	})
+}
+
+// The same where so little waits that reading has not paused.
+func TestHalfCloseBehindLittle(t *testing.T) {
+	table, c := newManual(t, &script{})
+	c.shake()
+	frame := numbered(0)
+	for table.unsent(table.slab.at(0)) == 0 {
+		if table.Send(0, frame) != Sent {
+			table.Reply(c.id, frame)
+		}
+	}
+	c.write(maskedClose(1000, ""))
+	table.Ready(c.id, poller.Readable)
+	if err := unix.Shutdown(c.fd, unix.SHUT_WR); err != nil {
+		t.Fatal(err)
+	}
+	table.Ready(c.id, poller.Readable|poller.HangUp)
+	table.Turn()
+	var all []byte
+	for p := c.read(); p != nil; p = c.read() {
+		if all = append(all, p...); len(p) == 0 {
+			break
+		}
+		table.Ready(c.id, poller.Writable)
+	}
+	if end := AppendClose(nil, 1000, ""); len(all)%len(frame) != len(end) || !bytes.HasSuffix(all, end) {
+		t.Errorf("%d bytes came, the last of them %q, want whole frames and %q", len(all), all[max(0, len(all)-10):], end)
+	}
 }
 
 // A client that does not read cannot hold up its own end.

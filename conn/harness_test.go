@@ -169,6 +169,9 @@ func quickly(s *settings) {
 	s.Linger, s.CloseTimeout = 50*time.Millisecond, 50*time.Millisecond
 }
 
+// smallBuffers lets a client that does not read be noticed after few bytes.
+func smallBuffers(s *settings) { s.sendBuffer = 16 << 10 }
+
 func (sh *shard) run() {
 	defer close(sh.ended)
 	sh.err = sh.loop.Run(sh)

@@ -1,6 +1,7 @@
 package conn
 
 import (
+	"bytes"
 	"testing"
 	"time"
 
@@ -81,15 +82,15 @@ func TestHold(t *testing.T) {
 // Send within Upgrade, once held, is Blocked and does not disturb the 101.
 func TestHoldThenSend(t *testing.T) {
 	s, held := holding()
-	sh := startShard(t, s)
-	inner := s.upgrade
+	hold := s.upgrade
 	s.upgrade = func(id poller.Token, r *Request) *Refusal {
-		inner(id, r)
+		hold(id, r)
 		if got := s.table.Send(id.Slot(), pingFrame); got != Blocked {
 			t.Errorf("Send: %v, want Blocked", got)
 		}
 		return nil
 	}
+	sh := startShard(t, s)
 	c := sh.connect()
 	c.send(plainRequest)
 	id := <-held
@@ -145,6 +146,33 @@ func TestReleaseWithinUpgrade(t *testing.T) {
 	c.send(plainRequest, maskedText("x"))
 	c.wantSwitch()
 	c.wantText("welcome", "x")
+}
+
+// What was held may be more than the socket takes.
+func TestReleaseOfMuch(t *testing.T) {
+	welcome := AppendFrame(nil, ws.OpText, []byte(pattern(500_000)))
+	s := &script{}
+	s.upgrade = func(id poller.Token, _ *Request) *Refusal {
+		s.table.Hold(id)
+		s.table.Reply(id, welcome)
+		return nil
+	}
+	table, c := newManual(t, s)
+	c.write(join(plainRequest[len("GET"):], maskedText("x")))
+	table.Ready(c.id, poller.Readable)
+	table.Release(c.id)
+	if table.slab.at(0).flags&flagWriteWatch == 0 {
+		t.Error("nobody waits for room")
+	}
+	var all []byte
+	for p := c.read(); len(p) > 0; p = c.read() {
+		all = append(all, p...)
+		table.Ready(c.id, poller.Writable)
+	}
+	_, frames, _ := bytes.Cut(all, []byte("\r\n\r\n"))
+	if want := join(welcome, AppendFrame(nil, ws.OpText, []byte("x"))); !bytes.Equal(frames, want) {
+		t.Errorf("%d bytes behind the 101, want %d", len(frames), len(want))
+	}
 }
 
 func TestHeldClientLeaves(t *testing.T) {

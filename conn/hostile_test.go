@@ -60,10 +60,9 @@ func TestHostileClients(t *testing.T) {
 		total, round = 100_000, 1000
 	}
 	onBothBackends(t, func(t *testing.T, backend string) {
-		sh := startShard(t, &script{}, withBackend(backend), func(s *settings) {
+		sh := startShard(t, &script{}, withBackend(backend), smallBuffers, func(s *settings) {
 			s.HandshakeTimeout, s.Heartbeat, s.PongTimeout = 50*time.Millisecond, 50*time.Millisecond, 50*time.Millisecond
 			s.WriteTimeout, s.Linger, s.CloseTimeout = 100*time.Millisecond, 50*time.Millisecond, 50*time.Millisecond
-			s.sendBuffer = 16 << 10
 		})
 		sh.attack(round) // what is made once is made now
 		files, goroutines, heap := openFiles(t), runtime.NumGoroutine(), heapInUse()

@@ -231,7 +231,6 @@ func (t *Table) frames(id poller.Token, r *record, p []byte) {
 	switch {
 	case r.state != stateOpen:
 		d.release()
-		t.fresh = decoder{}
 	case own:
 		t.trimSide(r)
 	case !d.idle():

@@ -160,6 +160,9 @@ func TestHandshakeTimeout(t *testing.T) {
 				c.wantStatus(tc.status)
 			}
 			c.wantEnd()
+			if n := look(sh, sh.sidesInUse); n != 0 {
+				t.Error("a request that was refused is kept")
+			}
 			c.Close()
 			sh.wantRefused(ReasonHandshakeTimeout, uint64(i+1))
 			if t.Failed() {
