@@ -102,5 +102,5 @@ func (fan *fanout) frame(m *Members, g *group, f Format) []byte {
 // spares reports whether the member at an index of a group does not get the
 // entry any more, though the group does: it has had it, or joined too late.
 func (fan *fanout) spares(g *group, index uint32) bool {
-	return g.busy && (g.share < fan.at || int(index) >= fan.shares[g.share].end)
+	return g.busy && (int(g.share) < fan.at || int(index) >= fan.shares[g.share].end)
 }

@@ -10,7 +10,6 @@ package topics
 import (
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -201,6 +200,7 @@ func (h *Hub) unlink(e *entry) {
 	}
 	e.older, e.newer = nil, nil // else one that is still being sent would keep all after it
 	h.held -= e.weight()
+	h.stats.held.Store(h.held)
 	h.stats.entries.Add(-1)
 }
 
@@ -215,7 +215,7 @@ func (h *Hub) wake() {
 		f.due = 0
 	}
 	clear(h.touched)
-	h.touched = h.touched[:0]
+	h.touched = shrunk(h.touched)[:0]
 }
 
 // joining is what a shard learns when it asks for a pattern.
@@ -225,16 +225,13 @@ type joining struct {
 	last uint64 // the feed's newest entry: what comes after it is for the shard
 }
 
-// acquire notes that a shard has its first member for a pattern, which may be
-// a view of a buffer.
+// acquire notes that a shard has its first member for a pattern, and keeps it.
 func (h *Hub) acquire(m *Members, pattern string) (joining, error) {
-	byTopic := h.cfg.ByTopic(Namespace(pattern))
-	if byTopic && HasWildcard(pattern) {
-		return joining{}, fmt.Errorf("%q: %w", pattern, ErrNoWildcards)
-	}
-	pattern = strings.Clone(pattern)
 	in := Interest{Name: Namespace(pattern), Namespace: true}
-	if byTopic {
+	if h.cfg.ByTopic(in.Name) {
+		if HasWildcard(pattern) {
+			return joining{}, fmt.Errorf("%q: %w", pattern, ErrNoWildcards)
+		}
 		in = Interest{Name: pattern}
 	}
 	h.mu.Lock()
@@ -324,7 +321,6 @@ func (h *Hub) endOldestIdle() {
 	for f.floor < f.last {
 		h.giveUpOldest(f)
 	}
-	h.stats.held.Store(h.held)
 	h.stats.feeds.Add(-1)
 	h.table(f.in).remove(f.in.Name)
 	h.bus.Unsubscribe(f.in)

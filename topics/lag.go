@@ -183,14 +183,14 @@ func (m *Members) collect(s *seating, l *lag) (cursor uint64) {
 	for end := min(v.pos, cursor+m.pace.scan); cursor < end && len(m.pending) < m.pace.write; {
 		cursor++
 		if e := f.at(cursor); e.matched.shards&m.bit != 0 {
-			m.owe(s, v, e)
+			m.owe(s, e)
 		}
 	}
 	return cursor
 }
 
 // owe puts one entry into pending, if it concerns a connection.
-func (m *Members) owe(s *seating, v *view, e *entry) {
+func (m *Members) owe(s *seating, e *entry) {
 	if e.lost {
 		for _, at := range m.seatsOf(s) {
 			if g := m.groups[at.group]; g.collect == m.collects && e.seq > g.after {
@@ -200,7 +200,7 @@ func (m *Members) owe(s *seating, v *view, e *entry) {
 		return
 	}
 	for _, sub := range e.matched.subs {
-		if g, ok := v.groups.get(sub); ok && g.collect == m.collects && e.seq > g.after {
+		if g := m.groupOf(sub.pattern); g != nil && g.collect == m.collects && e.seq > g.after {
 			m.pending = append(m.pending, owed{entry: e})
 			return
 		}

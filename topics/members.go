@@ -83,9 +83,10 @@ type group struct {
 	sub     *sub
 	view    *view
 	index   uint32 // in Members.groups
+	at      uint32 // in view.groups
+	share   uint32 // in the fan-out under way
+	holes   uint32 // members who left meanwhile
 	busy    bool   // a fan-out is under way: nobody may change places
-	share   int    // which of its shares, then
-	holes   int    // members who left meanwhile
 	since   uint64 // entries up to here are before its time
 	newest  uint64 // latest entry for it that a fan-out began
 	members []member
@@ -103,8 +104,8 @@ type member struct {
 }
 
 // NewMembers adds a shard to a hub, at most MaxShards and before the first
-// subscription. post hands a task to the shard's loop from any goroutine; max
-// is how many subscriptions a connection may have.
+// subscription. post hands a task to the shard's loop from any goroutine, in
+// order; max is how many subscriptions a connection may have.
 func NewMembers(h *Hub, to Sender, post func(Task) bool, max int) *Members {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -176,7 +177,7 @@ func (m *Members) join(slot uint32, s *seating, g *group, pattern string) (*grou
 }
 
 func (m *Members) newGroup(j joining) *group {
-	g := &group{sub: j.sub, view: j.view, since: j.last}
+	g := &group{sub: j.sub, view: j.view, at: uint32(len(j.view.groups)), since: j.last}
 	if n := len(m.spare); n > 0 {
 		g.index = m.spare[n-1]
 		m.spare = m.spare[:n-1]
@@ -186,7 +187,7 @@ func (m *Members) newGroup(j joining) *group {
 		m.groups = append(m.groups, g)
 	}
 	m.byPattern.put(j.sub.pattern, g)
-	j.view.groups.put(j.sub, g)
+	j.view.groups = append(j.view.groups, g)
 	return g
 }
 
@@ -231,7 +232,7 @@ func (m *Members) leave(slot uint32, s *seating, place uint32) {
 	m.stand(s, place)
 	g.sub.members.Add(-1)
 	m.stats.subscriptions.Add(-1)
-	if !g.view.ready {
+	if g.view.waiting != nil {
 		g.awaitNot(slot)
 	}
 	if g.busy {
@@ -281,7 +282,12 @@ func (m *Members) dropIfEmpty(g *group) {
 		return
 	}
 	m.byPattern.remove(g.sub.pattern)
-	g.view.groups.remove(g.sub)
+	v := g.view
+	end := len(v.groups) - 1
+	v.groups[g.at] = v.groups[end]
+	v.groups[g.at].at = g.at
+	v.groups[end] = nil
+	v.groups = shrunk(v.groups[:end])
 	m.groups[g.index] = nil
 	m.spare = append(m.spare, g.index)
 	m.hub.release(m, g.sub)

@@ -18,8 +18,8 @@ type view struct {
 	evicted uint64 // newest entry for this shard that the ring has given up
 
 	// Loop-only.
-	ready    bool // the bus brings the feed's messages; before, nothing is begun
-	groups   table[*sub, *group]
+	ready    bool                 // the bus brings the feed's messages; before, there are none
+	groups   []*group             // in no order
 	waiting  map[uint32][]awaited // by slot: who is told when the feed is ready
 	pos      uint64               // newest entry that was begun, or concerns nobody here
 	batch    []*entry             // taken from the ring, to be fanned out
@@ -39,9 +39,7 @@ func (v *view) wake() {
 // Run implements Task.
 func (v *view) Run() {
 	v.woken.Store(false)
-	if v.ready {
-		v.members.enqueue(v)
-	}
+	v.members.enqueue(v)
 }
 
 // work fans out what the feed has for this shard, until budget is spent: a
@@ -100,9 +98,9 @@ func (v *view) take() bool {
 // whole shard was too slow, and those concerned are told. feed.mu must be held.
 func (v *view) missed() *entry {
 	m := &match{shards: v.members.bit}
-	for s, g := range v.groups.entries {
-		if s.givenUp() > max(v.pos, g.since) {
-			m.subs = append(m.subs, s)
+	for _, g := range v.groups {
+		if g.sub.givenUp() > max(v.pos, g.since) {
+			m.subs = append(m.subs, g.sub)
 		}
 	}
 	return &entry{seq: v.feed.floor, after: v.pos, lost: true, why: LossSlow, matched: m}
@@ -122,8 +120,8 @@ func (v *view) begin(e *entry) bool {
 		m.nextStamp()
 	}
 	for i, share := range fan.shares {
-		share.group.share, share.group.busy = i, true
-		share.group.newest = e.seq
+		g := share.group
+		g.share, g.busy, g.newest = uint32(i), true, e.seq
 	}
 	fan.entry = e
 	fan.began = time.Now()
@@ -134,13 +132,13 @@ func (v *view) begin(e *entry) bool {
 // gather finds the groups that are to get an entry.
 func (v *view) gather(e *entry) {
 	if e.lost && e.why != LossSlow {
-		for _, g := range v.groups.entries {
+		for _, g := range v.groups {
 			v.fan.add(g, e)
 		}
 		return
 	}
 	for _, s := range e.matched.subs {
-		if g, ok := v.groups.get(s); ok {
+		if g := v.members.groupOf(s.pattern); g != nil && g.sub == s { // else of a later feed
 			v.fan.add(g, e)
 		}
 	}

@@ -44,17 +44,18 @@ func (g *group) awaitNot(slot uint32) {
 	waiting[slot] = rest
 }
 
-// activation says that the messages of a view's feed come from now on.
+// activation says that the messages of a view's feed come from now on. It is
+// posted before the first of them.
 type activation struct{ view *view }
 
-// Run implements Task.
+// Run implements Task. Who is told may leave at once, so each look is a new one.
 func (a *activation) Run() {
 	v := a.view
 	v.ready = true
-	v.members.enqueue(v) // some may have come already
-	for slot, list := range v.waiting {
-		delete(v.waiting, slot)
-		for _, w := range list {
+	for slot := range v.waiting {
+		for len(v.waiting[slot]) > 0 {
+			w := v.waiting[slot][0]
+			v.waiting[slot] = v.waiting[slot][1:]
 			v.members.to.Subscribed(slot, w.group.sub.pattern, w.tag)
 		}
 	}

@@ -1,0 +1,96 @@
+package topics
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+)
+
+func TestWaitingForTheBus(t *testing.T) {
+	r := newRig(t, HubConfig{}, 2)
+	a, b, gone, other := r.connect(0, 0), r.connect(0, 1), r.connect(0, 2), r.connect(1, 0)
+	ask := func(c *socket, pattern, tag string) {
+		t.Helper()
+		if s, err := c.shard.members.Subscribe(c.slot, 0, pattern, tag); s != Waiting || err != nil {
+			t.Fatalf("Subscribe: %v, %v", s, err)
+		}
+	}
+	ask(a, "a.x", "1")
+	ask(a, "a.*", "2")
+	ask(a, "a.x", "3")
+	ask(b, "a.x", "4")
+	ask(gone, "a.x", "5")
+	ask(other, "a.y", "6")
+	b.unsubscribe("a.x")
+	gone.leave()
+	r.publish("a.x") // of an interest that was there before
+	r.hub.LostAll()
+	r.run()
+	if want := []question{{in: Interest{Name: "a", Namespace: true}}}; len(r.bus.asked) != 1 || r.bus.asked[0].in != want[0].in {
+		t.Fatalf("the bus was asked %v", r.bus.asked)
+	}
+	r.bus.answer(errors.New("the bus is away"))
+	r.publish("a.x", "a.y")
+	late := r.connect(0, 3)
+	ask(late, "a.x", "7") // the shard does not know yet
+	r.run()
+	a.wants("subscribed a.x 1", "subscribed a.* 2", "subscribed a.x 3", "a.x 2", "a.y 3")
+	b.wants()
+	other.wants("subscribed a.y 6", "a.y 3")
+	if len(late.got) == 0 || late.got[0] != "subscribed a.x 7" {
+		t.Errorf("the late one got %q", late.got)
+	}
+	if s, err := r.shards[1].members.Subscribe(1, 0, "a.x", ""); s != Standing || err != nil {
+		t.Errorf("Subscribe to what is there: %v, %v", s, err)
+	}
+	r.wantConsistent()
+}
+
+func TestAnswersWaitedForAreBounded(t *testing.T) {
+	r := newRig(t, HubConfig{}, 1)
+	for i := range maxAwaited + 1 {
+		_, err := r.shards[0].members.Subscribe(0, 0, "a.x", fmt.Sprint(i))
+		if want := i == maxAwaited; errors.Is(err, ErrTooMany) != want {
+			t.Errorf("request %d: %v", i, err)
+		}
+	}
+	if n := r.hub.Connections("a.x"); n != 1 {
+		t.Errorf("%d connections", n)
+	}
+}
+
+// A server may go on with a connection, and so come back here, when it is told
+// that its subscription stands.
+func TestSubscribedMayCallBack(t *testing.T) {
+	r := newRig(t, HubConfig{}, 1)
+	m := r.shards[0].members
+	a, b, late := r.connect(0, 0), r.connect(0, 1), r.connect(0, 2)
+	for _, c := range []*socket{a, b} {
+		for _, pattern := range []string{"a.x", "a.y", "a.z"} {
+			if _, err := m.Subscribe(c.slot, 0, pattern, "."); err != nil {
+				t.Fatal(err)
+			}
+		}
+		other := a
+		if c == a {
+			other = b
+		}
+		c.onStand = func(string) {
+			if len(other.got) == 0 && len(c.got) == 1 { // the first to be told
+				other.leave()
+				c.unsubscribe("a.y")
+				late.shard.members.Subscribe(late.slot, 0, "a.new", "")
+			}
+		}
+	}
+	r.bus.answer(nil)
+	r.run()
+	r.wantConsistent()
+	if got, want := append(a.got, b.got...), []string{"subscribed a.x .", "subscribed a.z ."}; !slices.Equal(got, want) {
+		t.Errorf("told %q, want %q", got, want)
+	}
+	if got := m.Patterns(2, nil); !slices.Equal(got, []string{"a.new"}) {
+		t.Errorf("slot 2 is subscribed to %q", got)
+	}
+}
