@@ -126,8 +126,8 @@ func (r *rig) wantEmpty() {
 				r.t.Errorf("an extra is left: %+v", x)
 			}
 		}
-		if len(m.runnable)+len(m.again)+m.byPattern.len() != 0 || m.stamping != nil {
-			r.t.Errorf("left to do: %d views, %d slots; %d groups by pattern; stamping %v", len(m.runnable), len(m.again), m.byPattern.len(), m.stamping)
+		if len(m.runnable)+len(m.again)+m.byPattern.len() != 0 || m.blend.view != nil {
+			r.t.Errorf("left to do: %d views, %d slots; %d groups by pattern; blend of %v", len(m.runnable), len(m.again), m.byPattern.len(), m.blend.view)
 		}
 	}
 	if c := r.hub.Counts(); c.Feeds != 0 || c.Patterns != 0 || c.RingMessages != 0 || c.RingBytes != 0 || r.hub.oldest != nil || r.hub.newest != nil {

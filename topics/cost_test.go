@@ -15,7 +15,7 @@ type sink struct {
 }
 
 func (s *sink) Send(uint32, []byte) Outcome           { return s.answer }
-func (s *sink) SendCopy(uint32, []byte, int) Outcome  { return s.answer }
+func (s *sink) SendCopy(uint32, []byte) Outcome       { return s.answer }
 func (s *sink) Subscribed(uint32, string, string)     {}
 func (s *sink) FannedOut(int, time.Duration)          {}
 func (s *sink) Message(Format, *Message) []byte       { return s.frame }

@@ -2,18 +2,19 @@ package topics
 
 import "time"
 
-// fanout is one entry on its way to the members of one shard. It goes in
-// slices, so that reads, heartbeats and other feeds come between. Meanwhile a
-// member who leaves becomes a hole in its group, and one who joins stands
-// behind the share that gets this entry.
+// fanout is a run of entries on its way to the members of the one group that
+// they concern, all of them in one write; or a mark of loss on its way to each
+// group by itself. It goes in slices, so that reads, heartbeats and other feeds
+// come between. Meanwhile a member who leaves becomes a hole in its group, and
+// one who joins stands behind the share that gets this run. What concerns
+// several groups goes by a blend.
 type fanout struct {
-	entry  *entry // nil: none is under way
+	run    []*entry // messages with the same match, or one mark; empty: nothing is under way
 	shares []share
-	at     int  // share under way
-	next   int  // its next member
-	once   bool // groups overlap: stamp each slot that has had it
+	at     int // share under way
+	next   int // its next member
 	sent   int
-	frames [MaxFormats][]byte // of entry, as far as needed; of a mark of loss, of the group under way
+	frames [MaxFormats][]byte // of the run, as far as needed; of a mark of loss, of the group under way
 	began  time.Time
 }
 
@@ -29,6 +30,8 @@ func (fan *fanout) add(g *group, e *entry) {
 		fan.shares = append(fan.shares, share{g, len(g.members)})
 	}
 }
+
+func (fan *fanout) idle() bool { return len(fan.run) == 0 }
 
 func (fan *fanout) done() bool { return fan.at == len(fan.shares) }
 
@@ -53,7 +56,7 @@ func (fan *fanout) step(v *view, budget int) int {
 		}
 		if fan.next == share.end {
 			fan.at, fan.next = fan.at+1, 0
-			if fan.entry.lost {
+			if fan.run[0].lost {
 				clear(fan.frames[:])
 			}
 		}
@@ -61,18 +64,12 @@ func (fan *fanout) step(v *view, budget int) int {
 	return n
 }
 
-// send gives the entry to one member, or makes it one that is behind.
+// send gives the run to one member, or makes it one that is behind.
 func (fan *fanout) send(v *view, g *group, slot uint32) {
 	m := v.members
 	s := m.at(slot)
-	if fan.once {
-		if s.stamp == m.stamp {
-			return
-		}
-		s.stamp = m.stamp
-	}
 	if s.behind && m.lagOf(s, v) != nil {
-		return // it will come to this entry by itself
+		return // it will come to these entries by itself
 	}
 	frame := fan.frames[s.format]
 	if frame == nil {
@@ -81,22 +78,39 @@ func (fan *fanout) send(v *view, g *group, slot uint32) {
 		}
 		fan.frames[s.format] = frame
 	}
-	switch m.to.Send(slot, frame) {
+	switch first := fan.run[0]; m.to.Send(slot, frame) {
 	case Sent:
-		fan.sent++
-		if fan.entry.lost {
-			m.stats.gaps[fan.entry.why].Add(1)
+		fan.sent += len(fan.run)
+		if first.lost {
+			m.stats.gaps[first.why].Add(1)
 		}
 	case Blocked:
-		m.fallBehind(slot, s, v)
+		cursor := first.seq - 1
+		if first.lost && first.why == LossSlow {
+			cursor = first.after // it stands in no ring
+		}
+		m.fallBehind(slot, s, v, cursor)
 	}
 }
 
+// frame is the run as one piece, which everybody shares.
 func (fan *fanout) frame(m *Members, g *group, f Format) []byte {
-	if fan.entry.lost {
-		return m.hub.enc.Gap(f, g.sub.pattern, fan.entry.why)
+	first := fan.run[0]
+	switch {
+	case first.lost:
+		return m.hub.enc.Gap(f, g.sub.pattern, first.why)
+	case len(fan.run) == 1:
+		return first.frame(m.hub.enc, f)
 	}
-	return fan.entry.frame(m.hub.enc, f)
+	size := 0
+	for _, e := range fan.run {
+		size += len(e.frame(m.hub.enc, f))
+	}
+	all := make([]byte, 0, size)
+	for _, e := range fan.run {
+		all = append(all, e.frame(m.hub.enc, f)...)
+	}
+	return all
 }
 
 // spares reports whether the member at an index of a group does not get the

@@ -161,7 +161,7 @@ func TestFeedEndsBeforeShardHasSentAll(t *testing.T) {
 	m := r.shards[0].members
 	c := r.connect(0, 0)
 	c.subscribe("a.x")
-	m.pace.slice, m.pace.turn = 2, 2
+	m.pace.slice, m.pace.turn, m.pace.take = 2, 2, 1
 	r.publish("a.x", "a.x", "a.x")
 	r.shards[0].runTasks()
 	m.Turn()

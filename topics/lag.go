@@ -35,19 +35,12 @@ func (m *Members) lagOf(s *seating, v *view) *lag {
 	return nil
 }
 
-// fallBehind notes that a connection did not take the entry that a view sends.
-// An entry that is missed in full is the first that it gets later; so is the
-// mark of a loss that concerns the whole shard, for which there is no entry in
-// the ring.
-func (m *Members) fallBehind(slot uint32, s *seating, v *view) {
-	e := v.fan.entry
-	l := lag{view: v, cursor: e.seq - 1}
-	if e.lost && e.why == LossSlow {
-		l.cursor = e.after
-	}
+// fallBehind notes that a connection did not take what comes after cursor.
+func (m *Members) fallBehind(slot uint32, s *seating, v *view, cursor uint64) {
+	l := lag{view: v, cursor: cursor}
 	for _, at := range m.seatsOf(s) {
 		if g := m.groups[at.group]; g.view == v && v.fan.spares(g, at.index) {
-			l.joins(g, e.seq)
+			l.joins(g, v.pos)
 		}
 	}
 	x := m.extraOf(s)
@@ -94,7 +87,7 @@ type lagState uint8
 
 const (
 	lagCaughtUp lagState = iota
-	lagWaits             // for the end of the fan-out under way, else it would get that entry twice
+	lagWaits             // for the end of what is under way, else it would get that twice
 	lagHasMore           // in the next turn, so that others come between
 	lagBlocked
 )
@@ -110,7 +103,7 @@ func (m *Members) catchUp(slot uint32, s *seating, l *lag) lagState {
 	switch {
 	case cursor < v.pos:
 		return lagHasMore
-	case v.fan.entry != nil:
+	case v.busy():
 		v.catching = append(v.catching, slot)
 		return lagWaits
 	}
@@ -143,7 +136,7 @@ func (m *Members) sendOwed(slot uint32, s *seating, cursor uint64) (uint64, bool
 	if frames == 0 {
 		return cursor, true
 	}
-	if m.to.SendCopy(slot, m.buf, frames) != Sent {
+	if m.to.SendCopy(slot, m.buf) != Sent {
 		return 0, false
 	}
 	for why, n := range gaps {

@@ -23,11 +23,11 @@ const (
 // earlier. Its methods are called on the shard's loop. Send, SendCopy and
 // FannedOut must not call back into Members.
 type Sender interface {
-	// Send sends a frame that many share: it must not be changed, ever.
-	Send(slot uint32, frame []byte) Outcome
+	// Send sends one or more frames that many share: they must not be changed, ever.
+	Send(slot uint32, frames []byte) Outcome
 
-	// SendCopy sends bytes that are the caller's again afterwards.
-	SendCopy(slot uint32, p []byte, frames int) Outcome
+	// SendCopy sends frames in memory that is the caller's again afterwards.
+	SendCopy(slot uint32, frames []byte) Outcome
 
 	// Subscribed says that a subscription for which Subscribe answered
 	// Waiting stands. tag is what was given there.
@@ -60,8 +60,7 @@ type Members struct {
 	runnable  []*view  // have entries to fan out
 	resting   []*view  // the memory of runnable, in turns
 	again     []uint32 // slots that go on catching up
-	stamping  *view    // whose fan-out has the stamps
-	stamp     uint32   // of that fan-out
+	blend     blend    // of one view at a time
 	buf       []byte   // of catchUp
 	pending   []owed   // likewise
 	collects  uint64   // number of the latest collect
@@ -111,7 +110,7 @@ func NewMembers(h *Hub, to Sender, post func(Task) bool, max int) *Members {
 	defer h.mu.Unlock()
 	m := &Members{
 		hub: h, bit: 1 << h.shards, sweep: h.shards == 0, max: max, to: to, post: post,
-		pace: pace{slice: 1024, turn: 4096, catchUps: 256, take: 64, write: 64, writeBytes: 64 << 10, scan: 1024},
+		pace: pace{slice: 1024, turn: 4096, catchUps: 256, blend: 1 << 16, take: 256, write: 64, writeBytes: 64 << 10, scan: 1024},
 	}
 	h.shards++
 	return m
@@ -167,6 +166,7 @@ func (m *Members) join(slot uint32, s *seating, g *group, pattern string) (*grou
 		}
 		g = m.newGroup(j)
 	}
+	m.blend.settle(s, g.view)
 	g.members = append(g.members, member{slot, m.sit(s, seat{g.index, uint32(len(g.members))})})
 	if l := m.lagOf(s, g.view); l != nil {
 		l.joins(g, g.view.pos)
@@ -202,6 +202,7 @@ func (m *Members) Unsubscribe(slot uint32, pattern string) bool {
 	if place < 0 {
 		return false
 	}
+	m.blend.settle(s, g.view)
 	if l := m.lagOf(s, g.view); l != nil {
 		l.leaves(g)
 	}

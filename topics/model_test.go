@@ -64,7 +64,7 @@ func newModel(t testing.TB, ops []byte) *model {
 	m.rig = newRig(t, cfg, 1+m.choose(3))
 	for _, sh := range m.shards {
 		sh.members.pace = pace{
-			slice: 1 + m.choose(8), turn: 1 + m.choose(16), catchUps: 1 + m.choose(4),
+			slice: 1 + m.choose(8), turn: 1 + m.choose(16), catchUps: 1 + m.choose(4), blend: m.choose(8),
 			take: 1 + m.choose(8), write: 1 + m.choose(8), writeBytes: 1 + m.choose(64), scan: uint64(1 + m.choose(8)),
 		}
 		for slot := range uint32(6) {

@@ -17,7 +17,7 @@ type seating struct {
 	inline [inlineSeats]seat // while there are no more
 	count  uint32
 	extra  uint32 // 0: none
-	stamp  uint32 // of the last fan-out of overlapping groups that reached it
+	due    uint32 // its place in Members.blend, from 1; 0: none
 	format Format
 	behind bool // extra has lags
 	again  bool // in Members.again

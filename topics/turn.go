@@ -8,6 +8,7 @@ type pace struct {
 	turn     int // sends in all, before sockets and other tasks
 	catchUps int // writes to connections that are behind, likewise
 
+	blend      int    // pairs of entry and member gathered in one go
 	take       int    // entries that a view takes from the ring in one go
 	write      int    // frames in one write to a connection that is behind
 	writeBytes int    // likewise, one more frame excepted
@@ -60,23 +61,6 @@ func (m *Members) fanOutSome() {
 	m.runnable = append(append(m.resting[:0], run[begun:]...), run[:unfinished]...)
 	clear(run)
 	m.resting = run[:0]
-}
-
-// nextStamp begins a fan-out of overlapping groups. Before a number comes
-// again, those who still have it lose it.
-func (m *Members) nextStamp() {
-	if m.stamp++; m.stamp != 0 {
-		return
-	}
-	m.stamp = 1
-	for _, page := range m.pages {
-		if page == nil {
-			continue
-		}
-		for i := range page {
-			page[i].stamp = 0
-		}
-	}
 }
 
 // Tick is to be called about ten times a second.

@@ -24,9 +24,9 @@ type view struct {
 	pos      uint64               // newest entry that was begun, or concerns nobody here
 	batch    []*entry             // taken from the ring, to be fanned out
 	next     int                  // in batch
-	fan      fanout               // of the entry at pos, if under way
+	fan      fanout               // up to pos, if under way
 	queued   bool                 // in Members.runnable
-	catching []uint32             // slots that have caught up with the fan-out under way
+	catching []uint32             // slots that have caught up with what is under way
 }
 
 // wake has the shard look at the feed. It may be called from any goroutine.
@@ -42,35 +42,43 @@ func (v *view) Run() {
 	v.members.enqueue(v)
 }
 
-// work fans out what the feed has for this shard, until budget is spent: a
-// send costs one, and so does an entry. It returns what it spent, and whether
-// there is more to do.
+// work sends what the feed has for this shard, until budget is spent: a send
+// costs one, and so does beginning. It returns what it spent, and whether there
+// is more to do.
 func (v *view) work(budget int) (spent int, more bool) {
-	for spent < budget {
-		if v.fan.entry == nil {
+	for blend := &v.members.blend; spent < budget; {
+		switch {
+		case blend.view == v:
+			spent += blend.step(budget - spent)
+			if blend.done() {
+				blend.finish()
+				v.finish()
+			}
+		case !v.fan.idle():
+			spent += v.fan.step(v, budget-spent)
+			if v.fan.done() {
+				v.finishFanout()
+				v.finish()
+			}
+		default:
 			if v.next == len(v.batch) && !v.take() {
 				return spent, false
 			}
 			spent++
-			if v.next == len(v.batch) {
-				continue // what was there concerns nobody here
-			}
-			if !v.begin(v.batch[v.next]) {
+			if v.next < len(v.batch) && !v.begin(v.batch[v.next:]) {
 				return spent, true
 			}
-			v.batch[v.next] = nil
-			v.next++
-		}
-		spent += v.fan.step(v, budget-spent)
-		if v.fan.done() {
-			v.finish()
 		}
 	}
 	return spent, true
 }
 
+// busy reports whether some members have had what is under way, and others not.
+func (v *view) busy() bool { return !v.fan.idle() || v.members.blend.view == v }
+
 // take gets what the ring holds beyond pos. It reports whether there was anything.
 func (v *view) take() bool {
+	clear(v.batch) // entries are kept by their ring alone
 	v.batch, v.next = v.batch[:0], 0
 	f := v.feed
 	f.mu.RLock()
@@ -106,27 +114,47 @@ func (v *view) missed() *entry {
 	return &entry{seq: v.feed.floor, after: v.pos, lost: true, why: LossSlow, matched: m}
 }
 
-// begin starts the fan-out of an entry, unless it has to wait for another.
-func (v *view) begin(e *entry) bool {
+// begin starts with the first of some entries, and those behind it that can go
+// with it, unless it has to wait for another view's blend.
+func (v *view) begin(entries []*entry) bool {
 	m, fan := v.members, &v.fan
-	v.gather(e)
-	fan.once = len(fan.shares) > 1 && !e.lost
-	if fan.once {
-		if m.stamping != nil {
-			fan.reset()
-			return false // one at a time has the stamps
+	first := entries[0]
+	v.gather(first)
+	n := v.runOf(entries)
+	direct := first.lost || len(fan.shares) == 0 || len(fan.shares) == 1 && (n == len(entries) || fan.shares[0].end > m.pace.blend)
+	if !direct {
+		fan.reset()
+		if m.blend.view != nil {
+			return false // there is one for each shard
 		}
-		m.stamping = v
-		m.nextStamp()
+		n = m.blend.gather(v, entries)
 	}
-	for i, share := range fan.shares {
-		g := share.group
-		g.share, g.busy, g.newest = uint32(i), true, e.seq
+	v.next += n
+	v.pos = max(v.pos, entries[n-1].seq)
+	if direct && len(fan.shares) > 0 {
+		fan.run, fan.began = entries[:n], time.Now()
+		for i, share := range fan.shares {
+			g := share.group
+			g.share, g.busy, g.newest = uint32(i), true, v.pos
+		}
 	}
-	fan.entry = e
-	fan.began = time.Now()
-	v.pos = max(v.pos, e.seq)
 	return true
+}
+
+// frameOverhead is about what a frame has beside payload and topic.
+const frameOverhead = 64
+
+// runOf says how many entries from the first on concern the same and fit into one write.
+func (v *view) runOf(entries []*entry) (n int) {
+	first := entries[0]
+	for bytes := 0; n < len(entries); n++ {
+		e := entries[n]
+		bytes += len(e.Data) + len(e.Topic) + frameOverhead
+		if n > 0 && (e.lost || e.matched != first.matched || bytes > v.members.pace.writeBytes) {
+			break
+		}
+	}
+	return n
 }
 
 // gather finds the groups that are to get an entry.
@@ -144,23 +172,22 @@ func (v *view) gather(e *entry) {
 	}
 }
 
-// finish ends a fan-out, and lets those go on who waited for its end.
-func (v *view) finish() {
+// finishFanout lets members change places again.
+func (v *view) finishFanout() {
 	m, fan := v.members, &v.fan
-	if len(fan.shares) > 0 {
-		m.stats.deliveries.Add(uint64(fan.sent))
-		m.to.FannedOut(fan.sent, time.Since(fan.began))
-	}
-	if fan.once {
-		m.stamping = nil
-	}
+	m.stats.deliveries.Add(uint64(fan.sent))
+	m.to.FannedOut(fan.sent, time.Since(fan.began))
 	for _, share := range fan.shares {
 		share.group.busy = false
 		m.compact(share.group)
 	}
 	fan.reset()
+}
+
+// finish lets those go on who had caught up with what was under way.
+func (v *view) finish() {
 	for _, slot := range v.catching {
-		m.Drained(slot)
+		v.members.Drained(slot)
 	}
 	v.catching = shrunk(v.catching)[:0]
 }
