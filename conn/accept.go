@@ -194,4 +194,5 @@ func (t *Table) Shutdown() {
 		}
 	}
 	t.Turn()
+	t.lane.close()
 }

@@ -23,7 +23,7 @@ func TestAllocs(t *testing.T) {
 		f    func()
 	}{
 		{"Send", func() { table.Send(id.Slot(), frame) }},
-		{"SendCopy", func() { table.SendCopy(id.Slot(), frame, 1) }},
+		{"SendCopy", func() { table.SendCopy(id.Slot(), frame) }},
 		{"Reply", func() { table.Reply(id, frame) }},
 		{"a message and its reply", func() {
 			c.write(append(scratch, small...)) // reading unmasks in its own buffer, not here

@@ -55,10 +55,28 @@ func (t *Table) beat(id poller.Token, r *record, now uint32) {
 		}
 		return
 	}
-	if now-r.received < t.ticks.heartbeat || now-r.sent < t.ticks.heartbeat {
+	if patience := t.patience(id, r); now-r.received < patience || now-r.sent < patience {
 		return
 	}
 	r.pinged = max(now, 1)
+	r.flags |= flagPaced
 	t.tally.pings++
+	if t.unsent(r) == 0 && r.flags&flagStaged == 0 {
+		t.lane.send(id, r, pingFrame)
+		return
+	}
 	t.push(id, r, pingFrame)
+}
+
+// patience is how many ticks of silence earn a connection a ping. Very many
+// fall silent at one time: after a message to all, or when all connected at
+// once. So the first ping comes earlier, by up to half a heartbeat, according
+// to the slot. Those after it keep the rhythm that has been spread by then.
+// Slots that the sweep looks at together are far apart in it.
+func (t *Table) patience(id poller.Token, r *record) uint32 {
+	if r.flags&flagPaced != 0 {
+		return t.ticks.heartbeat
+	}
+	step := id.Slot() * 2654435769 >> 24 // of 256: multiplying by the golden ratio spreads neighbours evenly
+	return t.ticks.heartbeat - t.ticks.heartbeat*step/(2*256)
 }

@@ -248,6 +248,7 @@ type inboundTo struct {
 
 func (in *inboundTo) message(op ws.OpCode, payload []byte) bool {
 	in.t.tally.messages++
+	in.r.flags &^= flagPaced
 	in.t.handler.Message(in.id, op, payload)
 	return in.r.state == stateOpen
 }

@@ -36,42 +36,23 @@ const keepReading = 16 << 10
 // maxCork bounds the replies that are gathered for one write.
 const maxCork = 16 << 10
 
-// Send writes a frame that many connections share. It must stay as it is: the
-// rest that the socket does not take is kept by reference.
-func (t *Table) Send(slot uint32, frame []byte) Result {
+// Send sends one or more frames that many connections share. They must stay as
+// they are: what the socket does not take is kept by reference.
+func (t *Table) Send(slot uint32, frames []byte) Result {
 	r, res := t.sendable(slot)
 	if res != Sent {
 		return res
 	}
-	id := poller.NewToken(slot, r.generation)
-	n, res := t.write(id, r, frame)
-	if res == Sent {
-		t.tally.frames++
-		if n < len(frame) {
-			t.sideOf(r).shared = frame[n:]
-			t.watchWritable(id, r)
-		}
-	}
-	return res
+	return t.lane.send(poller.NewToken(slot, r.generation), r, frames)
 }
 
-// SendCopy is Send for bytes that are the caller's again when it returns.
-// frames says how many frames they hold.
-func (t *Table) SendCopy(slot uint32, p []byte, frames int) Result {
+// SendCopy is Send for memory that is the caller's again when it returns.
+func (t *Table) SendCopy(slot uint32, frames []byte) Result {
 	r, res := t.sendable(slot)
 	if res != Sent {
 		return res
 	}
-	id := poller.NewToken(slot, r.generation)
-	n, res := t.write(id, r, p)
-	if res == Sent {
-		t.tally.frames += uint64(frames)
-		if n < len(p) {
-			t.sideOf(r).appendOwn(p[n:])
-			t.watchWritable(id, r)
-		}
-	}
-	return res
+	return t.lane.sendCopy(poller.NewToken(slot, r.generation), r, frames)
 }
 
 // sendable says whether data may be written to a slot now.
@@ -85,11 +66,13 @@ func (t *Table) sendable(slot uint32) (*record, Result) {
 			return nil, Gone
 		}
 	}
+	t.settle(r)
 	if r.state == stateHeld || t.unsent(r) > 0 {
 		r.flags |= flagBlocked
 		t.tally.blocked++
 		return nil, Blocked
 	}
+	r.flags &^= flagPaced
 	return r, Sent
 }
 
@@ -148,6 +131,10 @@ func (t *Table) push(id poller.Token, r *record, p []byte) {
 		if t.gather(id, r, p) || r.state == stateDead {
 			return
 		}
+	}
+	t.settle(r)
+	if r.state == stateDead {
+		return
 	}
 	if r.state == stateHeld || t.unsent(r) > 0 {
 		s := t.sideOf(r)

@@ -13,7 +13,7 @@ const (
 	stateDead    // ends with this turn
 )
 
-type flags uint8
+type flags uint16
 
 const (
 	flagUpgraded    flags = 1 << iota // the handler accepted it and is owed a Closed
@@ -22,7 +22,9 @@ const (
 	flagWriteWatch                    // the poller reports when it is writable
 	flagHalfClosed                    // our side is shut down
 	flagBlocked                       // a Send found no room: the handler is owed a Drained
+	flagStaged                        // a frame waits for the lane's next flush
 	flagStallListed                   // an entry in deadlines.stalled is its
+	flagPaced                         // nothing but pings and pongs went over it since the last ping
 )
 
 // record is one connection, without a pointer, so that a million of them are
@@ -34,8 +36,8 @@ type record struct {
 	sent       uint32 // tick at which the socket last took bytes
 	pinged     uint32 // tick of a ping that nothing has followed; 0: none
 	side       uint32 // index into sides; 0: none
-	state      state
 	flags      flags
+	state      state
 	why        Reason // once closing or dead
 }
 

@@ -11,23 +11,22 @@ import (
 // Stats counts what a table does. Counters only grow.
 type Stats struct {
 	// Atomic.
-	accepted, upgraded, shed                            atomic.Uint64
-	refused, closed                                     [NumReasons]atomic.Uint64
-	frames, messages, bytesIn, bytesOut, pings, blocked atomic.Uint64
-	acceptPauses                                        atomic.Uint64
-	sockets, open                                       atomic.Int64
+	accepted, upgraded, shed                    atomic.Uint64
+	refused, closed                             [NumReasons]atomic.Uint64
+	messages, bytesIn, bytesOut, pings, blocked atomic.Uint64
+	acceptPauses                                atomic.Uint64
+	sockets, open                               atomic.Int64
 }
 
 // tally is what the loop counts for itself, and publishes once a turn: an
 // atomic operation for each frame would be felt.
 type tally struct {
-	frames, messages, bytesIn, bytesOut, pings, blocked, acceptPauses uint64
-	open                                                              int64
+	messages, bytesIn, bytesOut, pings, blocked, acceptPauses uint64
+	open                                                      int64
 }
 
 func (t *Table) publishStats() {
 	s, c := &t.stats, &t.tally
-	s.frames.Store(c.frames)
 	s.messages.Store(c.messages)
 	s.bytesIn.Store(c.bytesIn)
 	s.bytesOut.Store(c.bytesOut)
@@ -45,7 +44,6 @@ type Counts struct {
 	Shed         uint64             // sockets answered 503 at once, for want of file descriptors or quota, or when stopping
 	Refused      [NumReasons]uint64 // sockets that ended before they were upgraded, by reason; handed over to net/http included
 	Closed       [NumReasons]uint64 // upgraded connections that have ended, by reason
-	Frames       uint64             // data frames sent
 	Messages     uint64             // messages received
 	BytesIn      uint64
 	BytesOut     uint64
@@ -61,7 +59,7 @@ func (t *Table) Counts() Counts {
 	s := &t.stats
 	c := Counts{
 		Accepted: s.accepted.Load(), Upgraded: s.upgraded.Load(), Shed: s.shed.Load(),
-		Frames: s.frames.Load(), Messages: s.messages.Load(), BytesIn: s.bytesIn.Load(), BytesOut: s.bytesOut.Load(),
+		Messages: s.messages.Load(), BytesIn: s.bytesIn.Load(), BytesOut: s.bytesOut.Load(),
 		Pings: s.pings.Load(), Blocked: s.blocked.Load(), AcceptPauses: s.acceptPauses.Load(),
 		Sockets: s.sockets.Load(), Open: s.open.Load(),
 	}
@@ -76,7 +74,6 @@ func (c *Counts) Add(o Counts) {
 	c.Accepted += o.Accepted
 	c.Upgraded += o.Upgraded
 	c.Shed += o.Shed
-	c.Frames += o.Frames
 	c.Messages += o.Messages
 	c.BytesIn += o.BytesIn
 	c.BytesOut += o.BytesOut

@@ -61,6 +61,7 @@ type Config struct {
 	CloseTimeout     time.Duration // how long unsent bytes may take to leave before a close; 5 s
 	MaxUnsent        int           // bytes kept for one connection that does not read, the rest of a data frame included; 1 MiB + MaxMessage
 	Subprotocols     []string      // known values of Sec-WebSocket-Protocol
+	Lane             string        // how data is sent: LaneAuto, LaneWrite or LaneURing; LaneWrite
 	Quota            *Quota        // connections over all tables; nil: no limit
 	Log              *slog.Logger  // nil: slog.Default
 }
@@ -104,6 +105,7 @@ type Table struct {
 	handler  Handler
 	listener *poller.Listener // nil: sockets come by Adopt alone
 	reserve  *poller.Reserve
+	lane     lane
 	ticks    struct{ handshake, heartbeat, pong, write, linger, closing uint32 }
 
 	// Loop-only.
@@ -164,15 +166,17 @@ func NewTable(cfg Config, loop *poller.Loop, listener *poller.Listener, h Handle
 	} {
 		*d.ticks = ticksOf(d.span, loop.TickLength())
 	}
-	if listener == nil {
-		return t, nil
-	}
 	var err error
+	if t.lane, err = t.newLane(cfg.Lane); err != nil || listener == nil {
+		return t, err
+	}
 	if t.reserve, err = poller.NewReserve(); err != nil {
+		t.lane.close()
 		return nil, fmt.Errorf("reserving a file descriptor: %w", err)
 	}
 	if err := loop.Add(listener.FD(), listenerToken, poller.Readable); err != nil {
 		t.reserve.Close()
+		t.lane.close()
 		return nil, fmt.Errorf("watching the listener on %v: %w", listener.Addr(), err)
 	}
 	return t, nil
@@ -204,6 +208,7 @@ func (t *Table) Ready(id poller.Token, e poller.Events) {
 // Turn is to be called at the end of each of the loop's turns. Connections
 // end here and nowhere else, so that none vanishes under a caller's hands.
 func (t *Table) Turn() {
+	t.lane.flush()
 	for i := 0; i < len(t.dying); i++ { // Closed may add to it
 		t.bury(t.dying[i])
 	}
@@ -221,6 +226,9 @@ func (t *Table) Tick(now uint32) {
 	t.expire(now)
 	t.sweep(now)
 }
+
+// Lane is the name of the lane in use.
+func (t *Table) Lane() string { return t.lane.name() }
 
 // Len says how many connections the table has, those in handshake and those
 // that are closing included.

@@ -66,6 +66,7 @@ func TestDefault(t *testing.T) {
 		ShutdownTimeout:  10 * time.Second,
 		Workers:          4,
 		Poller:           "epoll",
+		Send:             "auto",
 		RingMessages:     16384,
 		RingMemory:       64 << 20,
 		LogLevel:         "info",
