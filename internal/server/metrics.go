@@ -57,7 +57,6 @@ var (
 	descAccepted      = desc("pushd_sockets_accepted_total", "Sockets taken from the listener.")
 	descHandshakes    = desc("pushd_handshakes_total", "Handshakes by result: upgraded, shed (answered 503 at once), or why there was none.", "result")
 	descCloses        = desc("pushd_connections_closed_total", "Upgraded connections that have ended, by reason.", "reason")
-	descFrames        = desc("pushd_frames_sent_total", "Data frames sent.")
 	descMessages      = desc("pushd_client_messages_total", "Messages received from clients.")
 	descSentBytes     = desc("pushd_sent_bytes_total", "Bytes sent to clients.")
 	descReceivedBytes = desc("pushd_received_bytes_total", "Bytes received from clients.")
@@ -122,7 +121,6 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 			count(descCloses, n, r.String())
 		}
 	}
-	count(descFrames, c.Frames)
 	count(descMessages, c.Messages)
 	count(descSentBytes, c.BytesOut)
 	count(descReceivedBytes, c.BytesIn)

@@ -179,7 +179,7 @@ func (s *Server) Run(ctx context.Context) error {
 		}
 	}
 	s.log.Info("serving", "listen", s.addr, "admin", s.AdminAddr(), "nats", s.NATSURL(),
-		"shards", len(s.shards), "max_connections", s.quota.Max())
+		"shards", len(s.shards), "send", s.shards[0].table.Lane(), "max_connections", s.quota.Max())
 
 	var err error
 	select {

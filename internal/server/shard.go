@@ -56,6 +56,7 @@ func (s *Server) newShard(index int, l *poller.Listener) (*shard, error) {
 		PongTimeout:      pongTimeout,
 		WriteTimeout:     s.cfg.WriteTimeout,
 		Subprotocols:     []string{wire.SubprotocolJSON, wire.SubprotocolRaw},
+		Lane:             s.cfg.Send,
 		Quota:            s.quota,
 		Log:              s.log.With("shard", index),
 	}, sh.loop, l, sh)
@@ -119,12 +120,12 @@ func (sh *shard) replyError(id poller.Token, cmd wire.ID, code wire.ErrorCode, m
 // sender is the topics.Sender of a shard.
 type sender struct{ *shard }
 
-func (s sender) Send(slot uint32, frame []byte) topics.Outcome {
-	return outcome(s.table.Send(slot, frame))
+func (s sender) Send(slot uint32, frames []byte) topics.Outcome {
+	return outcome(s.table.Send(slot, frames))
 }
 
-func (s sender) SendCopy(slot uint32, p []byte, frames int) topics.Outcome {
-	return outcome(s.table.SendCopy(slot, p, frames))
+func (s sender) SendCopy(slot uint32, frames []byte) topics.Outcome {
+	return outcome(s.table.SendCopy(slot, frames))
 }
 
 func outcome(r conn.Result) topics.Outcome {
