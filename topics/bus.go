@@ -17,9 +17,10 @@ type Interest struct {
 // Bus is what a Hub needs of the message system behind it.
 type Bus interface {
 	// Subscribe adds an interest. It never blocks. ready is called once, from
-	// another goroutine and never from within Subscribe, as soon as a message published from now on would arrive,
-	// or with the reason why the bus cannot say so now (it is away); the
-	// interest stands in that case too and is taken up when the bus is back.
+	// another goroutine and never from within Subscribe, as soon as a message
+	// published from now on would arrive, or with the reason why the bus cannot
+	// say so now (it is away); the interest stands in that case too and is taken
+	// up when the bus is back. A bus that is closed already does not answer.
 	Subscribe(in Interest, ready func(error))
 
 	// Unsubscribe ends an interest. It never blocks. Messages that were under

@@ -84,9 +84,7 @@ func (s *interests) subscribe(in topics.Interest, ready func(error)) {
 	if ready == nil {
 		ready = func(error) {}
 	}
-	if !s.wish(wish{in, ready}) {
-		ready(ErrClosed)
-	}
+	s.wish(wish{in, ready}) // false: closed, and whoever asks is about to end too
 }
 
 func (s *interests) unsubscribe(in topics.Interest) { s.wish(wish{in: in}) }
