@@ -123,8 +123,6 @@ func (u *uring) close() {
 	closeFD(u.fd)
 }
 
-func (u *uring) full() bool { return len(u.frames) == cap(u.frames) }
-
 // add queues a send. The bytes must not change before submit has returned.
 func (u *uring) add(fd int32, p []byte) {
 	tail := *u.sqTail // only we write it
