@@ -12,14 +12,18 @@ import (
 
 // newManual makes a table whose loop does not run: the test is the loop, and
 // nothing happens at the same time. One socket has been adopted already.
-func newManual(t testing.TB, s *script) (*Table, *peer) {
+func newManual(t testing.TB, s *script, change ...func(*Config)) (*Table, *peer) {
 	t.Helper()
 	loop, err := poller.New(poller.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.t, s.alive = t, make(map[poller.Token]bool)
-	table, err := NewTable(Config{Log: slog.New(slog.DiscardHandler)}, loop, nil, s)
+	cfg := Config{Log: slog.New(slog.DiscardHandler)}
+	for _, f := range change {
+		f(&cfg)
+	}
+	table, err := NewTable(cfg, loop, nil, s)
 	if err != nil {
 		t.Fatal(err)
 	}
