@@ -89,7 +89,7 @@ const (
 
 	// worthARing is how many sends must have come together for the ring to be
 	// cheaper than as many writes.
-	worthARing = 4
+	worthARing = 16
 )
 
 // uringLane puts frames by until there are enough, or the turn ends. A

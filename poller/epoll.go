@@ -1,10 +1,12 @@
 package poller
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -13,6 +15,9 @@ import (
 // eventsPerWait bounds a batch, and so how long tasks and ticks wait behind sockets. Level-triggered descriptors that did
 // not fit come first in the next batch, so none starves.
 const eventsPerWait = 256
+
+// longAgo is a deadline that has passed.
+var longAgo = time.Unix(1, 0)
 
 // epollSet is the default backend: an epoll descriptor of its own, whose event data is the token, so a registered
 // descriptor costs no byte of user memory.
@@ -94,8 +99,7 @@ func (s *epollSet) run(l *Loop) error {
 func (s *epollSet) wait(park bool) error {
 	s.polls = 0
 	if park {
-		// Read calls look, and parks each time that says false, until it says true.
-		if err := s.raw.Read(s.look); err != nil {
+		if err := s.park(); err != nil {
 			return err
 		}
 	} else {
@@ -107,6 +111,26 @@ func (s *epollSet) wait(park bool) error {
 	s.letGo(park)
 	return nil
 }
+
+// park waits until something is ready, or until wake.
+func (s *epollSet) park() error {
+	s.ready = 0
+	// Read calls look, and parks each time that says false, until it says true.
+	err := s.raw.Read(s.look)
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		return err
+	}
+	// Whoever woke the loop has posted before, and the turn that follows finds it: nothing is lost with the deadline.
+	if s.polls == 0 {
+		s.poll(uintptr(s.fd)) // posts that come fast must not keep it from the sockets
+	}
+	return s.file.SetReadDeadline(time.Time{})
+}
+
+// wake ends a park from any goroutine, by a read deadline in the past. The parked goroutine is then ready on the processor
+// of whoever woke it, and often runs there next. Through an eventfd it takes two system calls and a thread that sleeps in
+// the kernel.
+func (s *epollSet) wake() { _ = s.file.SetReadDeadline(longAgo) } // fails only once the set is closed
 
 // letGo yields the processor when the loop has been at it for a while: under load it never parks, and other goroutines
 // would have to wait for the scheduler to interrupt it (10 ms). It does not yield in each turn, for then a turn of one event

@@ -31,12 +31,13 @@ const (
 // inbox holds the tasks posted to one loop, and wakes the loop for them.
 //
 // No wake-up is lost. The loop sets asleep only in rest, under mu, having found waiting empty there; from then on the
-// first post takes asleep away and writes the eventfd. Between rest and parking the loop looks at its epoll set once
-// more, so that write is either seen there or finds the loop parked and wakes it. Whoever finds asleep unset has appended to
+// first post takes asleep away and wakes. Between rest and parking the loop looks at its epoll set once more, and at its
+// deadline, so the wake-up is either seen there or finds the loop parked. Whoever finds asleep unset has appended to
 // waiting before a rest that is still to come, and that rest will not find it empty.
 type inbox struct {
 	// Static after newInbox.
-	wakeFD int // eventfd, registered edge-triggered: each write is an event, and nobody need read it
+	wakeFD int    // eventfd, registered edge-triggered: each write is an event, and nobody need read it
+	wake   func() // of the backend, or signal
 
 	// Atomic. Set by the loop alone, under mu; cleared by anybody.
 	asleep atomic.Bool
@@ -56,7 +57,9 @@ func newInbox() (*inbox, error) {
 	if err != nil {
 		return nil, fmt.Errorf("poller: eventfd: %w%s", err, limitHint(err))
 	}
-	return &inbox{wakeFD: fd}, nil
+	b := &inbox{wakeFD: fd}
+	b.wake = b.signal
+	return b, nil
 }
 
 // post appends t and wakes the loop if it sleeps. It reports false when the inbox is closed.
@@ -86,7 +89,7 @@ func (b *inbox) close() {
 // somebody's socket.
 func (b *inbox) wakeLocked() {
 	if b.asleep.Load() && b.asleep.CompareAndSwap(true, false) {
-		b.signal()
+		b.wake()
 	}
 }
 

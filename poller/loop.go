@@ -103,6 +103,9 @@ func (l *Loop) open(c Config) (err error) {
 	if l.inbox, err = newInbox(); err != nil {
 		return err
 	}
+	if set, ok := l.set.(*epollSet); ok {
+		l.inbox.wake = set.wake
+	}
 	if l.clock, err = newClock(c.Tick); err != nil {
 		return err
 	}
