@@ -64,7 +64,7 @@ func (t *Table) accept() {
 		return
 	}
 	for range acceptBatch {
-		fd, _, err := t.listener.Accept()
+		fd, err := t.listener.Accept()
 		switch {
 		case err == nil:
 			t.stats.accepted.Add(1)
@@ -130,7 +130,7 @@ func (t *Table) shed() {
 	for range acceptBatch {
 		more := false
 		if !t.reserve.Use(func() {
-			fd, _, err := t.listener.Accept()
+			fd, err := t.listener.Accept()
 			if err != nil {
 				return
 			}

@@ -342,7 +342,7 @@ func (sh *shard) adopted(read []byte) *client {
 	sh.t.Cleanup(func() { conn.Close() })
 	fd := -1
 	until(sh.t, "the connection can be accepted", func() bool {
-		fd, _, err = l.Accept()
+		fd, err = l.Accept()
 		return err == nil
 	})
 	sh.do(func() { sh.Adopt(fd, read) })

@@ -40,7 +40,7 @@ func TestAcceptWithoutDescriptors(t *testing.T) {
 		return err == nil && n == 1
 	})
 	restore := exhaust(t)
-	_, _, err := l.Accept()
+	_, err := l.Accept()
 	restore()
 	if !errors.Is(err, syscall.EMFILE) {
 		t.Errorf("Accept at the limit: %v, want EMFILE", err)
@@ -58,11 +58,11 @@ func TestReserveLetsOneIn(t *testing.T) {
 	clients := []int{dial(t, l.Addr()), dial(t, l.Addr())}
 	restore := exhaust(t)
 	for range clients {
-		if _, _, err := l.Accept(); !errors.Is(err, syscall.EMFILE) {
+		if _, err := l.Accept(); !errors.Is(err, syscall.EMFILE) {
 			t.Errorf("Accept at the limit: %v, want EMFILE", err)
 		}
 		if !r.Use(func() {
-			fd, _, err := l.Accept()
+			fd, err := l.Accept()
 			if err != nil {
 				t.Errorf("Accept with the reserve given up: %v", err)
 				return

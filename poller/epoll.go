@@ -75,7 +75,11 @@ func (s *epollSet) remove(fd int) error {
 // control puts the token in the 64 bits of event data, which x/sys calls Fd and Pad.
 func (s *epollSet) control(op, fd int, t Token, mask uint32) error {
 	event := unix.EpollEvent{Events: mask, Fd: int32(t.Slot()), Pad: int32(t.Generation())}
-	return unix.EpollCtl(s.fd, op, fd, &event)
+	_, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(s.fd), uintptr(op), uintptr(fd), uintptr(unsafe.Pointer(&event)), 0, 0)
+	if errno != 0 {
+		return errno
+	}
+	return nil
 }
 
 func (s *epollSet) run(l *Loop) error {

@@ -54,17 +54,20 @@ func connect(t testing.TB, fd int, addr netip.AddrPort) {
 func accept(t testing.TB, l *Listener) (int, netip.AddrPort) {
 	t.Helper()
 	var fd int
-	var peer netip.AddrPort
 	until(t, "a connection can be accepted", func() bool {
 		var err error
-		fd, peer, err = l.Accept()
+		fd, err = l.Accept()
 		if err != nil && !errors.Is(err, ErrWouldBlock) {
 			t.Fatal(err)
 		}
 		return err == nil
 	})
 	t.Cleanup(func() { unix.Close(fd) })
-	return fd, peer
+	peer, err := unix.Getpeername(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fd, addrPort(peer)
 }
 
 // connectedPair is a pair over TCP.
@@ -169,7 +172,7 @@ func TestAcceptedSocketsInherit(t *testing.T) {
 
 func TestAcceptWithNobodyThere(t *testing.T) {
 	l := newListener(t, "127.0.0.1:0", ListenOptions{})
-	if _, _, err := l.Accept(); !errors.Is(err, ErrWouldBlock) {
+	if _, err := l.Accept(); !errors.Is(err, ErrWouldBlock) {
 		t.Errorf("Accept: %v, want ErrWouldBlock", err)
 	}
 }
@@ -185,7 +188,7 @@ func TestListenerClosesOnce(t *testing.T) {
 	if l.FD() != -1 {
 		t.Errorf("FD is %d after Close, want -1", l.FD())
 	}
-	if _, _, err := l.Accept(); err == nil || errors.Is(err, ErrWouldBlock) {
+	if _, err := l.Accept(); err == nil || errors.Is(err, ErrWouldBlock) {
 		t.Errorf("Accept after Close: %v, want an error", err)
 	}
 }
@@ -219,7 +222,7 @@ func TestGroupSharesConnections(t *testing.T) {
 	for i, l := range group {
 		share := 0
 		for {
-			fd, _, err := l.Accept()
+			fd, err := l.Accept()
 			if errors.Is(err, ErrWouldBlock) {
 				break
 			}
@@ -278,7 +281,7 @@ func TestGroupReopens(t *testing.T) {
 	client := dial(t, addr)
 	until(t, "either listener has the connection", func() bool {
 		for _, l := range group {
-			if fd, _, err := l.Accept(); err == nil {
+			if fd, err := l.Accept(); err == nil {
 				unix.Close(fd)
 				return true
 			}
