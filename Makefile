@@ -4,7 +4,7 @@ GO       ?= go
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME ?= 30s
 
-.PHONY: build run test lint soak fuzz bench clean
+.PHONY: build run test lint soak fuzz bench microbench clean
 
 build: ## bin/pushd
 	$(GO) build -trimpath -ldflags="-s -w" -o bin/pushd ./cmd/pushd
@@ -32,7 +32,10 @@ fuzz: ## each fuzz target for FUZZTIME
 	  done; \
 	done
 
-bench: ## the benchmarks that are in the packages
+bench: ## pushd beside its peers, into bench/RESULTS.md: about half an hour
+	$(GO) run ./bench/compare
+
+microbench: ## the benchmarks that are in the packages
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
 clean:

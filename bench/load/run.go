@@ -1,0 +1,239 @@
+package load
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pushd/pushd/bench/load/internal/control"
+	"github.com/pushd/pushd/bench/load/internal/fleet"
+	"github.com/pushd/pushd/bench/load/internal/publish"
+	"github.com/pushd/pushd/bench/load/internal/stamp"
+	"github.com/pushd/pushd/bench/load/internal/swarm"
+)
+
+// workerVariable in the environment makes a process a worker.
+const workerVariable = "PUSHD_BENCH_WORKER"
+
+// WorkerMain is a worker and never returns where Run made this process for that, and
+// returns at once in all others.
+func WorkerMain() {
+	if os.Getenv(workerVariable) == "" {
+		return
+	}
+	s, err := swarm.New(int(os.Stdin.Fd()), os.Stdout)
+	if err == nil {
+		err = s.Run()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// run is a scenario on its way. It belongs to one goroutine but for flight.
+type run struct {
+	// Static once the scenario plays.
+	spec      *Spec
+	result    *Result
+	clock     stamp.Clock
+	id        uint32 // in all stamps
+	plans     []control.Plan
+	server    *server
+	fleet     *fleet.Fleet
+	publisher publish.Publisher // nil where the scenario does not publish
+	expected  []uint32          // subscribers of each topic, steady or slow
+	flight    *flight
+	progress  *progress
+
+	// What was published.
+	sequence []uint32 // of each topic, the newest
+	number   uint32   // of the next message
+	payload  []byte
+}
+
+// Run plays a scenario. The error is for what keeps the result from meaning anything; a
+// result with losses is none.
+func Run(ctx context.Context, spec Spec) (result Result, err error) {
+	of, err := find(spec.Scenario)
+	if err != nil {
+		return Result{}, err
+	}
+	if err := spec.complete(of); err != nil {
+		return Result{}, err
+	}
+	r := &run{
+		spec: &spec, id: rand.Uint32(), flight: newFlight(), progress: newProgress(spec.Progress),
+		sequence: make([]uint32, spec.Topics),
+		result: &Result{
+			Scenario: of.name, Question: of.question, Name: spec.Name, Started: time.Now(),
+			Command: spec.Command, Machine: describeMachine(),
+		},
+	}
+	defer r.progress.clear()
+	if r.clock, err = stamp.NewClock(); err != nil {
+		return Result{}, err
+	}
+	if r.server, err = startServer(ctx, &spec); err != nil {
+		return Result{}, err
+	}
+	defer func() { err = errors.Join(err, r.server.stop()) }()
+	if err := r.start(ctx, of); err != nil {
+		return Result{}, err
+	}
+	defer func() { err = errors.Join(err, r.end()) }()
+	if err := of.play(ctx, r); err != nil {
+		return Result{}, errors.Join(fmt.Errorf("%s: %w", of.name, err), r.server.alive())
+	}
+	r.result.Spec = spec
+	return *r.result, nil
+}
+
+// start starts the workers, and connects the publisher.
+func (r *run) start(ctx context.Context, of scenario) error {
+	if err := r.plan(ctx); err != nil {
+		return err
+	}
+	var err error
+	r.fleet, err = fleet.Start(fleet.Config{
+		Path: r.spec.Executable, Env: []string{workerVariable + "=1"},
+		Workers: r.spec.Workers, Complete: r.flight.complete,
+	})
+	if err != nil {
+		return err
+	}
+	r.result.Connections.Workers = r.fleet.PIDs()
+	_, err = r.fleet.Each(ctx, func(i int) control.Request {
+		return control.Request{Verb: control.Prepare, Plan: &r.plans[i]}
+	})
+	if err == nil && of.publishes {
+		t := &r.spec.Target
+		r.publisher, err = publish.Open(ctx, publish.Config{URL: t.Publish, Body: t.PublishBody, Header: t.PublishHeader}, r.plans[0].Topics)
+	}
+	if err != nil {
+		return errors.Join(err, r.fleet.Close())
+	}
+	return nil
+}
+
+// end ends what start began.
+func (r *run) end() error {
+	err := r.fleet.Close()
+	if r.publisher != nil {
+		err = errors.Join(err, r.publisher.Close())
+	}
+	return err
+}
+
+// rfcKey and rfcAccept are the example of RFC 6455 section 1.3. All clients may
+// have the same key, since nothing between them and the server caches.
+const (
+	rfcKey    = "dGhlIHNhbXBsZSBub25jZQ=="
+	rfcAccept = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+)
+
+// plan divides the clients among the workers.
+func (r *run) plan(ctx context.Context) error {
+	t := &r.spec.Target
+	u, err := url.Parse(t.URL)
+	if err != nil {
+		return fmt.Errorf("--url: %w", err)
+	}
+	address, err := resolve(ctx, u)
+	if err != nil {
+		return fmt.Errorf("--url: %w", err)
+	}
+	whole := control.Plan{
+		Run: r.id, Address: address.String(), Sources: r.spec.sources(address),
+		TopicsPerClient: r.spec.TopicsPerClient, Request: request(u, t), Accept: rfcAccept, InRequest: strings.Contains(t.URL, "{topic}"),
+		Hello: t.Hello, Subscribe: t.Subscribe, Unsubscribe: t.Unsubscribe,
+		SubscribedMark: t.SubscribedMark, UnsubscribedMark: t.UnsubscribedMark, GapMark: t.GapMark, Echo: t.Echo,
+		SlowEvery: r.spec.SlowEvery, HandshakeTime: r.spec.HandshakeTime,
+	}
+	if r.spec.SlowEvery > 0 {
+		whole.SlowBuffer = slowBuffer
+	}
+	if r.spec.ChurnRate > 0 {
+		whole.ChurnEvery = churnEvery
+	}
+	for i := range r.spec.Topics {
+		whole.Topics = append(whole.Topics, fmt.Sprint(t.TopicPrefix, i))
+	}
+	r.expected = make([]uint32, r.spec.Topics)
+	r.flight.workers = make([]uint32, r.spec.Topics)
+	for i := range r.spec.Workers {
+		plan := whole
+		plan.First = i * r.spec.Clients / r.spec.Workers
+		plan.Count = (i+1)*r.spec.Clients/r.spec.Workers - plan.First
+		r.plans = append(r.plans, plan)
+		r.expect(&plan)
+	}
+	return nil
+}
+
+// expect counts the subscribers that a worker will have and that stay.
+func (r *run) expect(plan *control.Plan) {
+	steady := make([]uint32, len(plan.Topics))
+	var topics []uint32
+	for client := plan.First; client < plan.First+plan.Count; client++ {
+		if plan.Churns(client) {
+			continue
+		}
+		topics = plan.Assign(topics[:0], client)
+		for _, topic := range topics {
+			r.expected[topic]++
+			if !plan.Slow(client) {
+				steady[topic]++
+			}
+		}
+	}
+	for topic, n := range steady {
+		if n > 0 {
+			r.flight.workers[topic]++
+		}
+	}
+}
+
+// resolve returns the address to connect to, IPv4 where there is one.
+func resolve(ctx context.Context, u *url.URL) (netip.AddrPort, error) {
+	port := u.Port()
+	if port == "" {
+		port = "80"
+	}
+	number, err := net.DefaultResolver.LookupPort(ctx, "tcp", port)
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	addresses, err := net.DefaultResolver.LookupNetIP(ctx, "ip", u.Hostname())
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	at := max(0, slices.IndexFunc(addresses, func(a netip.Addr) bool { return a.Unmap().Is4() }))
+	return netip.AddrPortFrom(addresses[at].Unmap(), uint16(number)), nil
+}
+
+// request is the upgrade that each client sends; {topic} may be left in it.
+func request(u *url.URL, t *Target) string {
+	var b strings.Builder
+	// The path is taken from the text: url.URL would escape {topic}.
+	_, path, _ := strings.Cut(strings.TrimPrefix(t.URL, "ws://"), "/")
+	fmt.Fprintf(&b, "GET /%s HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n", path, u.Host)
+	fmt.Fprintf(&b, "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %s\r\n", rfcKey)
+	if t.Protocol != "" && t.Protocol != "-" {
+		fmt.Fprintf(&b, "Sec-WebSocket-Protocol: %s\r\n", t.Protocol)
+	}
+	for _, line := range t.Header {
+		b.WriteString(line + "\r\n")
+	}
+	b.WriteString("\r\n")
+	return b.String()
+}

@@ -1,0 +1,63 @@
+// Slow asks: when some readers stall, do the others notice, and what becomes
+// of the stalled?
+
+package load
+
+import (
+	"context"
+	"time"
+
+	"github.com/pushd/pushd/bench/load/internal/control"
+)
+
+// slowBuffer is the receive buffer of clients that stall, bytes: small, so that
+// what is published waits in the server.
+const slowBuffer = 4 << 10
+
+func slow() scenario {
+	return scenario{
+		name:     "slow",
+		question: "When some readers stall, do the others notice, and what becomes of the stalled?",
+		defaults: Spec{Clients: 200, SlowEvery: 5, Payload: 1_000, Rate: 400, Duration: 10 * time.Second}, publishes: true,
+		play: playSlow,
+	}
+}
+
+func playSlow(ctx context.Context, r *run) error {
+	if _, err := r.connectAll(ctx); err != nil {
+		return err
+	}
+	if err := r.rest(ctx); err != nil {
+		return err
+	}
+	if _, err := r.measure(ctx, "before", r.publish); err != nil {
+		return err
+	}
+	w, err := r.measure(ctx, "stalled", func(ctx context.Context, w *Window) error {
+		if err := r.stall(ctx, true); err != nil {
+			return err
+		}
+		if err := r.publish(ctx, w); err != nil {
+			return err
+		}
+		return r.stall(ctx, false)
+	})
+	if err != nil {
+		return err
+	}
+	f, before := r.result, r.result.Window("before")
+	f.add("latency_p99_before", "publish to delivery, p99, before some stalled", before.Latency.P99/1e3, "ms")
+	f.add("latency_p99_stalled", "the same of the others, meanwhile", w.Latency.P99/1e3, "ms")
+	f.add("missing", "messages missed by the others", float64(w.Steady.Missing), "")
+	f.add("stalled_received", "of what was published, received by the stalled", 100*float64(w.Others.Received)/float64(max(1, w.Others.Expected)), "%")
+	f.add("stalled_gaps", "losses announced to the stalled", float64(w.Others.Gaps), "")
+	f.add("lost", "connections ended", float64(w.Lost), "")
+	f.add("memory_peak", "server memory at its highest", float64(w.Memory.Peak)/(1<<20), "MiB")
+	r.deliveryFigures(w)
+	return nil
+}
+
+func (r *run) stall(ctx context.Context, on bool) error {
+	_, err := r.fleet.All(ctx, control.Request{Verb: control.Stall, On: on})
+	return err
+}
