@@ -92,7 +92,9 @@ func (t *Table) admit(fd int) {
 }
 
 // Adopt takes a connected, non-blocking socket whose request for an upgrade
-// has been read elsewhere, with what was read, which is changed in place.
+// has been read elsewhere, with what was read, which is changed in place. If it
+// turns out to be no such request it is refused, not handed over once more: two
+// sides that disagree would play ball with it.
 func (t *Table) Adopt(fd int, read []byte) {
 	if t.stopped {
 		t.turnAway(fd, stopping) // Shutdown may be past, and would not see it
@@ -103,6 +105,7 @@ func (t *Table) Adopt(fd int, read []byte) {
 		return
 	}
 	if id, r := t.adopt(fd); r != nil {
+		r.flags |= flagAdopted
 		t.shake(id, r, read)
 	}
 }

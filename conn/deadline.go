@@ -86,7 +86,7 @@ func (t *Table) expire(now uint32) {
 			continue
 		}
 		if now-t.sideOf(r).stalled >= t.ticks.write {
-			t.doom(id, r, ReasonTooSlow)
+			t.Close(id, ReasonTooSlow) // it may read again yet, and then hears why
 			continue
 		}
 		t.listStalled(id, r)

@@ -59,7 +59,7 @@ func newHandshaker(protocols []string) *handshaker {
 	return h
 }
 
-// upgrade answers a complete head, for which wantsUpgrade is true: either the
+// upgrade answers a complete head, for which WantsUpgrade is true: either the
 // 101 appended to dst, and what was asked for; or dst as it is, and why not.
 // req is valid until the next call.
 func (h *handshaker) upgrade(head, dst []byte) (response []byte, req *Request, refused *Refusal) {

@@ -94,7 +94,7 @@ func FuzzHandshake(f *testing.F) {
 	h := newHandshaker(testProtocols)
 	f.Fuzz(func(t *testing.T, input []byte) {
 		end, v := scanHead(input, 0)
-		if v != headComplete || !wantsUpgrade(input[:end]) {
+		if v != headComplete || !WantsUpgrade(input[:end]) {
 			return
 		}
 		head := input[:end]

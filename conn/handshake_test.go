@@ -333,7 +333,7 @@ func BenchmarkHandshake(b *testing.B) {
 	head, dst := []byte(browserHead), make([]byte, 0, 512)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, v := scanHead(head, 0); v != headComplete || !wantsUpgrade(head) {
+		if _, v := scanHead(head, 0); v != headComplete || !WantsUpgrade(head) {
 			b.Fatal("not understood")
 		}
 		if _, _, refused := h.upgrade(head, dst); refused != nil {

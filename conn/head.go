@@ -51,11 +51,11 @@ func scanHead(p []byte, from int) (end int, v verdict) {
 	return 0, headNeedMore
 }
 
-// wantsUpgrade reports whether a complete head asks for a WebSocket: a GET of
+// WantsUpgrade reports whether a complete head asks for a WebSocket: a GET of
 // HTTP/1.1 or later, with websocket among the protocols of its Upgrade lines
 // (RFC 6455, 4.2.1; an Upgrade in HTTP/1.0 is to be ignored: RFC 9110, 7.8).
 // Everything else is for net/http, malformed requests included.
-func wantsUpgrade(head []byte) bool {
+func WantsUpgrade(head []byte) bool {
 	lines := headLines{rest: head}
 	request, _ := lines.next()
 	if !bytes.HasPrefix(request, []byte("GET ")) || bytes.HasSuffix(request, []byte(" HTTP/1.0")) {

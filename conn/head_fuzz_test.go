@@ -33,7 +33,7 @@ func modelScanHead(p string) (end int, v verdict) {
 }
 
 // FuzzHead compares scanHead with modelScanHead in one read and in a split
-// drawn from seed, and wantsUpgrade with what net/http reads. pad is inserted
+// drawn from seed, and WantsUpgrade with what net/http reads. pad is inserted
 // as that many bytes of a header, to reach the limit.
 func FuzzHead(f *testing.F) {
 	for i, seed := range handshakeSeeds() {
@@ -72,12 +72,12 @@ func FuzzHead(f *testing.F) {
 		head := input[:end]
 		req, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(head)))
 		if err != nil || hasFold(string(head)) {
-			wantsUpgrade(head) // whatever it says, without a panic
+			WantsUpgrade(head) // whatever it says, without a panic
 			return
 		}
 		wantUpgrade := req.Method == "GET" && req.Proto != "HTTP/1.0" && headerHas(req.Header, "Upgrade", "websocket")
-		if got := wantsUpgrade(head); got != wantUpgrade {
-			t.Fatalf("wantsUpgrade(%q) = %v, net/http has %v", head, got, req.Header["Upgrade"])
+		if got := WantsUpgrade(head); got != wantUpgrade {
+			t.Fatalf("WantsUpgrade(%q) = %v, net/http has %v", head, got, req.Header["Upgrade"])
 		}
 	})
 }

@@ -69,8 +69,8 @@ func TestWantsUpgrade(t *testing.T) {
 	f := func(head string, want bool) {
 		t.Helper()
 		head = strings.ReplaceAll(head, "|", "\r\n") + "\r\n\r\n"
-		if got := wantsUpgrade([]byte(head)); got != want {
-			t.Errorf("wantsUpgrade(%q) = %v", head, got)
+		if got := WantsUpgrade([]byte(head)); got != want {
+			t.Errorf("WantsUpgrade(%q) = %v", head, got)
 		}
 	}
 	f("GET /ws HTTP/1.1|Host: a|Upgrade: websocket", true)
@@ -102,7 +102,7 @@ func TestWantsUpgrade(t *testing.T) {
 func TestHeadAllocs(t *testing.T) {
 	head := []byte(browserHead)
 	if n := testing.AllocsPerRun(100, func() {
-		if _, v := scanHead(head, 0); v != headComplete || !wantsUpgrade(head) {
+		if _, v := scanHead(head, 0); v != headComplete || !WantsUpgrade(head) {
 			t.Fatal("not understood")
 		}
 	}); n != 0 {

@@ -61,11 +61,9 @@ func (t *Table) beat(id poller.Token, r *record, now uint32) {
 	r.pinged = max(now, 1)
 	r.flags |= flagPaced
 	t.tally.pings++
-	if t.unsent(r) == 0 && r.flags&flagStaged == 0 {
-		t.lane.send(id, r, pingFrame)
-		return
+	if r.flags&flagStaged != 0 || t.lane.send(id, r, pingFrame) == Blocked {
+		t.push(id, r, pingFrame) // behind what is there: a ping must not get lost
 	}
-	t.push(id, r, pingFrame)
 }
 
 // patience is how many ticks of silence earn a connection a ping. Very many

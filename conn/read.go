@@ -63,9 +63,12 @@ func (t *Table) shake(id poller.Token, r *record, p []byte) {
 	case headNotHTTP:
 		t.refuse(id, r, badRequest("this is not an HTTP request"), ReasonNotHTTP)
 	case headComplete:
-		if wantsUpgrade(p[:end]) {
+		switch {
+		case WantsUpgrade(p[:end]):
 			t.upgrade(id, r, p[:end], p[end:])
-		} else {
+		case r.flags&flagAdopted != 0:
+			t.refuse(id, r, badRequest("this is not a request for an upgrade"), ReasonHandshakeRefused)
+		default:
 			t.handOver(id, r, p)
 		}
 	}

@@ -66,7 +66,9 @@ func (t *Table) sendable(slot uint32) (*record, Result) {
 			return nil, Gone
 		}
 	}
-	t.settle(r)
+	if t.settle(r); r.state == stateDead {
+		return nil, Gone
+	}
 	if r.state == stateHeld || t.unsent(r) > 0 {
 		r.flags |= flagBlocked
 		t.tally.blocked++

@@ -24,6 +24,7 @@ const (
 	flagBlocked                       // a Send found no room: the handler is owed a Drained
 	flagStaged                        // a frame waits for the lane's next flush
 	flagStallListed                   // an entry in deadlines.stalled is its
+	flagAdopted                       // it came by Adopt
 	flagPaced                         // nothing but pings and pongs went over it since the last ping
 )
 

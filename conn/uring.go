@@ -3,6 +3,7 @@ package conn
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"sync/atomic"
 	"syscall"
 	"unsafe"
@@ -106,7 +107,27 @@ func newURing(sends int) (u *uring, err error) {
 	u.sqArray = unsafe.Slice(word(p.sq.array), p.sqEntries)
 	u.cqes = unsafe.Slice((*completion)(unsafe.Pointer(&u.memory[p.cq.cqes])), p.cqEntries)
 	u.entries = unsafe.Slice((*submission)(unsafe.Pointer(&u.sqes[0])), p.sqEntries)
-	return u, nil
+	return u, u.probe()
+}
+
+// probe sends a byte, which a kernel can have rings for and refuse all the same:
+// IORING_OP_SEND came with Linux 5.6.
+func (u *uring) probe() error {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("socketpair", err)
+	}
+	defer closeFD(fds[0])
+	defer closeFD(fds[1])
+	u.add(int32(fds[0]), []byte{1})
+	var sent int32
+	if err := u.submit(func(_ int, result int32) { sent = result }); err != nil {
+		return err
+	}
+	if sent != 1 {
+		return os.NewSyscallError("io_uring send", syscall.Errno(-sent))
+	}
+	return nil
 }
 
 func (u *uring) mmap(offset int64, size int) ([]byte, error) {
@@ -149,8 +170,11 @@ func (u *uring) submit(done func(i int, result int32)) error {
 		if errno != 0 && errno != unix.EINTR && errno != unix.EAGAIN && errno != unix.EBUSY {
 			return os.NewSyscallError("io_uring_enter", errno)
 		}
-		if errno == 0 {
+		switch errno {
+		case 0:
 			left -= int(n)
+		case unix.EAGAIN, unix.EBUSY: // short of memory
+			runtime.Gosched()
 		}
 		head, tail := *u.cqHead, atomic.LoadUint32(u.cqTail)
 		for ; head != tail; head++ {

@@ -22,7 +22,7 @@ import (
 func (s *Server) openAdmin() error {
 	var err error
 	if s.adminLn, err = net.Listen("tcp", s.cfg.Admin); err != nil {
-		return fmt.Errorf("%w: is another pushd running? choose another address with --admin", err)
+		return fmt.Errorf("%w: choose another address with --admin", err)
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{}))

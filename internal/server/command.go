@@ -105,9 +105,17 @@ func (sh *shard) publish(id poller.Token, cmd *wire.Command) {
 		sh.replyError(id, cmdID, refused.Code, refused.Message)
 		return
 	}
+	c := sh.client(id.Slot())
+	if c.publish >= maxPublishing {
+		sh.replyError(id, cmdID, wire.RateLimited, fmt.Sprintf("%d publications of this connection are on their way: wait for their replies", maxPublishing))
+		return
+	}
 	topic = strings.Clone(topic) // both are views of the read buffer
 	taken := sh.server.bus.Publish(natsbus.Publication{Topic: topic, Data: bytes.Clone(data), Done: func(err error) {
 		sh.loop.Post(poller.Func(func() {
+			if sh.table.IsOpen(id) {
+				sh.client(id.Slot()).publish--
+			}
 			if err != nil {
 				e := publishError(err)
 				sh.replyError(id, cmdID, e.Code, e.Message)
@@ -118,8 +126,14 @@ func (sh *shard) publish(id poller.Token, cmd *wire.Command) {
 	}})
 	if !taken {
 		sh.replyError(id, cmdID, wire.Unavailable, queueFull)
+		return
 	}
+	c.publish++
 }
+
+// maxPublishing bounds the publications of one connection that are on their
+// way, so that it cannot fill the queue for all.
+const maxPublishing = 256
 
 const queueFull = "too many publications are waiting for NATS: try again"
 

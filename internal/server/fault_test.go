@@ -272,6 +272,61 @@ func TestShutdownTellsClients(t *testing.T) {
 	}
 }
 
+// TestShutdownBesideHTTP has a request that does not end: clients are told all
+// the same, at once.
+func TestShutdownBesideHTTP(t *testing.T) {
+	r := start(t, func(c *config.Config) { c.ShutdownTimeout = time.Minute })
+	c, err := net.Dial("tcp", r.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	fmt.Fprint(c, "POST /publish/a.b HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf")
+	eventually(t, "the request is being served", func() bool { return r.plain.open.Load() == 1 })
+	s := r.subscribed("a.b")
+	go r.stop()
+	if code := s.wantClose(); code != ws.StatusGoingAway {
+		t.Errorf("closed with %d, want 1001", code)
+	}
+	s.conn.Close()
+	fmt.Fprint(c, "and rest") // so that the test need not wait for half a minute
+}
+
+// TestFrozenForLong has a client that does not read for longer than a silent
+// one would be kept: it is told of its gap when it reads on.
+func TestFrozenForLong(t *testing.T) {
+	r := start(t, func(c *config.Config) {
+		c.Heartbeat, c.WriteTimeout, c.RingMessages = time.Second, time.Minute, 16
+	})
+	nc := r.backend()
+	s := r.subscribed("a.b")
+	if err := s.conn.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil {
+		t.Fatal(err)
+	}
+	behind := func() (n int64) {
+		for _, sh := range r.shards {
+			n += sh.members.Counts().Behind
+		}
+		return n
+	}
+	data := []byte(`"` + strings.Repeat("x", 30<<10) + `"`)
+	eventually(t, "the client is behind", func() bool {
+		nc.Publish("push.a.b", data)
+		nc.Flush()
+		return behind() == 1
+	})
+	for range 50 { // out of the ring
+		nc.Publish("push.a.b", data)
+	}
+	nc.Flush()
+	time.Sleep(13 * time.Second) // more than heartbeat + 10 s: this is about what happens in the meantime
+	for {
+		if m := s.receive(); m.Type == "gap" {
+			break
+		}
+	}
+}
+
 // TestShutdownIsBounded has a client that does nothing about being told.
 func TestShutdownIsBounded(t *testing.T) {
 	r := start(t, func(c *config.Config) { c.ShutdownTimeout = time.Second })

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/gobwas/ws"
+
+	"github.com/pushd/pushd/conn"
 )
 
 func TestHTTP(t *testing.T) {
@@ -156,5 +158,55 @@ func TestUpgradeElsewhere(t *testing.T) {
 	_, _, _, err := ws.Dial(t.Context(), "ws://"+r.Addr()+"/other")
 	if refused, ok := err.(ws.StatusError); !ok || refused != 404 {
 		t.Errorf("got %v, want 404", err)
+	}
+}
+
+// TestUpgradeThatIsNone sends requests about which net/http and a shard might
+// disagree: each is answered once, and nobody plays ball with it.
+func TestUpgradeThatIsNone(t *testing.T) {
+	r := start(t)
+	for _, upgrade := range []string{"\u00a0websocket", "web\u017focket", "\u0085websocket", "websoc\u212aet", "h2c"} {
+		c, err := net.Dial("tcp", r.Addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.SetDeadline(time.Now().Add(patience))
+		fmt.Fprintf(c, "GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: %s\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"+
+			"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", upgrade)
+		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil || resp.StatusCode != 400 && resp.StatusCode != 426 {
+			t.Errorf("Upgrade: %q: %v, %v", upgrade, resp, err)
+		}
+		c.Close()
+	}
+	handed := uint64(0)
+	for _, sh := range r.shards {
+		handed += sh.table.Counts().Refused[conn.ReasonHandedOver]
+	}
+	if handed > 5 {
+		t.Errorf("5 requests were handed over %d times", handed)
+	}
+}
+
+// TestProbesWhileHTTPIsFull has clients hold all the room that HTTP has: probes
+// are answered all the same, and others told to come again.
+func TestProbesWhileHTTPIsFull(t *testing.T) {
+	r := start(t)
+	for range maxPlainConns {
+		c, err := net.Dial("tcp", r.Addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		fmt.Fprint(c, "POST /publish/a.b HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf")
+	}
+	eventually(t, "HTTP is full", func() bool { return r.plain.open.Load() >= maxPlainConns })
+	for path, want := range map[string]int{"/healthz": 200, "/readyz": 200, "/": 503} {
+		if status, header, body := r.http("GET", path, "", ""); status != want || header.Get("Content-Type") != "application/json" {
+			t.Errorf("%s: %d %v %s, want %d", path, status, header, body, want)
+		}
+	}
+	if s := r.subscribed("a.b"); s == nil {
+		t.Error("no WebSocket")
 	}
 }

@@ -114,11 +114,9 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	count(descHandshakes, c.Upgraded, "upgraded")
 	count(descHandshakes, c.Shed, "shed")
 	for r := range conn.NumReasons {
-		if n := c.Refused[r]; n > 0 || r == conn.ReasonHandedOver {
-			count(descHandshakes, n, r.String())
-		}
-		if n := c.Closed[r]; n > 0 || r == conn.ReasonClientClosed {
-			count(descCloses, n, r.String())
+		if r != conn.ReasonNone { // all of them, from the start: a series that appears with its first event hides it from rate()
+			count(descHandshakes, c.Refused[r], r.String())
+			count(descCloses, c.Closed[r], r.String())
 		}
 	}
 	count(descMessages, c.Messages)

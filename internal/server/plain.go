@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,12 +12,14 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strconv"
 	"sync/atomic"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pushd/pushd/internal/wire"
 	"github.com/pushd/pushd/poller"
 )
 
@@ -80,17 +83,47 @@ func (sh *shard) NotUpgrade(fd int, read []byte) {
 	if p.open.Add(1) > maxPlainConns || !sh.server.pool.Submit(func() { p.adopt(fd, read) }) {
 		p.open.Add(-1)
 		sh.server.metrics.plainShed.Inc()
-		answerBusy(fd)
+		sh.server.answerBusy(fd, read)
 	}
 }
 
-// answerBusy refuses a request for which there is no room. The request has
-// been read, so the answer survives the close.
-func answerBusy(fd int) {
-	const body = `{"code":"unavailable","message":"too many HTTP requests at a time"}`
-	_, _ = unix.Write(fd, fmt.Appendf(nil, "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 2\r\n"+
-		"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body))
+// answerBusy refuses a request for which there is no room, probes excepted:
+// clients that hold all the room must not make a healthy node look ill. The
+// request has been read, so the answer survives the close.
+func (s *Server) answerBusy(fd int, read []byte) {
+	w := &bareResponse{header: make(http.Header)}
+	switch line, _, _ := bytes.Cut(read, []byte(" HTTP/")); string(line) {
+	case "GET /healthz":
+		s.serveHealth(w, nil)
+	case "GET /readyz":
+		s.serveReady(w, nil)
+	default:
+		refuse(w, 0, &wire.Error{Code: wire.Unavailable, Message: "too many HTTP requests at a time"})
+	}
+	_, _ = unix.Write(fd, w.bytes()) // the client has gone if it fails
 	unix.Close(fd)
+}
+
+// bareResponse is an http.ResponseWriter without net/http's server.
+type bareResponse struct {
+	header http.Header
+	status int
+	body   bytes.Buffer
+}
+
+func (w *bareResponse) Header() http.Header         { return w.header }
+func (w *bareResponse) WriteHeader(status int)      { w.status = status }
+func (w *bareResponse) Write(p []byte) (int, error) { return w.body.Write(p) }
+
+func (w *bareResponse) bytes() []byte {
+	w.header.Set("Connection", "close")
+	w.header.Set("Content-Length", strconv.Itoa(w.body.Len()))
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "HTTP/1.1 %d %s\r\n", w.status, http.StatusText(w.status))
+	_ = w.header.Write(&b) // to memory
+	b.WriteString("\r\n")
+	b.Write(w.body.Bytes())
+	return b.Bytes()
 }
 
 // adopt makes a net.Conn of a shard's socket.
@@ -166,19 +199,12 @@ func (c *plainConn) Close() error {
 
 // giveBack takes a connection whose request asks for an upgrade from net/http
 // and hands it to a shard, with the request as it would have been read there.
-func (p *plainHTTP) giveBack(w http.ResponseWriter, r *http.Request) error {
+func (p *plainHTTP) giveBack(w http.ResponseWriter, head []byte) error {
 	c, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return err
 	}
 	defer c.Close() // the shard has a descriptor of its own
-	head := fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: %s\r\n", r.RequestURI, r.Host)
-	for name, values := range r.Header {
-		for _, v := range values {
-			head = fmt.Appendf(head, "%s: %s\r\n", name, v)
-		}
-	}
-	head = append(head, "\r\n"...)
 	behind := make([]byte, buffered.Reader.Buffered())
 	if _, err := io.ReadFull(buffered, behind); err != nil {
 		return err

@@ -3,7 +3,6 @@ package server
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pushd/pushd/conn"
 	"github.com/pushd/pushd/internal/page"
 	"github.com/pushd/pushd/internal/wire"
 	"github.com/pushd/pushd/topics"
@@ -72,8 +72,8 @@ func writeJSON(w http.ResponseWriter, status int, body []byte) {
 // serveSocketPath sees a request for a WebSocket that came behind others on
 // its connection, or none at all.
 func (s *Server) serveSocketPath(w http.ResponseWriter, r *http.Request) {
-	if asksForWebSocket(r) {
-		if err := s.plain.giveBack(w, r); err != nil {
+	if head := headOf(r); conn.WantsUpgrade(head) {
+		if err := s.plain.giveBack(w, head); err != nil {
 			s.log.Warn("an upgrade on a kept connection failed", "err", err)
 		}
 		return
@@ -84,15 +84,15 @@ func (s *Server) serveSocketPath(w http.ResponseWriter, r *http.Request) {
 	refuse(w, http.StatusUpgradeRequired, &wire.Error{Code: wire.BadRequest, Message: "this is a WebSocket: ask for an upgrade (RFC 6455)"})
 }
 
-func asksForWebSocket(r *http.Request) bool {
-	for _, line := range r.Header.Values("Upgrade") {
-		for _, protocol := range strings.Split(line, ",") {
-			if strings.EqualFold(strings.TrimSpace(protocol), "websocket") {
-				return r.ProtoAtLeast(1, 1)
-			}
+// headOf is a request as a shard would have read it.
+func headOf(r *http.Request) []byte {
+	head := fmt.Appendf(nil, "%s %s %s\r\nHost: %s\r\n", r.Method, r.RequestURI, r.Proto, r.Host)
+	for name, values := range r.Header {
+		for _, v := range values {
+			head = fmt.Appendf(head, "%s: %s\r\n", name, v)
 		}
 	}
-	return false
+	return append(head, "\r\n"...)
 }
 
 func (s *Server) serveHealth(w http.ResponseWriter, _ *http.Request) {
@@ -125,7 +125,7 @@ func (s *Server) servePublish(w http.ResponseWriter, r *http.Request) {
 		refuse(w, 0, s.bodyError(err))
 		return
 	}
-	if refused := <-s.publish(r.Context(), topic, data); refused != nil {
+	if refused := <-s.publish(topic, data); refused != nil {
 		refuse(w, 0, refused)
 		return
 	}
@@ -145,7 +145,7 @@ func (s *Server) tooLarge() *wire.Error {
 }
 
 // publish hands a message to NATS. The channel tells when it is there, or why not.
-func (s *Server) publish(ctx context.Context, topic string, data []byte) <-chan *wire.Error {
+func (s *Server) publish(topic string, data []byte) <-chan *wire.Error {
 	result := make(chan *wire.Error, 1)
 	if !s.bus.Publish(natsbus.Publication{Topic: topic, Data: data, Done: func(err error) {
 		if err != nil {
@@ -162,8 +162,12 @@ func (s *Server) publish(ctx context.Context, topic string, data []byte) <-chan 
 // linesAtATime bounds the lines of one request that are on their way to NATS.
 const linesAtATime = 512
 
-// lineOverhead is how much longer than its payload a line of NDJSON may be.
-const lineOverhead = 1 << 10
+// A line of NDJSON may be this much longer than its payload: each byte of a
+// string may be an escape, and there is the topic.
+const (
+	lineFactor   = 6
+	lineOverhead = 1 << 10
+)
 
 // servePublishLines publishes newline-delimited JSON, and answers each line in
 // order, while more come: the request may go on for ever.
@@ -179,9 +183,9 @@ func (s *Server) servePublishLines(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/x-ndjson")
-	in := bufio.NewReaderSize(r.Body, int(s.cfg.MaxMessage)*2+lineOverhead) // base64 and escapes take room
+	in := bufio.NewReaderSize(r.Body, 16<<10)
 	lines := lineBatch{server: s}
-	for {
+	for !s.stopping.Load() {
 		_ = ctl.SetReadDeadline(time.Now().Add(plainReadTimeout))
 		end := lines.read(in)
 		for _, l := range lines.batch {
@@ -207,6 +211,7 @@ type lineBatch struct {
 	server *Server
 	parser wire.Parser
 	batch  []publishedLine
+	line   []byte // one that did not fit into the reader's buffer
 	out    []byte
 }
 
@@ -220,7 +225,7 @@ type publishedLine struct {
 func (b *lineBatch) read(in *bufio.Reader) (end bool) {
 	b.batch, b.out = b.batch[:0], b.out[:0]
 	for len(b.batch) < linesAtATime {
-		line, err := in.ReadSlice('\n')
+		line, err := b.readLine(in)
 		if errors.Is(err, bufio.ErrBufferFull) {
 			b.refused("", b.server.tooLarge())
 			return true // where the next line begins is not known
@@ -234,11 +239,26 @@ func (b *lineBatch) read(in *bufio.Reader) (end bool) {
 			}
 			return true
 		}
-		if in.Buffered() == 0 && len(b.batch) > 0 {
-			return false
+		if waiting, _ := in.Peek(in.Buffered()); len(b.batch) > 0 && bytes.IndexByte(waiting, '\n') < 0 {
+			return false // results do not wait for a line that has come in part
 		}
 	}
 	return false
+}
+
+// readLine reads one line, which is valid until the next. One that is longer
+// than a message can make it is bufio.ErrBufferFull.
+func (b *lineBatch) readLine(in *bufio.Reader) ([]byte, error) {
+	line, err := in.ReadSlice('\n')
+	if !errors.Is(err, bufio.ErrBufferFull) {
+		return line, err
+	}
+	b.line = b.line[:0]
+	for most := lineFactor*int(b.server.cfg.MaxMessage) + lineOverhead; errors.Is(err, bufio.ErrBufferFull) && len(b.line) <= most; {
+		b.line = append(b.line, line...)
+		line, err = in.ReadSlice('\n')
+	}
+	return append(b.line, line...), err
 }
 
 func (b *lineBatch) publish(line []byte) {
@@ -256,7 +276,7 @@ func (b *lineBatch) publish(line []byte) {
 		b.refused(topic, b.server.tooLarge())
 		return
 	}
-	b.batch = append(b.batch, publishedLine{topic, b.server.publish(context.Background(), topic, bytes.Clone(pub.Data))})
+	b.batch = append(b.batch, publishedLine{topic, b.server.publish(topic, bytes.Clone(pub.Data))})
 }
 
 func (b *lineBatch) refused(topic string, err *wire.Error) {

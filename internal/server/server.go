@@ -49,6 +49,13 @@ type Server struct {
 // pongTimeout is part of the protocol: heartbeat + 10 s of silence end a connection.
 const pongTimeout = 10 * time.Second
 
+// userTimeout is when TCP gives up a client that acknowledges nothing: its host
+// is gone. TCP counts a client that does not read among these too, so it must not
+// come before write-timeout has had its turn.
+func userTimeout(cfg config.Config) time.Duration {
+	return max(cfg.Heartbeat+pongTimeout, cfg.WriteTimeout) + pongTimeout
+}
+
 // notSentLowat bounds what the kernel queues for one client beyond what is on
 // its way: a client that does not read costs this, and not the megabytes to
 // which its send buffer would grow, and what it gets later is not older than need be.
@@ -74,7 +81,7 @@ func New(cfg config.Config, log *slog.Logger) (s *Server, err error) {
 	s.quota = conn.NewQuota(most)
 	if s.bus, err = natsbus.Open(context.Background(), natsbus.Config{
 		URLs: cfg.NATS, Listen: cfg.NATSListen, Store: cfg.Store, Prefix: cfg.Prefix,
-		Credentials: cfg.NATSCreds, NKey: cfg.NATSNKey, CA: cfg.NATSCA, Cert: cfg.NATSCert, Key: cfg.NATSKey,
+		MaxPayload: int(max(cfg.MaxMessage, 1<<20)), Credentials: cfg.NATSCreds, NKey: cfg.NATSNKey, CA: cfg.NATSCA, Cert: cfg.NATSCert, Key: cfg.NATSKey,
 		Log: log,
 	}); err != nil {
 		return s, err
@@ -102,11 +109,11 @@ func (s *Server) openShards() error {
 	}
 	listeners, err := poller.ListenGroup(s.cfg.Listen, n, poller.ListenOptions{
 		NoDelay:      true,
-		UserTimeout:  s.cfg.Heartbeat + pongTimeout,
+		UserTimeout:  userTimeout(s.cfg),
 		NotSentLowat: notSentLowat,
 	})
 	if err != nil {
-		return fmt.Errorf("%w (--listen)", err)
+		return fmt.Errorf("%w: choose another address with --listen", err)
 	}
 	s.addr = listeners[0].Addr().String()
 	for i, l := range listeners {
@@ -202,14 +209,20 @@ func (s *Server) shutdown() {
 	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.ShutdownTimeout)
 	defer cancel()
 	for _, sh := range s.shards {
-		sh.loop.Post(poller.Func(sh.table.StopAccepting))
+		sh.loop.Post(poller.Func(func() {
+			sh.table.StopAccepting()
+			sh.table.CloseAll(conn.ReasonShutdown)
+		}))
 	}
-	if err := s.plain.shutdown(ctx); err != nil {
-		s.log.Warn("HTTP requests were cut off by --shutdown-timeout", "err", err)
-	}
-	for _, sh := range s.shards {
-		sh.loop.Post(poller.Func(func() { sh.table.CloseAll(conn.ReasonShutdown) }))
-	}
+	var requests sync.WaitGroup
+	requests.Go(func() { // beside the WebSockets: one request that does not end must not cost them their time
+		half, cancel := context.WithTimeout(ctx, s.cfg.ShutdownTimeout/2)
+		defer cancel()
+		if err := s.plain.shutdown(half); err != nil {
+			s.log.Warn("HTTP requests were cut off after half of --shutdown-timeout", "err", err)
+		}
+	})
+	defer requests.Wait()
 	if left := s.awaitClosed(ctx); left > 0 {
 		s.log.Warn("connections were cut off by --shutdown-timeout", "connections", left)
 	}

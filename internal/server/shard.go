@@ -39,6 +39,7 @@ type client struct {
 	format  wire.Format
 	strikes uint8  // bad commands since the last good one
 	awaited uint16 // replies that belong into the write with the 101
+	publish uint16 // publications on their way to NATS
 }
 
 const clientsPerPage = 1 << 10
