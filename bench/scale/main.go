@@ -12,6 +12,7 @@ package main
 import (
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -27,13 +28,14 @@ func main() {
 	topicCount := flag.Int("topics", 1, "topics that they are spread over, one subscription each")
 	heartbeat := flag.Duration("heartbeat", 25*time.Second, "heartbeat interval, whose sweep is measured")
 	flag.Parse()
-	if err := run(*n, *shards, *topicCount, *heartbeat); err != nil {
+	if err := run(os.Stdout, *n, *shards, *topicCount, *heartbeat); err != nil {
 		fmt.Fprintln(os.Stderr, "scale:", err)
 		os.Exit(1)
 	}
 }
 
-func run(n, shardCount, topicCount int, heartbeat time.Duration) error {
+// run fails where not everything was delivered: its figures would be worth nothing.
+func run(out io.Writer, n, shardCount, topicCount int, heartbeat time.Duration) error {
 	debug.SetGCPercent(400)
 	s, err := newSim(shardCount, heartbeat)
 	if err != nil {
@@ -59,10 +61,10 @@ func run(n, shardCount, topicCount int, heartbeat time.Duration) error {
 		return fmt.Errorf("%d pings for %d silent connections: the figures are worth nothing", s.pings(), n)
 	}
 
-	fmt.Printf("%s\n%s, %d CPUs\n\n", strings.Join(os.Args, " "), runtime.Version(), runtime.NumCPU())
-	fmt.Printf("| figure | value |\n| --- | --- |\n")
+	fmt.Fprintf(out, "%s\n%s, %d CPUs\n\n", strings.Join(os.Args, " "), runtime.Version(), runtime.NumCPU())
+	fmt.Fprintf(out, "| figure | value |\n| --- | --- |\n")
 	row := func(name, format string, args ...any) {
-		fmt.Printf("| %s | "+format+" |\n", append([]any{name}, args...)...)
+		fmt.Fprintf(out, "| %s | "+format+" |\n", append([]any{name}, args...)...)
 	}
 	row("connections, subscriptions, topics, shards", "%d, %d, %d, %d", n, n, topicCount, shardCount)
 	row("heap", "%.1f MB, %.0f bytes each", mb(heapAfter-heapBefore), float64(heapAfter-heapBefore)/float64(n))
