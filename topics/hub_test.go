@@ -3,6 +3,7 @@ package topics
 import (
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 	"unsafe"
@@ -317,4 +318,23 @@ func TestDescribe(t *testing.T) {
 	if total.Deliveries != 3 || total.Subscriptions != 5 || total.Behind != 0 {
 		t.Errorf("counts: %+v", total)
 	}
+}
+
+// Who subtracts one count from the other must not wrap, whatever comes meanwhile.
+func TestUnheardIsNeverMoreThanMessages(t *testing.T) {
+	h := NewHub(HubConfig{}, &fakeBus{}, lines{})
+	var delivering sync.WaitGroup
+	delivering.Go(func() {
+		batch := []Message{{Topic: "nobody"}}
+		for range 50_000 {
+			h.Deliver(batch)
+		}
+	})
+	for c := (HubCounts{}); c.Messages < 50_000; {
+		if c = h.Counts(); c.Unheard > c.Messages {
+			t.Errorf("%d unheard of %d messages", c.Unheard, c.Messages)
+			break
+		}
+	}
+	delivering.Wait()
 }
