@@ -117,7 +117,10 @@ func NewMembers(h *Hub, to Sender, post func(Task) bool, max int) *Members {
 }
 
 // Errors of Subscribe, beside *NameError and ErrNoWildcards.
-var ErrTooMany = errors.New("too many subscriptions on this connection (--max-subscriptions)")
+var (
+	ErrTooMany        = errors.New("too many subscriptions on this connection (--max-subscriptions)")
+	ErrTooManyWaiting = errors.New("too many subscribe commands for a topic that is still being set up")
+)
 
 // Subscription says what Subscribe has done.
 type Subscription uint8

@@ -204,7 +204,9 @@ func (c *client) subscribe(pattern string) {
 	switch {
 	case errors.Is(err, ErrNoWildcards) && pattern == "user.*":
 		return
-	case errors.Is(err, ErrTooMany) && (len(c.subs) == members.max || s != nil && s.early):
+	case errors.Is(err, ErrTooMany) && len(c.subs) == members.max:
+		return
+	case errors.Is(err, ErrTooManyWaiting) && s != nil && s.early:
 		return
 	case err != nil:
 		c.t.Fatalf("Subscribe(%q): %v", pattern, err)

@@ -24,7 +24,7 @@ func (g *group) await(slot uint32, tag string) error {
 		}
 	}
 	if n == maxAwaited {
-		return ErrTooMany
+		return ErrTooManyWaiting
 	}
 	if v.waiting == nil {
 		v.waiting = make(map[uint32][]awaited)

@@ -51,7 +51,7 @@ func TestAnswersWaitedForAreBounded(t *testing.T) {
 	r := newRig(t, HubConfig{}, 1)
 	for i := range maxAwaited + 1 {
 		_, err := r.shards[0].members.Subscribe(0, 0, "a.x", fmt.Sprint(i))
-		if want := i == maxAwaited; errors.Is(err, ErrTooMany) != want {
+		if want := i == maxAwaited; errors.Is(err, ErrTooManyWaiting) != want || errors.Is(err, ErrTooMany) {
 			t.Errorf("request %d: %v", i, err)
 		}
 	}
