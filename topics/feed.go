@@ -1,6 +1,7 @@
 package topics
 
 import (
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -148,10 +149,13 @@ func (f *feed) match(topic string) *match {
 // forget drops what was found for topics that a pattern matches.
 func (f *feed) forget(pattern string) {
 	if HasWildcard(pattern) {
-		f.cache = nil
-		return
+		maps.DeleteFunc(f.cache, func(topic string, _ *match) bool { return Match(pattern, topic) })
+	} else {
+		delete(f.cache, pattern)
 	}
-	delete(f.cache, pattern)
+	if len(f.cache) == 0 {
+		f.cache = nil // a map keeps its room for ever
+	}
 }
 
 // everybody is the match of a mark of loss.

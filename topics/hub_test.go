@@ -2,6 +2,7 @@ package topics
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"testing"
@@ -263,6 +264,31 @@ func TestMatchesAreForgotten(t *testing.T) {
 	if n := r.hub.Counts().Unheard; n != 2 {
 		t.Errorf("%d unheard, want 2", n)
 	}
+}
+
+// A wildcard that comes or goes leaves alone what was found for other topics.
+func TestOnlyMatchesOfAPatternAreForgotten(t *testing.T) {
+	r := newRig(t, HubConfig{}, 1)
+	c := r.connect(0, 0)
+	c.subscribe("a.>")
+	cached := func() []string { return slices.Sorted(maps.Keys(r.hub.feedOf("a").cache)) }
+	wants := func(want ...string) {
+		t.Helper()
+		if got := cached(); !slices.Equal(got, want) {
+			t.Errorf("matches are kept of %q, want %q", got, want)
+		}
+		r.publish("a.x", "a.y.1", "a.y.2")
+	}
+	wants()
+	c.subscribe("a.y.*")
+	wants("a.x")
+	c.unsubscribe("a.y.*")
+	wants("a.x")
+	c.subscribe("a.y.1")
+	wants("a.x", "a.y.2")
+	c.unsubscribe("a.>")
+	wants()
+	c.leave()
 }
 
 func TestMatchesAreBounded(t *testing.T) {
