@@ -223,7 +223,13 @@ func (m *Members) Leave(slot uint32) {
 		m.leave(slot, s, s.count-1)
 	}
 	if s.extra != 0 {
-		m.stats.behind.Add(int64(-len(m.extras.all[s.extra].lags)))
+		lags := m.extras.all[s.extra].lags
+		for _, l := range lags {
+			if l.catching != 0 {
+				l.view.catching[l.catching-1] = noSlot
+			}
+		}
+		m.stats.behind.Add(int64(-len(lags)))
 		m.dropExtra(s)
 	}
 	*s = seating{}
