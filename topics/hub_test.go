@@ -139,6 +139,7 @@ func TestReadyTooLate(t *testing.T) {
 	c.unsubscribe("a.x")
 	m.Subscribe(0, 0, "a.x", "2")
 	c.unsubscribe("a.x")
+	c.wants("subscribed a.x 1", "subscribed a.x 2")
 	r.hub.sweep(time.Now().Add(time.Hour))
 	m.Subscribe(0, 0, "a.x", "3")
 	if len(r.bus.asked) != 2 {

@@ -33,15 +33,22 @@ func (g *group) await(slot uint32, tag string) error {
 	return nil
 }
 
-// awaitNot forgets what a connection that leaves a group has waited for.
-func (g *group) awaitNot(slot uint32) {
-	waiting := g.view.waiting
-	rest := slices.DeleteFunc(waiting[slot], func(a awaited) bool { return a.group == g })
-	if len(rest) == 0 {
-		delete(waiting, slot)
-		return
+// answer tells a connection that is about to unsubscribe what it has waited
+// for. Who is told may come back here, so each look is a new one; and it may
+// wait for more, which makes no more than there may be at first.
+func (g *group) answer(slot uint32) {
+	v := g.view
+	for range maxAwaited {
+		i := slices.IndexFunc(v.waiting[slot], func(a awaited) bool { return a.group == g })
+		if i < 0 {
+			break
+		}
+		tag := v.waiting[slot][i].tag
+		if v.waiting[slot] = slices.Delete(v.waiting[slot], i, i+1); len(v.waiting[slot]) == 0 {
+			delete(v.waiting, slot)
+		}
+		v.members.to.Subscribed(slot, g.sub.pattern, tag)
 	}
-	waiting[slot] = rest
 }
 
 // activation says that the messages of a view's feed come from now on. It is

@@ -36,7 +36,8 @@ func TestWaitingForTheBus(t *testing.T) {
 	ask(late, "a.x", "7") // the shard does not know yet
 	r.run()
 	a.wants("subscribed a.x 1", "subscribed a.* 2", "subscribed a.x 3", "a.x 2", "a.y 3")
-	b.wants()
+	b.wants("subscribed a.x 4") // before it unsubscribed
+	gone.wants()
 	other.wants("subscribed a.y 6", "a.y 3")
 	if len(late.got) == 0 || late.got[0] != "subscribed a.x 7" {
 		t.Errorf("the late one got %q", late.got)
@@ -57,6 +58,39 @@ func TestAnswersWaitedForAreBounded(t *testing.T) {
 	}
 	if n := r.hub.Connections("a.x"); n != 1 {
 		t.Errorf("%d connections", n)
+	}
+}
+
+// Each subscribe has its reply, also if the subscription ends before it stands.
+func TestUnsubscribeAnswersWhoWaits(t *testing.T) {
+	r := newRig(t, HubConfig{}, 1)
+	m := r.shards[0].members
+	c := r.connect(0, 0)
+	for _, ask := range [][2]string{{"a.x", "1"}, {"a.y", "2"}, {"a.x", "3"}} {
+		if _, err := m.Subscribe(0, 0, ask[0], ask[1]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.unsubscribe("a.x")
+	c.wants("subscribed a.x 1", "subscribed a.x 3")
+	if m.Unsubscribe(0, "a.x") {
+		t.Error("it was unsubscribed twice")
+	}
+	r.bus.answer(nil)
+	r.run()
+	c.wants("subscribed a.y 2")
+
+	// Who is told may leave.
+	if _, err := m.Subscribe(0, 0, "b.x", "4"); err != nil {
+		t.Fatal(err)
+	}
+	m.Subscribe(0, 0, "b.x", "5")
+	c.onStand = func(string) { c.leave() }
+	c.unsubscribe("b.x")
+	c.wants("subscribed b.x 4")
+	r.wantConsistent()
+	if v := r.hub.feedOf("b").views[0]; len(v.waiting) != 0 {
+		t.Errorf("%v wait still", v.waiting)
 	}
 }
 
@@ -87,7 +121,7 @@ func TestSubscribedMayCallBack(t *testing.T) {
 	r.bus.answer(nil)
 	r.run()
 	r.wantConsistent()
-	if got, want := append(a.got, b.got...), []string{"subscribed a.x .", "subscribed a.z ."}; !slices.Equal(got, want) {
+	if got, want := append(a.got, b.got...), []string{"subscribed a.x .", "subscribed a.y .", "subscribed a.z ."}; !slices.Equal(got, want) {
 		t.Errorf("told %q, want %q", got, want)
 	}
 	if got := m.Patterns(2, nil); !slices.Equal(got, []string{"a.new"}) {
