@@ -115,6 +115,7 @@ type feed struct {
 	list  []*sub // the same, in no order
 	cache map[string]*match
 	ready bool      // the bus brings its messages; before, there are none
+	ended bool      // no feed of the hub any more
 	views []*view   // of the shards that ever had a member, in no order
 	due   uint64    // shards to wake when the batch is in
 	idle  time.Time // since when nobody listens; zero: somebody does

@@ -31,8 +31,9 @@ type Sender interface {
 
 	// Subscribed says that a subscription for which Subscribe answered
 	// Waiting stands, or stood until Unsubscribe, which calls it. tag is what
-	// was given there.
-	Subscribed(slot uint32, pattern, tag string)
+	// was given there. With an error, which is what the bus said and final, it
+	// does not stand, and has been removed.
+	Subscribed(slot uint32, pattern, tag string, err error)
 
 	// FannedOut says how long an entry took on its way through the shard.
 	FannedOut(sent int, took time.Duration)
@@ -66,6 +67,7 @@ type Members struct {
 	pending   []owed   // likewise
 	collects  uint64   // number of the latest collect
 	ticks     uint32
+	refused   *view // whose members are being told so
 
 	// Atomic.
 	stats MemberStats
@@ -237,6 +239,9 @@ func (m *Members) Leave(slot uint32) {
 	}
 	for _, at := range m.seatsOf(s) {
 		delete(m.groups[at.group].view.waiting, slot)
+	}
+	if m.refused != nil {
+		delete(m.refused.waiting, slot) // its seats there have been taken away
 	}
 	for s.count > 0 {
 		m.leave(slot, s, s.count-1)
