@@ -23,7 +23,7 @@ func (h *Hub) Counts() HubCounts {
 	unheard := s.unheard.Load() // before messages, of which it is a part: the difference never wraps
 	return HubCounts{
 		Messages: s.messages.Load(), Unheard: unheard, Losses: s.lostMarks.Load(), GivenUp: s.evicted.Load(),
-		RingMessages: s.entries.Load(), RingBytes: s.held.Load(), Feeds: s.feeds.Load(), Patterns: s.subs.Load(),
+		RingMessages: s.entries.Load(), RingBytes: s.held.Load() + s.excess.Load(), Feeds: s.feeds.Load(), Patterns: s.subs.Load(),
 	}
 }
 

@@ -21,7 +21,7 @@ const MaxShards = 64
 // HubConfig has what a Hub needs to know. A zero field has the default given.
 type HubConfig struct {
 	RingMessages int                         // newest messages kept of each feed; 1024
-	RingMemory   int64                       // bytes kept over all feeds, payloads counted twice; 64 MiB
+	RingMemory   int64                       // bytes kept over all feeds, as they came and encoded; 64 MiB
 	Linger       time.Duration               // how long a feed outlives its last subscriber, so that churn does not reach the bus; 5 s
 	ByTopic      func(namespace string) bool // interest: topic instead of namespace; nil: never
 	Final        func(error) bool            // the bus's answer means that an interest will never bring anything; nil: none does
@@ -49,12 +49,13 @@ type Hub struct {
 	idle           []idleFeed           // in the order of time
 	touched        []*feed              // by the batch under way
 	oldest, newest *entry               // over all rings
-	held           int64                // weight of all rings
+	held           int64                // weight of all rings, without stats.excess
 
 	// Atomic.
 	stats struct {
 		messages, unheard, lostMarks, evicted atomic.Uint64
 		held, entries, feeds, subs            atomic.Int64
+		excess                                atomic.Int64 // bytes of frames beyond what held has for them
 	}
 }
 
@@ -171,15 +172,21 @@ func (h *Hub) append(f *feed, e *entry) {
 	h.newest = e
 	h.held += e.weight()
 	h.stats.entries.Add(1)
-	for h.held > h.cfg.RingMemory && h.oldest != h.newest {
-		h.giveUpOldest(h.oldest.feed)
-		h.stats.evicted.Add(1)
-	}
 	h.stats.held.Store(h.held)
+	h.giveUpExcess()
 	if f.due == 0 {
 		h.touched = append(h.touched, f)
 	}
 	f.due |= e.matched.shards
+}
+
+// giveUpExcess gives up the oldest entries of all while the rings are too heavy.
+// The newest one stays, whatever it weighs.
+func (h *Hub) giveUpExcess() {
+	for h.held+h.stats.excess.Load() > h.cfg.RingMemory && h.oldest != h.newest {
+		h.giveUpOldest(h.oldest.feed)
+		h.stats.evicted.Add(1)
+	}
 }
 
 // giveUpOldest takes the oldest entry out of a feed's ring.
@@ -204,6 +211,7 @@ func (h *Hub) unlink(e *entry) {
 	}
 	e.older, e.newer = nil, nil // else one that is still being sent would keep all after it
 	h.held -= e.weight()
+	h.stats.excess.Add(-e.excess(e.encoded.Swap(encodedGone)))
 	h.stats.held.Store(h.held)
 	h.stats.entries.Add(-1)
 }

@@ -133,7 +133,7 @@ func (m *Members) sendOwed(slot uint32, s *seating, cursor uint64) (uint64, bool
 			}
 			continue
 		}
-		m.buf = append(m.buf, p.entry.frame(m.hub.enc, s.format)...)
+		m.buf = append(m.buf, m.hub.frame(p.entry, s.format)...)
 		frames++
 		if len(m.buf) >= m.pace.writeBytes && i+1 < len(m.pending) {
 			cursor = p.entry.seq
