@@ -108,14 +108,14 @@ func (b *blend) send(s *seating, d due) {
 	m := b.view.members
 	first := b.entries[b.links[d.first].entry]
 	if d.first == d.last {
-		b.count(s, d.slot, first, m.to.Send(d.slot, first.frame(m.hub.enc, s.format)), 1)
+		b.count(s, d.slot, first, m.to.Send(d.slot, m.hub.frame(first, s.format)), 1)
 		return
 	}
 	frames := 0
 	m.buf = m.buf[:0]
 	for at := d.first; ; at = b.links[at].next {
 		e := b.entries[b.links[at].entry]
-		frame := e.frame(m.hub.enc, s.format)
+		frame := m.hub.frame(e, s.format)
 		if frames > 0 && len(m.buf)+len(frame) > m.pace.writeBytes {
 			if !b.count(s, d.slot, first, m.to.SendCopy(d.slot, m.buf), frames) {
 				return

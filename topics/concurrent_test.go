@@ -267,7 +267,7 @@ func (l *loop) Send(slot uint32, frames []byte) Outcome {
 func (l *loop) SendCopy(slot uint32, frames []byte) Outcome { return l.Send(slot, frames) }
 
 // Subscribed implements Sender.
-func (l *loop) Subscribed(slot uint32, _, _ string) {
+func (l *loop) Subscribed(slot uint32, _, _ string, _ error) {
 	if slot < firstChurner {
 		l.standing.Done()
 	}

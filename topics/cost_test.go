@@ -14,12 +14,12 @@ type sink struct {
 	answer Outcome
 }
 
-func (s *sink) Send(uint32, []byte) Outcome           { return s.answer }
-func (s *sink) SendCopy(uint32, []byte) Outcome       { return s.answer }
-func (s *sink) Subscribed(uint32, string, string)     {}
-func (s *sink) FannedOut(int, time.Duration)          {}
-func (s *sink) Message(Format, *Message) []byte       { return s.frame }
-func (s *sink) Gap(Format, string, LossReason) []byte { return s.frame }
+func (s *sink) Send(uint32, []byte) Outcome              { return s.answer }
+func (s *sink) SendCopy(uint32, []byte) Outcome          { return s.answer }
+func (s *sink) Subscribed(uint32, string, string, error) {}
+func (s *sink) FannedOut(int, time.Duration)             {}
+func (s *sink) Message(Format, *Message) []byte          { return s.frame }
+func (s *sink) Gap(Format, string, LossReason) []byte    { return s.frame }
 
 // costs is a hub with one shard whose sockets cost nothing.
 type costs struct {

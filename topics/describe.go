@@ -20,9 +20,10 @@ type HubCounts struct {
 // Counts may be called from any goroutine.
 func (h *Hub) Counts() HubCounts {
 	s := &h.stats
+	unheard := s.unheard.Load() // before messages, of which it is a part: the difference never wraps
 	return HubCounts{
-		Messages: s.messages.Load(), Unheard: s.unheard.Load(), Losses: s.lostMarks.Load(), GivenUp: s.evicted.Load(),
-		RingMessages: s.entries.Load(), RingBytes: s.held.Load(), Feeds: s.feeds.Load(), Patterns: s.subs.Load(),
+		Messages: s.messages.Load(), Unheard: unheard, Losses: s.lostMarks.Load(), GivenUp: s.evicted.Load(),
+		RingMessages: s.entries.Load(), RingBytes: s.held.Load() + s.excess.Load(), Feeds: s.feeds.Load(), Patterns: s.subs.Load(),
 	}
 }
 

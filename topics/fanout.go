@@ -100,15 +100,15 @@ func (fan *fanout) frame(m *Members, g *group, f Format) []byte {
 	case first.lost:
 		return m.hub.enc.Gap(f, g.sub.pattern, first.why)
 	case len(fan.run) == 1:
-		return first.frame(m.hub.enc, f)
+		return m.hub.frame(first, f)
 	}
 	size := 0
 	for _, e := range fan.run {
-		size += len(e.frame(m.hub.enc, f))
+		size += len(m.hub.frame(e, f))
 	}
 	all := make([]byte, 0, size)
 	for _, e := range fan.run {
-		all = append(all, e.frame(m.hub.enc, f)...)
+		all = append(all, m.hub.frame(e, f)...)
 	}
 	return all
 }

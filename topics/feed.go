@@ -1,6 +1,7 @@
 package topics
 
 import (
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,7 +37,7 @@ type Encoder interface {
 }
 
 // entry is one message in a feed, or the mark of a loss. It does not change
-// after it was appended, its links excepted.
+// after it was appended, its frames and links excepted.
 type entry struct {
 	// Static.
 	Message
@@ -52,22 +53,62 @@ type entry struct {
 		bytes []byte
 	}
 
+	// Atomic.
+	encoded atomic.Int64 // bytes of frames, or encodedGone
+
 	// Guarded by Hub.mu.
 	feed         *feed
 	older, newer *entry // over all rings, in order of arrival
 }
 
-// frame is the entry on the wire.
-func (e *entry) frame(enc Encoder, f Format) []byte {
+// frame is an entry on the wire. Whoever makes it first charges what it takes
+// beyond what was reserved: control characters in JSON take six times their room.
+func (h *Hub) frame(e *entry, f Format) []byte {
 	slot := &e.frames[f]
-	slot.once.Do(func() { slot.bytes = enc.Message(f, &e.Message) })
+	slot.once.Do(func() {
+		slot.bytes = h.enc.Message(f, &e.Message)
+		h.charge(e, int64(cap(slot.bytes)))
+	})
 	return slot.bytes
 }
 
-// entryOverhead is what an entry weighs beside its payload, which it holds
-// about twice: as it came, and encoded.
-const entryOverhead = 320
+// charge adds to what an entry is known to hold, unless its ring has given it up.
+func (h *Hub) charge(e *entry, bytes int64) {
+	for {
+		was := e.encoded.Load()
+		if was == encodedGone {
+			return
+		}
+		if !e.encoded.CompareAndSwap(was, was+bytes) {
+			continue
+		}
+		if more := e.excess(was+bytes) - e.excess(was); more > 0 {
+			if h.stats.excess.Add(more)+h.stats.held.Load() > h.cfg.RingMemory {
+				h.mu.Lock()
+				h.giveUpExcess()
+				h.mu.Unlock()
+			}
+		}
+		return
+	}
+}
 
+// encodedGone marks an entry of which no more is counted.
+const encodedGone = -1
+
+// frameReserve is what is reserved for a frame beside payload and topic.
+const frameReserve = 96
+
+// entryOverhead is what an entry weighs beside its payload and topic, for each
+// of which it has room twice: as they came, and in one frame.
+const entryOverhead = 288 + frameReserve
+
+func (e *entry) reserved() int64 { return int64(len(e.Data) + len(e.Topic) + frameReserve) }
+
+// excess is how much frames of so many bytes take beyond what is reserved.
+func (e *entry) excess(encoded int64) int64 { return max(0, encoded-e.reserved()) }
+
+// weight is what an entry is counted for when it is appended.
 func (e *entry) weight() int64 { return int64(2*len(e.Data) + 2*len(e.Topic) + entryOverhead) }
 
 // match is who is concerned by an entry. Of a message it is found once for each
@@ -114,6 +155,7 @@ type feed struct {
 	list  []*sub // the same, in no order
 	cache map[string]*match
 	ready bool      // the bus brings its messages; before, there are none
+	ended bool      // no feed of the hub any more
 	views []*view   // of the shards that ever had a member, in no order
 	due   uint64    // shards to wake when the batch is in
 	idle  time.Time // since when nobody listens; zero: somebody does
@@ -148,10 +190,13 @@ func (f *feed) match(topic string) *match {
 // forget drops what was found for topics that a pattern matches.
 func (f *feed) forget(pattern string) {
 	if HasWildcard(pattern) {
-		f.cache = nil
-		return
+		maps.DeleteFunc(f.cache, func(topic string, _ *match) bool { return Match(pattern, topic) })
+	} else {
+		delete(f.cache, pattern)
 	}
-	delete(f.cache, pattern)
+	if len(f.cache) == 0 {
+		f.cache = nil // a map keeps its room for ever
+	}
 }
 
 // everybody is the match of a mark of loss.

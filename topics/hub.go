@@ -21,9 +21,10 @@ const MaxShards = 64
 // HubConfig has what a Hub needs to know. A zero field has the default given.
 type HubConfig struct {
 	RingMessages int                         // newest messages kept of each feed; 1024
-	RingMemory   int64                       // bytes kept over all feeds, payloads counted twice; 64 MiB
+	RingMemory   int64                       // bytes kept over all feeds, as they came and encoded; 64 MiB
 	Linger       time.Duration               // how long a feed outlives its last subscriber, so that churn does not reach the bus; 5 s
 	ByTopic      func(namespace string) bool // interest: topic instead of namespace; nil: never
+	Final        func(error) bool            // the bus's answer means that an interest will never bring anything; nil: none does
 }
 
 // maxIdleFeeds bounds the feeds that linger: subscribers could invent topics
@@ -48,12 +49,13 @@ type Hub struct {
 	idle           []idleFeed           // in the order of time
 	touched        []*feed              // by the batch under way
 	oldest, newest *entry               // over all rings
-	held           int64                // weight of all rings
+	held           int64                // weight of all rings, without stats.excess
 
 	// Atomic.
 	stats struct {
 		messages, unheard, lostMarks, evicted atomic.Uint64
 		held, entries, feeds, subs            atomic.Int64
+		excess                                atomic.Int64 // bytes of frames beyond what held has for them
 	}
 }
 
@@ -78,6 +80,9 @@ func NewHub(cfg HubConfig, bus Bus, enc Encoder) *Hub {
 	}
 	if cfg.ByTopic == nil {
 		cfg.ByTopic = func(string) bool { return false }
+	}
+	if cfg.Final == nil {
+		cfg.Final = func(error) bool { return false }
 	}
 	return &Hub{cfg: cfg, bus: bus, enc: enc}
 }
@@ -167,15 +172,21 @@ func (h *Hub) append(f *feed, e *entry) {
 	h.newest = e
 	h.held += e.weight()
 	h.stats.entries.Add(1)
-	for h.held > h.cfg.RingMemory && h.oldest != h.newest {
-		h.giveUpOldest(h.oldest.feed)
-		h.stats.evicted.Add(1)
-	}
 	h.stats.held.Store(h.held)
+	h.giveUpExcess()
 	if f.due == 0 {
 		h.touched = append(h.touched, f)
 	}
 	f.due |= e.matched.shards
+}
+
+// giveUpExcess gives up the oldest entries of all while the rings are too heavy.
+// The newest one stays, whatever it weighs.
+func (h *Hub) giveUpExcess() {
+	for h.held+h.stats.excess.Load() > h.cfg.RingMemory && h.oldest != h.newest {
+		h.giveUpOldest(h.oldest.feed)
+		h.stats.evicted.Add(1)
+	}
 }
 
 // giveUpOldest takes the oldest entry out of a feed's ring.
@@ -200,6 +211,7 @@ func (h *Hub) unlink(e *entry) {
 	}
 	e.older, e.newer = nil, nil // else one that is still being sent would keep all after it
 	h.held -= e.weight()
+	h.stats.excess.Add(-e.excess(e.encoded.Swap(encodedGone)))
 	h.stats.held.Store(h.held)
 	h.stats.entries.Add(-1)
 }
@@ -241,7 +253,7 @@ func (h *Hub) acquire(m *Members, pattern string) (joining, error) {
 		f = &feed{in: in}
 		h.table(in).put(in.Name, f)
 		h.stats.feeds.Add(1)
-		h.bus.Subscribe(in, func(error) { h.feedReady(f) })
+		h.bus.Subscribe(in, func(err error) { h.answered(f, err) })
 	}
 	f.idle = time.Time{}
 	v := f.view(m)
@@ -261,12 +273,21 @@ func (h *Hub) acquire(m *Members, pattern string) (joining, error) {
 	return joining{sub: s, view: v, last: f.last}, nil
 }
 
-// feedReady passes on that the bus brings a feed's messages from now on. That
-// it may say it cannot promise so is no matter here: when it is back, it tells
-// of the loss.
-func (h *Hub) feedReady(f *feed) {
+// answered passes on that the bus brings a feed's messages from now on. That it
+// may say it cannot promise so now is no matter here: when it is back, it tells
+// of the loss. But a final answer ends the feed, and who comes later asks anew.
+func (h *Hub) answered(f *feed, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if err != nil && h.cfg.Final(err) {
+		if !f.ended {
+			h.end(f)
+		}
+		for _, v := range f.views {
+			v.members.post(&refusal{v, err})
+		}
+		return
+	}
 	f.ready = true
 	for _, v := range f.views {
 		v.members.post(&activation{v})
@@ -288,6 +309,9 @@ func (h *Hub) release(m *Members, s *sub) {
 	f.list[s.at].at = s.at
 	f.list[end] = nil
 	f.list = shrunk(f.list[:end])
+	if f.ended {
+		return
+	}
 	h.stats.subs.Add(-1)
 	if end > 0 {
 		return
@@ -315,13 +339,19 @@ func (h *Hub) endOldestIdle() {
 	h.idle[0] = idleFeed{}
 	h.idle = h.idle[1:]
 	f := first.feed
-	if f.idle != first.since {
-		return
+	if f.idle == first.since && !f.ended {
+		h.end(f)
 	}
+}
+
+// end forgets a feed. Shards may still have members there, if the bus refused it.
+func (h *Hub) end(f *feed) {
+	f.ended = true
 	for f.floor < f.last {
 		h.giveUpOldest(f)
 	}
 	h.stats.feeds.Add(-1)
+	h.stats.subs.Add(int64(-len(f.list)))
 	h.table(f.in).remove(f.in.Name)
 	h.bus.Unsubscribe(f.in)
 }

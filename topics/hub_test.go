@@ -2,7 +2,9 @@ package topics
 
 import (
 	"fmt"
+	"maps"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 	"unsafe"
@@ -137,6 +139,7 @@ func TestReadyTooLate(t *testing.T) {
 	c.unsubscribe("a.x")
 	m.Subscribe(0, 0, "a.x", "2")
 	c.unsubscribe("a.x")
+	c.wants("subscribed a.x 1", "subscribed a.x 2")
 	r.hub.sweep(time.Now().Add(time.Hour))
 	m.Subscribe(0, 0, "a.x", "3")
 	if len(r.bus.asked) != 2 {
@@ -264,6 +267,31 @@ func TestMatchesAreForgotten(t *testing.T) {
 	}
 }
 
+// A wildcard that comes or goes leaves alone what was found for other topics.
+func TestOnlyMatchesOfAPatternAreForgotten(t *testing.T) {
+	r := newRig(t, HubConfig{}, 1)
+	c := r.connect(0, 0)
+	c.subscribe("a.>")
+	cached := func() []string { return slices.Sorted(maps.Keys(r.hub.feedOf("a").cache)) }
+	wants := func(want ...string) {
+		t.Helper()
+		if got := cached(); !slices.Equal(got, want) {
+			t.Errorf("matches are kept of %q, want %q", got, want)
+		}
+		r.publish("a.x", "a.y.1", "a.y.2")
+	}
+	wants()
+	c.subscribe("a.y.*")
+	wants("a.x")
+	c.unsubscribe("a.y.*")
+	wants("a.x")
+	c.subscribe("a.y.1")
+	wants("a.x", "a.y.2")
+	c.unsubscribe("a.>")
+	wants()
+	c.leave()
+}
+
 func TestMatchesAreBounded(t *testing.T) {
 	r := newRig(t, HubConfig{RingMessages: 1}, 1)
 	c := r.connect(0, 0)
@@ -317,4 +345,23 @@ func TestDescribe(t *testing.T) {
 	if total.Deliveries != 3 || total.Subscriptions != 5 || total.Behind != 0 {
 		t.Errorf("counts: %+v", total)
 	}
+}
+
+// Who subtracts one count from the other must not wrap, whatever comes meanwhile.
+func TestUnheardIsNeverMoreThanMessages(t *testing.T) {
+	h := NewHub(HubConfig{}, &fakeBus{}, lines{})
+	var delivering sync.WaitGroup
+	delivering.Go(func() {
+		batch := []Message{{Topic: "nobody"}}
+		for range 50_000 {
+			h.Deliver(batch)
+		}
+	})
+	for c := (HubCounts{}); c.Messages < 50_000; {
+		if c = h.Counts(); c.Unheard > c.Messages {
+			t.Errorf("%d unheard of %d messages", c.Unheard, c.Messages)
+			break
+		}
+	}
+	delivering.Wait()
 }

@@ -6,9 +6,10 @@ package topics
 
 // lag is where a connection stands in a feed in which it is behind.
 type lag struct {
-	view   *view
-	cursor uint64            // newest entry that it has had
-	joined map[*group]uint64 // of patterns that it subscribed to since: what came before them
+	view     *view
+	cursor   uint64            // newest entry that it has had
+	joined   map[*group]uint64 // of patterns that it subscribed to since: what came before them
+	catching uint32            // its place in view.catching, from 1; 0: none
 }
 
 // joins keeps a new subscription from getting what came before it.
@@ -72,6 +73,11 @@ func (m *Members) Drained(slot uint32) {
 				s.again = true
 				m.again = append(m.again, slot)
 			}
+			// The next turn begins with another feed, so that one which
+			// always has more does not keep the others waiting.
+			first := x.lags[i]
+			copy(x.lags[i:], x.lags[i+1:])
+			x.lags[len(x.lags)-1] = first
 			return
 		case lagBlocked:
 			return // Drained comes again
@@ -104,7 +110,10 @@ func (m *Members) catchUp(slot uint32, s *seating, l *lag) lagState {
 	case cursor < v.pos:
 		return lagHasMore
 	case v.busy():
-		v.catching = append(v.catching, slot)
+		if l.catching == 0 {
+			v.catching = append(v.catching, slot)
+			l.catching = uint32(len(v.catching))
+		}
 		return lagWaits
 	}
 	return lagCaughtUp
@@ -124,7 +133,7 @@ func (m *Members) sendOwed(slot uint32, s *seating, cursor uint64) (uint64, bool
 			}
 			continue
 		}
-		m.buf = append(m.buf, p.entry.frame(m.hub.enc, s.format)...)
+		m.buf = append(m.buf, m.hub.frame(p.entry, s.format)...)
 		frames++
 		if len(m.buf) >= m.pace.writeBytes && i+1 < len(m.pending) {
 			cursor = p.entry.seq

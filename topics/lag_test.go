@@ -244,6 +244,65 @@ func TestCatchesUpOnceEachTurn(t *testing.T) {
 	c.wants("a 1", "a 2", "a 3", "a 4", "a 5", "b 6", "b 7", "b 8")
 }
 
+// A connection that is behind in two feeds is fed in both by turns, and not in
+// the second only when the first has no more.
+func TestCatchesUpWithFeedsByTurns(t *testing.T) {
+	r := newRig(t, HubConfig{}, 1)
+	m := r.shards[0].members
+	m.pace.write = 1
+	c := r.connect(0, 0)
+	c.subscribe("a", "b")
+	c.block(0)
+	r.publish("a", "a", "a", "b", "b", "b")
+	r.run()
+	c.drain()
+	for m.Turn() {
+	}
+	for i := 1; i < len(c.got); i++ {
+		if c.got[i][0] == c.got[i-1][0] {
+			t.Fatalf("fed with %q", c.got)
+		}
+	}
+	slices.Sort(c.got)
+	c.wants("a 1", "a 2", "a 3", "b 4", "b 5", "b 6")
+	r.wantConsistent()
+}
+
+// However often a socket drains while its connection waits for the end of a
+// fan-out, and whoever comes into its slot, the slot is noted once.
+func TestWaitsForFanOutOnce(t *testing.T) {
+	r := newRig(t, HubConfig{}, 1)
+	m := r.shards[0].members
+	first, slow, last := r.connect(0, 0), r.connect(0, 1), r.connect(0, 2)
+	for _, c := range []*socket{first, slow, last} {
+		c.subscribe("a.x")
+	}
+	slow.block(0)
+	r.publish("a.x")
+	r.run()
+	m.pace.slice, m.pace.turn = 2, 2
+	r.publish("a.x")
+	r.shards[0].runTasks()
+	m.Turn() // begins the second message, and sends it to first
+	slow.drain()
+	v := m.groupOf("a.x").view
+	for range 3 {
+		m.Drained(slow.slot)
+		if !slices.Equal(v.catching, []uint32{slow.slot}) {
+			t.Fatalf("slots %d wait for the end of the fan-out", v.catching)
+		}
+	}
+	slow.wants("a.x 1", "a.x 2")
+	slow.leave()
+	r.connect(0, slow.slot)
+	if slices.Contains(v.catching, slow.slot) {
+		t.Errorf("slots %d wait for the end of the fan-out", v.catching)
+	}
+	r.run()
+	last.wants("a.x 1", "a.x 2")
+	r.wantConsistent()
+}
+
 // However long a ring is, the hub can append in between.
 func TestRingIsLookedAtInParts(t *testing.T) {
 	r := newRig(t, HubConfig{}, 2)

@@ -30,8 +30,10 @@ type Sender interface {
 	SendCopy(slot uint32, frames []byte) Outcome
 
 	// Subscribed says that a subscription for which Subscribe answered
-	// Waiting stands. tag is what was given there.
-	Subscribed(slot uint32, pattern, tag string)
+	// Waiting stands, or stood until Unsubscribe, which calls it. tag is what
+	// was given there. With an error, which is what the bus said and final, it
+	// does not stand, and has been removed.
+	Subscribed(slot uint32, pattern, tag string, err error)
 
 	// FannedOut says how long an entry took on its way through the shard.
 	FannedOut(sent int, took time.Duration)
@@ -65,6 +67,7 @@ type Members struct {
 	pending   []owed   // likewise
 	collects  uint64   // number of the latest collect
 	ticks     uint32
+	refused   *view // whose members are being told so
 
 	// Atomic.
 	stats MemberStats
@@ -117,7 +120,10 @@ func NewMembers(h *Hub, to Sender, post func(Task) bool, max int) *Members {
 }
 
 // Errors of Subscribe, beside *NameError and ErrNoWildcards.
-var ErrTooMany = errors.New("too many subscriptions on this connection (--max-subscriptions)")
+var (
+	ErrTooMany        = errors.New("too many subscriptions on this connection (--max-subscriptions)")
+	ErrTooManyWaiting = errors.New("too many subscribe commands for a topic that is still being set up")
+)
 
 // Subscription says what Subscribe has done.
 type Subscription uint8
@@ -191,16 +197,18 @@ func (m *Members) newGroup(j joining) *group {
 	return g
 }
 
-// Unsubscribe reports whether there was such a subscription.
+// Unsubscribe reports whether there was such a subscription. If it is one that
+// still waits, Sender.Subscribed is called first: each request has its answer.
 func (m *Members) Unsubscribe(slot uint32, pattern string) bool {
-	s := m.at(slot)
-	g := m.groupOf(pattern)
-	if s == nil || g == nil {
+	s, g, place := m.find(slot, pattern)
+	if g == nil {
 		return false
 	}
-	place := m.placeIn(s, g)
-	if place < 0 {
-		return false
+	if g.view.waiting != nil {
+		g.answer(slot)
+		if s, g, place = m.find(slot, pattern); g == nil {
+			return true // who was told has ended it
+		}
 	}
 	m.blend.settle(s, g.view)
 	if l := m.lagOf(s, g.view); l != nil {
@@ -210,17 +218,42 @@ func (m *Members) Unsubscribe(slot uint32, pattern string) bool {
 	return true
 }
 
+// find returns a connection's subscription: its group, nil if there is none,
+// and where it stands among the seats.
+func (m *Members) find(slot uint32, pattern string) (s *seating, g *group, place int) {
+	s, g = m.at(slot), m.groupOf(pattern)
+	if s == nil || g == nil {
+		return nil, nil, -1
+	}
+	if place = m.placeIn(s, g); place < 0 {
+		return nil, nil, -1
+	}
+	return s, g, place
+}
+
 // Leave ends all that a connection has here.
 func (m *Members) Leave(slot uint32) {
 	s := m.at(slot)
 	if s == nil {
 		return
 	}
+	for _, at := range m.seatsOf(s) {
+		delete(m.groups[at.group].view.waiting, slot)
+	}
+	if m.refused != nil {
+		delete(m.refused.waiting, slot) // its seats there have been taken away
+	}
 	for s.count > 0 {
 		m.leave(slot, s, s.count-1)
 	}
 	if s.extra != 0 {
-		m.stats.behind.Add(int64(-len(m.extras.all[s.extra].lags)))
+		lags := m.extras.all[s.extra].lags
+		for _, l := range lags {
+			if l.catching != 0 {
+				l.view.catching[l.catching-1] = noSlot
+			}
+		}
+		m.stats.behind.Add(int64(-len(lags)))
 		m.dropExtra(s)
 	}
 	*s = seating{}
@@ -233,9 +266,6 @@ func (m *Members) leave(slot uint32, s *seating, place uint32) {
 	m.stand(s, place)
 	g.sub.members.Add(-1)
 	m.stats.subscriptions.Add(-1)
-	if g.view.waiting != nil {
-		g.awaitNot(slot)
-	}
 	if g.busy {
 		g.members[at.index].slot = noSlot
 		g.holes++

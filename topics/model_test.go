@@ -90,7 +90,7 @@ func (m *model) newClient(sh *shard, slot uint32) *client {
 		c.format = 1
 	}
 	c.socket = m.connect(slices.Index(m.shards, sh), slot)
-	c.onFrame, c.onStand = c.frame, c.stands
+	c.onFrame, c.onStand, c.onRefuse = c.frame, c.stands, c.isRefused
 	return c
 }
 
@@ -98,7 +98,7 @@ func (m *model) newClient(sh *shard, slot uint32) *client {
 func (m *model) step() {
 	sh := m.shards[m.choose(len(m.shards))]
 	c := m.clients[m.choose(len(m.clients))]
-	switch m.choose(20) {
+	switch m.choose(21) {
 	case 0, 1, 2, 3:
 		for range 1 + m.choose(4) {
 			m.publishOne(modelTopics[m.choose(len(modelTopics))])
@@ -130,6 +130,8 @@ func (m *model) step() {
 		} else {
 			m.run()
 		}
+	case 20:
+		m.bus.answer(errDenied)
 	}
 }
 
@@ -204,7 +206,9 @@ func (c *client) subscribe(pattern string) {
 	switch {
 	case errors.Is(err, ErrNoWildcards) && pattern == "user.*":
 		return
-	case errors.Is(err, ErrTooMany) && (len(c.subs) == members.max || s != nil && s.early):
+	case errors.Is(err, ErrTooMany) && len(c.subs) == members.max:
+		return
+	case errors.Is(err, ErrTooManyWaiting) && s != nil && s.early:
 		return
 	case err != nil:
 		c.t.Fatalf("Subscribe(%q): %v", pattern, err)
@@ -227,6 +231,17 @@ func (c *client) stands(pattern string) {
 		c.t.Fatalf("slot %d is told that %s stands, which it has left", c.slot, pattern)
 	}
 	s.early = false
+}
+
+// isRefused is told, once for each time it asked, that a subscription has been removed.
+func (c *client) isRefused(pattern string) {
+	if s := c.subs[pattern]; s != nil && !s.early {
+		c.t.Fatalf("slot %d is told that %s is refused, which stood", c.slot, pattern)
+	}
+	if slices.Contains(c.shard.members.Patterns(c.slot, nil), pattern) {
+		c.t.Fatalf("slot %d is told that %s is refused, and has it still", c.slot, pattern)
+	}
+	delete(c.subs, pattern)
 }
 
 // wantNothingPassed: whatever is published from now on must come.

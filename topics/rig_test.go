@@ -1,6 +1,7 @@
 package topics
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -23,6 +24,7 @@ func newRig(t testing.TB, cfg HubConfig, shards int) *rig {
 	if cfg.ByTopic == nil {
 		cfg.ByTopic = func(namespace string) bool { return namespace == "user" }
 	}
+	cfg.Final = func(err error) bool { return errors.Is(err, errDenied) }
 	r.hub = NewHub(cfg, r.bus, lines{})
 	for range shards {
 		sh := &shard{rig: r, sockets: make(map[uint32]*socket)}
@@ -57,6 +59,9 @@ func (b *fakeBus) Unsubscribe(in Interest) {
 	}
 	delete(b.standing, in)
 }
+
+// errDenied is an answer that rigs take for final.
+var errDenied = errors.New("denied")
 
 // answer calls ready for the oldest question that has had no answer.
 func (b *fakeBus) answer(err error) {
@@ -95,11 +100,12 @@ type socket struct {
 	shard *shard
 	slot  uint32
 
-	room    int  // frames that it takes, until it drains; -1: any number
-	refused bool // Drained is due
-	got     []string
-	onFrame func(line string)
-	onStand func(pattern string)
+	room     int  // frames that it takes, until it drains; -1: any number
+	refused  bool // Drained is due
+	got      []string
+	onFrame  func(line string)
+	onStand  func(pattern string)
+	onRefuse func(pattern string)
 }
 
 const endless = -1
@@ -140,8 +146,15 @@ func (sh *shard) SendCopy(slot uint32, p []byte) Outcome {
 }
 
 // Subscribed implements Sender.
-func (sh *shard) Subscribed(slot uint32, pattern, tag string) {
+func (sh *shard) Subscribed(slot uint32, pattern, tag string, err error) {
 	c := sh.sockets[slot]
+	if err != nil {
+		c.got = append(c.got, fmt.Sprintf("refused %s %s: %v", pattern, tag, err))
+		if c.onRefuse != nil {
+			c.onRefuse(pattern)
+		}
+		return
+	}
 	c.got = append(c.got, fmt.Sprintf("subscribed %s %s", pattern, tag))
 	if c.onStand != nil {
 		c.onStand(pattern)

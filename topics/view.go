@@ -186,8 +186,12 @@ func (v *view) finishFanout() {
 
 // finish lets those go on who had caught up with what was under way.
 func (v *view) finish() {
+	m := v.members
 	for _, slot := range v.catching {
-		v.members.Drained(slot)
+		if s := m.at(slot); s != nil { // else it left
+			m.lagOf(s, v).catching = 0
+			m.Drained(slot)
+		}
 	}
 	v.catching = shrunk(v.catching)[:0]
 }

@@ -166,7 +166,7 @@ func (s sender) Send(slot uint32, frames []byte) topics.Outcome {
 }
 
 func (s sender) SendCopy(slot uint32, frames []byte) topics.Outcome { return s.Send(slot, frames) }
-func (s sender) Subscribed(uint32, string, string)                  {}
+func (s sender) Subscribed(uint32, string, string, error)           {}
 func (s sender) FannedOut(int, time.Duration)                       {}
 
 // noHandler is never called: there are no sockets.

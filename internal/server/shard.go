@@ -139,7 +139,7 @@ func outcome(r conn.Result) topics.Outcome {
 	return topics.Gone
 }
 
-func (s sender) Subscribed(slot uint32, pattern, tag string) {
+func (s sender) Subscribed(slot uint32, pattern, tag string, _ error) {
 	id := s.table.ID(slot)
 	c := s.client(slot)
 	if c.format == wire.JSON {
