@@ -118,7 +118,7 @@ func (t *Table) goOn(id poller.Token, r *record, rest []byte) {
 }
 
 // Hold is called by Handler.Upgrade when it cannot say yet all that belongs
-// into the write with the 101; Release ends the wait. Until then nothing is
+// into the write with the 101; Release ends the wait, and so does Refuse. Until then nothing is
 // read of the client and nothing leaves. A handshake that is not released in
 // time is refused with 503.
 func (t *Table) Hold(id poller.Token) {
@@ -195,17 +195,28 @@ func (t *Table) handOver(id poller.Token, r *record, read []byte) {
 	t.cfg.Quota.release()
 }
 
+// Refuse answers a request that Hold holds back, after all.
+func (t *Table) Refuse(id poller.Token, refused *Refusal) {
+	if r := t.live(id); r != nil && r.state == stateHeld {
+		t.refuseHeld(id, r, refused, ReasonHandshakeRefused)
+	}
+}
+
+func (t *Table) refuseHeld(id poller.Token, r *record, refused *Refusal, why Reason) {
+	t.sides.all[r.side].dropUnsent() // the 101, of which nothing has left
+	r.state = stateHandshake
+	t.refuse(id, r, refused, why)
+	if r.state == stateClosing {
+		t.watch(id, r, true, r.flags&flagWriteWatch != 0)
+	}
+}
+
 // handshakeExpired ends a handshake that took too long. A client that has sent
 // nothing is told nothing: it may be a load balancer that opens sockets ahead.
 func (t *Table) handshakeExpired(id poller.Token, r *record) {
 	switch {
 	case r.state == stateHeld:
-		t.sides.all[r.side].dropUnsent() // the 101, of which nothing has left
-		r.state = stateHandshake
-		t.refuse(id, r, unavailable, ReasonHandshakeTimeout)
-		if r.state == stateClosing {
-			t.watch(id, r, true, r.flags&flagWriteWatch != 0)
-		}
+		t.refuseHeld(id, r, unavailable, ReasonHandshakeTimeout)
 	case r.state == stateHandshake && r.side != 0:
 		t.refuse(id, r, &Refusal{Status: 408, Code: "bad_request",
 			Message: fmt.Sprintf("the request's head was not complete within %v", t.cfg.HandshakeTimeout)}, ReasonHandshakeTimeout)

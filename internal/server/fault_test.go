@@ -437,3 +437,34 @@ func cpuTime(t testing.TB, cmd *exec.Cmd) time.Duration {
 	}
 	return d
 }
+
+// TestDeniedByNATS has an account that may not subscribe to one namespace: a
+// client is refused there, and not left to wait for ever.
+func TestDeniedByNATS(t *testing.T) {
+	process := natstest.Start(t, natstest.Config(`
+		authorization: { default_permissions: { publish: ">", subscribe: { allow: ["push.>", "_INBOX.>"], deny: ["push.secret", "push.secret.>"] } }, users: [ { user: u, password: p } ] }`))
+	r := start(t, func(c *config.Config) { c.NATS = []string{strings.Replace(process.URL(), "nats://", "nats://u:p@", 1)} })
+	s := r.subscribed("public.x")
+	for range 2 { // it is asked anew each time
+		s.send(`{"type":"subscribe","id":1,"topic":"secret.x"}`)
+		if m := s.want("error"); m.Code != "forbidden" || string(m.ID) != "1" {
+			t.Errorf("got %+v", m)
+		}
+	}
+	q := r.dial("topic=secret.x&topic=public.x")
+	q.want("welcome")
+	for range 2 {
+		if m := q.receive(); m.Type+m.Code != "errorforbidden" && m.Type != "subscribed" {
+			t.Errorf("got %+v", m)
+		}
+	}
+	if _, err := r.tryDial("topic=secret.x&format=raw"); err != ws.StatusError(403) {
+		t.Errorf("raw: %v, want 403", err)
+	}
+	s.send(`{"type":"publish","id":2,"topic":"public.x","data":1}`)
+	for range 2 {
+		if m := s.receive(); m.Type != "published" && m.Type != "message" {
+			t.Errorf("got %+v", m)
+		}
+	}
+}

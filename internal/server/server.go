@@ -90,6 +90,9 @@ func New(cfg config.Config, log *slog.Logger) (s *Server, err error) {
 	s.hub = topics.NewHub(topics.HubConfig{
 		RingMessages: cfg.RingMessages,
 		RingMemory:   int64(cfg.RingMemory),
+		Final: func(err error) bool { // what NATS will not have one day either
+			return errors.Is(err, natsbus.ErrDenied)
+		},
 		ByTopic: func(namespace string) bool {
 			return cfg.Namespace(namespace).Interest == config.InterestTopic
 		},

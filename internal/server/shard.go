@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base32"
 	"encoding/binary"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -139,10 +140,17 @@ func outcome(r conn.Result) topics.Outcome {
 	return topics.Gone
 }
 
-func (s sender) Subscribed(slot uint32, pattern, tag string, _ error) {
+func (s sender) Subscribed(slot uint32, pattern, tag string, err error) {
 	id := s.table.ID(slot)
 	c := s.client(slot)
-	if c.format == wire.JSON {
+	switch {
+	case err != nil && c.format == wire.Raw: // it could not be told later
+		s.table.Refuse(id, refusal(0, deniedByNATS(pattern)))
+		return
+	case err != nil:
+		denied := deniedByNATS(pattern)
+		s.replyError(id, wire.RestoreID(tag), denied.Code, denied.Message)
+	case c.format == wire.JSON:
 		s.reply(id, wire.AppendSubscribed(s.json[:0], wire.RestoreID(tag), pattern, "", wire.NotResumed))
 	}
 	if c.awaited > 0 {
@@ -150,6 +158,12 @@ func (s sender) Subscribed(slot uint32, pattern, tag string, _ error) {
 			s.table.Release(id)
 		}
 	}
+}
+
+// deniedByNATS is for a feed that NATS will not bring. What NATS says of it is
+// for the log, not for clients.
+func deniedByNATS(pattern string) *wire.Error {
+	return &wire.Error{Code: wire.Forbidden, Message: fmt.Sprintf("this server may not subscribe to %q", pattern)}
 }
 
 func (s sender) FannedOut(sent int, took time.Duration) {

@@ -108,6 +108,8 @@ func (sh *shard) subscribe(id poller.Token, cmd wire.ID, topic string, ask *wire
 	switch {
 	case errors.Is(err, topics.ErrTooMany):
 		return &wire.Error{Code: wire.TooManyTopics, Message: err.Error()}
+	case errors.Is(err, topics.ErrTooManyWaiting):
+		return &wire.Error{Code: wire.RateLimited, Message: err.Error()}
 	case err != nil:
 		return &wire.Error{Code: wire.InvalidTopic, Message: err.Error()}
 	case state == topics.Waiting:
