@@ -17,7 +17,7 @@ import (
 func TestBatch(t *testing.T) {
 	b, r := openEmbedded(t)
 	mustSubscribe(t, b, topic("a"))
-	release := r.holdUp()
+	release := r.holdUp(t)
 	mustPublish(t, b, "a", "0")
 	wait(t, r.held, "Deliver")
 	var want []string
@@ -50,16 +50,18 @@ func TestPendingFull(t *testing.T) {
 
 	for round := range 3 {
 		const n = 2000
-		release := r.holdUp()
+		release := r.holdUp(t)
 		for i := range n {
 			if err := nc.Publish("push.full.a", []byte(fmt.Sprintf("%d/%d", round, i))); err != nil {
 				t.Fatal(err)
+			}
+			if i == 0 { // the reader must be held before the flood, or it takes part of it along
+				wait(t, r.held, "Deliver")
 			}
 		}
 		if err := nc.Flush(); err != nil {
 			t.Fatal(err)
 		}
-		wait(t, r.held, "Deliver")
 		eventually(t, "a full channel", func() bool { return b.State().Pending == 16 })
 		told := r.count(func(e event) bool { return e.lost == full })
 		release()
