@@ -17,6 +17,10 @@ import (
 // again, while they may be losing more.
 const lossPeriod = 200 * time.Millisecond
 
+// retryPeriod is how often what could not be subscribed is tried again, while
+// no other event makes run do so.
+const retryPeriod = time.Second
+
 // interests keeps the live connection's subscriptions as callers want them.
 //
 // All subscriptions feed one channel: that costs no goroutine for each, and
@@ -141,16 +145,21 @@ func (s *interests) take() (taken changes, closed bool) {
 }
 
 func (s *interests) run() {
-	ticker := time.NewTicker(lossPeriod)
-	defer ticker.Stop()
+	losses, retries := time.NewTicker(lossPeriod), time.NewTicker(retryPeriod)
+	defer losses.Stop()
+	defer retries.Stop()
 	for {
-		var tick <-chan time.Time // nil: nothing to look after
+		var loss, retry <-chan time.Time // nil: nothing to look after
 		if s.gap || len(s.losing) > 0 {
-			tick = ticker.C
+			loss = losses.C
+		}
+		if len(s.stale) > 0 {
+			retry = retries.C
 		}
 		select {
 		case <-s.wake:
-		case <-tick:
+		case <-loss:
+		case <-retry:
 		}
 		c, closed := s.take()
 		if closed {
@@ -201,9 +210,13 @@ func (s *interests) fulfil(wishes []wish) {
 		s.reader.tellAll()
 	}
 	for _, w := range waiting {
-		if err == nil && s.isDenied(w.in, denied) {
+		_, stale := s.stale[w.in]
+		switch {
+		case err == nil && stale:
+			w.ready(fmt.Errorf("%w: cannot subscribe to %s", ErrAway, s.prefix+w.in.Name))
+		case err == nil && s.isDenied(w.in, denied):
 			w.ready(fmt.Errorf("%w: %s", ErrDenied, s.prefix+w.in.Name))
-		} else {
+		default:
 			w.ready(err)
 		}
 	}
@@ -238,7 +251,8 @@ func (s *interests) note(w wish) {
 	}
 }
 
-// reconcile sends SUB and UNSUB for what is stale, without flushing.
+// reconcile sends SUB and UNSUB for what is stale, without flushing. What
+// cannot be subscribed stays stale, and does not keep the rest from it.
 func (s *interests) reconcile() error {
 	if !s.link.up() {
 		return ErrAway
@@ -249,7 +263,8 @@ func (s *interests) reconcile() error {
 			s.end(e)
 			delete(s.entries, in)
 		} else if err := s.begin(in, e); err != nil {
-			return err
+			s.log.Debug("subscribing", "subject", s.prefix+in.Name, "err", err)
+			continue
 		}
 		delete(s.stale, in)
 	}
@@ -270,7 +285,7 @@ func (s *interests) begin(in topics.Interest, e *entry) error {
 		sub, err := s.link.nc.ChanSubscribe(subject, s.arrived)
 		if err != nil {
 			s.unsubscribeAll(subs)
-			return fmt.Errorf("%w: %v", ErrAway, err)
+			return err
 		}
 		subs = append(subs, sub)
 	}

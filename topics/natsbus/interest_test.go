@@ -3,10 +3,13 @@ package natsbus
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strconv"
 	"sync"
 	"testing"
+
+	"github.com/nats-io/nats.go"
 
 	"github.com/pushd/pushd/internal/natstest"
 	"github.com/pushd/pushd/topics"
@@ -124,6 +127,35 @@ func TestChurn(t *testing.T) {
 	if n := b.State().Interests; n != len(want)+2 {
 		t.Errorf("%d interests stand, want %d", n, len(want)+2)
 	}
+}
+
+// TestStale has one interest that cannot be subscribed: the others must be, and
+// what is stale is tried again although nothing wakes run.
+func TestStale(t *testing.T) {
+	b, _ := openEmbedded(t)
+	s := newInterests("push", b.live, make(chan *nats.Msg, 1000), b.reader, slog.New(slog.DiscardHandler))
+	want := func(in topics.Interest) { s.note(wish{in, func(error) {}}) }
+	bad := topic("a b") // nats.go refuses white space; subscribe would too
+	want(bad)
+	for i := range 20 {
+		want(topic(strconv.Itoa(i)))
+	}
+	if err := s.reconcile(); err != nil {
+		t.Fatal(err)
+	}
+	if _, stale := s.stale[bad]; !stale || len(s.stale) != 1 {
+		t.Fatalf("stale: %v, want %v alone", s.stale, bad)
+	}
+
+	want(topic("late"))
+	var running sync.WaitGroup
+	running.Go(s.run)
+	defer running.Wait()
+	defer s.close()
+	eventually(t, "subscribed", func() bool {
+		mustPublish(t, b, "late", "x")
+		return len(s.arrived) > 0
+	})
 }
 
 func TestDeniedSubscription(t *testing.T) {
