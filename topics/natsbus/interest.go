@@ -39,6 +39,7 @@ type interests struct {
 	entries map[topics.Interest]*entry
 	stale   map[topics.Interest]struct{}  // entries whose subscriptions are not as wanted
 	losing  map[*nats.Subscription]uint64 // subscriptions that ever lost messages, and how many were told
+	unsure  map[topics.Interest]struct{}  // answered with ErrAway, and Lost is not yet told
 	gap     bool                          // the link came back, and LostAll is not yet told
 
 	// Guarded by mu.
@@ -81,6 +82,7 @@ func newInterests(prefix string, l *link, arrived chan *nats.Msg, r *reader, log
 		entries: make(map[topics.Interest]*entry),
 		stale:   make(map[topics.Interest]struct{}),
 		losing:  make(map[*nats.Subscription]uint64),
+		unsure:  make(map[topics.Interest]struct{}),
 	}
 }
 
@@ -153,7 +155,7 @@ func (s *interests) run() {
 		if s.gap || len(s.losing) > 0 {
 			loss = losses.C
 		}
-		if len(s.stale) > 0 {
+		if len(s.stale) > 0 || len(s.unsure) > 0 {
 			retry = retries.C
 		}
 		select {
@@ -177,8 +179,8 @@ func (s *interests) run() {
 }
 
 // fulfil brings the subscriptions in line with wishes, and with those of the
-// time when NATS was away; one round trip serves all. A gap is told here, after
-// the round trip: told before the subscriptions work again, it would end too early.
+// time when NATS was away; one round trip serves all. Gaps are told here, after
+// the round trip: told before the subscriptions work again, they would end too early.
 func (s *interests) fulfil(wishes []wish) {
 	var waiting []wish
 	for _, w := range wishes {
@@ -196,7 +198,7 @@ func (s *interests) fulfil(wishes []wish) {
 
 	err := s.reconcile()
 	var denied map[string]bool
-	if err == nil && (len(waiting) > 0 || s.gap) {
+	if err == nil && (len(waiting) > 0 || len(s.unsure) > 0 || s.gap) {
 		err = s.link.flush()
 		for _, subject := range s.link.refused() {
 			if denied == nil {
@@ -205,12 +207,14 @@ func (s *interests) fulfil(wishes []wish) {
 			denied[subject] = true
 		}
 	}
-	if err == nil && s.gap {
-		s.gap = false
-		s.reader.tellAll()
+	if err == nil {
+		s.tellGaps()
 	}
 	for _, w := range waiting {
 		_, stale := s.stale[w.in]
+		if err != nil || stale {
+			s.unsure[w.in] = struct{}{}
+		}
 		switch {
 		case err == nil && stale:
 			w.ready(fmt.Errorf("%w: cannot subscribe to %s", ErrAway, s.prefix+w.in.Name))
@@ -220,6 +224,25 @@ func (s *interests) fulfil(wishes []wish) {
 			w.ready(err)
 		}
 	}
+}
+
+// tellGaps is called when a round trip has shown that all subscriptions work
+// which are not stale. Nobody else tells of what the unsure ones missed: the
+// link may have stayed up while the server did not answer.
+func (s *interests) tellGaps() {
+	if s.gap {
+		s.reader.tellAll()
+	}
+	for in := range s.unsure {
+		if _, stale := s.stale[in]; stale {
+			continue
+		}
+		delete(s.unsure, in)
+		if s.entries[in] != nil && !s.gap {
+			s.reader.tell(in)
+		}
+	}
+	s.gap = false
 }
 
 // note records what is wanted from now on.

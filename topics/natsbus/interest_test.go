@@ -158,6 +158,33 @@ func TestStale(t *testing.T) {
 	})
 }
 
+// TestLateAnswer has a server that does not answer in time and yet keeps its
+// connections: a gap must be told once it does, though nothing reconnects.
+func TestLateAnswer(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	b, r := open(t, Config{URLs: []string{s.URL()}})
+	mustSubscribe(t, b, topic("before"))
+	s.Freeze()
+	late := namespace("late")
+	if err := subscribe(t, b, late); !errors.Is(err, ErrAway) {
+		t.Errorf("Subscribe: %v", err)
+	}
+	s.Thaw()
+	r.await(t, "Lost", func(events []event) bool { return len(events) > 0 })
+	mustPublish(t, b, "late", "heard")
+	r.awaitMessage(t, "heard")
+	mustSubscribe(t, b, topic("after")) // a second Lost would have been told by now
+	mustPublish(t, b, "after", "end")
+	r.awaitMessage(t, "end")
+	if got := r.all(); len(got) != 3 || got[0].lost != late {
+		t.Errorf("got %+v, want Lost of %+v and two messages", got, late)
+	}
+	if n := b.State().Reconnects; n != 0 {
+		t.Errorf("%d reconnects: this tested nothing", n)
+	}
+}
+
 func TestDeniedSubscription(t *testing.T) {
 	s := natstest.Start(t, natstest.Config(`authorization { users: [
 		{ user: u, password: p, permissions: { subscribe: { allow: ["push.>"], deny: ["push.no.>", "push.never"] } } } ] }`))
