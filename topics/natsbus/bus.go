@@ -63,6 +63,10 @@ type Config struct {
 	// MaxPayload is the embedded server's limit of a message in bytes. Default 1 MiB.
 	MaxPayload int
 
+	// MaxMessage is how much data a message from NATS may hold, in bytes. A
+	// larger one is dropped and told as lost. 0: no limit.
+	MaxMessage int
+
 	// Files that identify this node to an external NATS, all optional:
 	// a .creds file, or an NKey seed; the CA that signed the server's
 	// certificate; this node's certificate and key.
@@ -151,9 +155,10 @@ func Open(ctx context.Context, cfg Config) (*Bus, error) {
 		return nil, errors.Join(err, b.embedded.close())
 	}
 
-	b.reader = newReader(b.arrived, cfg.Prefix)
+	b.reader = newReader(b.arrived, cfg.Prefix, cfg.MaxMessage)
 	b.live = newLink("live", cfg.Log)
 	b.interests = newInterests(cfg.Prefix, b.live, b.arrived, b.reader, cfg.Log)
+	b.reader.tooLarge = b.interests.messagesTooLarge
 	b.live.restored = b.interests.linkRestored
 	b.live.dropped = b.interests.messageDropped
 	if err := b.live.connect(ctx, dial, b.embedded); err != nil {
@@ -208,6 +213,7 @@ type Drop string
 const (
 	DropPendingFull  Drop = "pending_full"  // Config.Pending messages were waiting for the sink
 	DropInvalidTopic Drop = "invalid_topic" // the subject below the prefix is no valid topic
+	DropTooLarge     Drop = "too_large"     // more data than Config.MaxMessage
 )
 
 // State is what probes, metrics and debug pages show of a Bus.
@@ -222,7 +228,7 @@ type State struct {
 	Pending   int // messages waiting for the sink
 
 	// Totals since Open.
-	Received   uint64 // messages taken from NATS, invalid ones included
+	Received   uint64 // messages taken from NATS, invalid and too large ones included
 	Dropped    map[Drop]uint64
 	Published  uint64 // publications that the server confirmed
 	Denied     uint64 // refusals by the server's permissions
@@ -244,6 +250,7 @@ func (b *Bus) State() State {
 		Dropped: map[Drop]uint64{
 			DropPendingFull:  b.interests.lost.Load(),
 			DropInvalidTopic: b.reader.invalid.Load(),
+			DropTooLarge:     b.reader.large.Load(),
 		},
 		Published:  b.publisher.confirmed.Load(),
 		Denied:     live.denied + pub.denied,

@@ -3,6 +3,7 @@ package natsbus
 import (
 	"fmt"
 	"log/slog"
+	"maps"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -56,6 +57,7 @@ type interests struct {
 type changes struct {
 	wishes   []wish
 	losing   map[*nats.Subscription]struct{} // nats.go reported a loss
+	tooLarge map[*nats.Subscription]struct{} // the reader dropped a message
 	restored bool                            // the link came back
 }
 
@@ -109,6 +111,16 @@ func (s *interests) messageDropped(sub *nats.Subscription) {
 			c.losing = make(map[*nats.Subscription]struct{})
 		}
 		c.losing[sub] = struct{}{}
+	})
+}
+
+// messagesTooLarge keeps nothing of subs.
+func (s *interests) messagesTooLarge(subs map[*nats.Subscription]struct{}) {
+	s.change(func(c *changes) {
+		if c.tooLarge == nil {
+			c.tooLarge = make(map[*nats.Subscription]struct{})
+		}
+		maps.Copy(c.tooLarge, subs)
 	})
 }
 
@@ -175,6 +187,11 @@ func (s *interests) run() {
 		s.gap = s.gap || c.restored
 		s.fulfil(c.wishes)
 		s.findLosses(c.losing)
+		for sub := range c.tooLarge {
+			if in := s.owner(sub); in != nil {
+				s.reader.tell(*in)
+			}
+		}
 	}
 }
 
