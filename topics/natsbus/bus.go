@@ -115,6 +115,7 @@ type Bus struct {
 	reader    *reader
 	publisher *publisher
 	hangUp    context.CancelFunc // ends dials under way
+	cutOff    context.CancelFunc // ends the network connections too
 
 	working  sync.WaitGroup // interests and publisher
 	reading  sync.WaitGroup
@@ -134,24 +135,25 @@ func Open(ctx context.Context, cfg Config) (*Bus, error) {
 		return nil, fmt.Errorf("prefix: %w: correct --prefix", err)
 	}
 
-	life, hangUp := context.WithCancel(context.Background())
+	kept, cutOff := context.WithCancel(context.Background())
+	life, hangUp := context.WithCancel(kept)
 	stop := context.AfterFunc(ctx, hangUp)
 	defer stop()
 
-	b := &Bus{hangUp: hangUp, arrived: make(chan *nats.Msg, cfg.Pending)}
+	b := &Bus{hangUp: hangUp, cutOff: cutOff, arrived: make(chan *nats.Msg, cfg.Pending)}
 	var err error
 	var dial *dialer
 	if len(cfg.URLs) > 0 {
-		dial, err = newDialer(life, cfg)
+		dial, err = newDialer(life, kept, cfg)
 	} else {
 		b.embedded, err = startEmbedded(cfg)
 	}
 	if err != nil {
-		hangUp()
+		cutOff()
 		return nil, err
 	}
 	fail := func(err error) (*Bus, error) {
-		hangUp()
+		cutOff()
 		return nil, errors.Join(err, b.embedded.close())
 	}
 
@@ -258,21 +260,46 @@ func (b *Bus) State() State {
 	}
 }
 
-// Close publishes what is queued (within 5 s; nothing while NATS is away),
-// ends both connections, delivers what has arrived, and stops the embedded
-// server. It waits for all of that.
-func (b *Bus) Close() error {
+// closeTimeout is what Close gives to CloseWithin.
+const closeTimeout = 5 * time.Second
+
+// Close is CloseWithin 5 s.
+func (b *Bus) Close() error { return b.CloseWithin(closeTimeout) }
+
+// CloseWithin publishes what is queued (nothing while NATS is away), ends both
+// connections, delivers what has arrived, and stops the embedded server. It
+// waits for all of that, but for NATS no longer than d: then the connections
+// are cut, and what NATS has not confirmed ends with ErrAway. Only the first
+// call of Close or CloseWithin counts; the others wait for it.
+func (b *Bus) CloseWithin(d time.Duration) error {
 	b.closing.Do(func() {
+		cut := make(chan struct{})
+		deadline := time.AfterFunc(d, func() {
+			defer close(cut)
+			b.abandon()
+		})
+
 		b.publisher.close()
 		b.interests.close()
 		b.working.Wait()
 		b.hangUp() // connections that are being dialled hold locks that close needs
 		b.pub.close()
 		b.live.close() // from here on nothing more arrives
+		if !deadline.Stop() {
+			<-cut
+		}
+		b.cutOff()
 		b.starting.Do(func() {})
 		close(b.reader.stop)
 		b.reading.Wait()
 		b.closeErr = b.embedded.close()
 	})
 	return b.closeErr
+}
+
+// abandon ends whatever waits for NATS. A link never comes up again after it.
+func (b *Bus) abandon() {
+	b.live.abandon()
+	b.pub.abandon()
+	b.cutOff() // for writes to a server that does not read
 }
