@@ -63,6 +63,10 @@ type Config struct {
 	// MaxPayload is the embedded server's limit of a message in bytes. Default 1 MiB.
 	MaxPayload int
 
+	// MaxMessage is how much data a message from NATS may hold, in bytes. A
+	// larger one is dropped and told as lost. 0: no limit.
+	MaxMessage int
+
 	// Files that identify this node to an external NATS, all optional:
 	// a .creds file, or an NKey seed; the CA that signed the server's
 	// certificate; this node's certificate and key.
@@ -111,6 +115,7 @@ type Bus struct {
 	reader    *reader
 	publisher *publisher
 	hangUp    context.CancelFunc // ends dials under way
+	cutOff    context.CancelFunc // ends the network connections too
 
 	working  sync.WaitGroup // interests and publisher
 	reading  sync.WaitGroup
@@ -130,30 +135,32 @@ func Open(ctx context.Context, cfg Config) (*Bus, error) {
 		return nil, fmt.Errorf("prefix: %w: correct --prefix", err)
 	}
 
-	life, hangUp := context.WithCancel(context.Background())
+	kept, cutOff := context.WithCancel(context.Background())
+	life, hangUp := context.WithCancel(kept)
 	stop := context.AfterFunc(ctx, hangUp)
 	defer stop()
 
-	b := &Bus{hangUp: hangUp, arrived: make(chan *nats.Msg, cfg.Pending)}
+	b := &Bus{hangUp: hangUp, cutOff: cutOff, arrived: make(chan *nats.Msg, cfg.Pending)}
 	var err error
 	var dial *dialer
 	if len(cfg.URLs) > 0 {
-		dial, err = newDialer(life, cfg)
+		dial, err = newDialer(life, kept, cfg)
 	} else {
 		b.embedded, err = startEmbedded(cfg)
 	}
 	if err != nil {
-		hangUp()
+		cutOff()
 		return nil, err
 	}
 	fail := func(err error) (*Bus, error) {
-		hangUp()
+		cutOff()
 		return nil, errors.Join(err, b.embedded.close())
 	}
 
-	b.reader = newReader(b.arrived, cfg.Prefix)
+	b.reader = newReader(b.arrived, cfg.Prefix, cfg.MaxMessage)
 	b.live = newLink("live", cfg.Log)
 	b.interests = newInterests(cfg.Prefix, b.live, b.arrived, b.reader, cfg.Log)
+	b.reader.tooLarge = b.interests.messagesTooLarge
 	b.live.restored = b.interests.linkRestored
 	b.live.dropped = b.interests.messageDropped
 	if err := b.live.connect(ctx, dial, b.embedded); err != nil {
@@ -208,6 +215,7 @@ type Drop string
 const (
 	DropPendingFull  Drop = "pending_full"  // Config.Pending messages were waiting for the sink
 	DropInvalidTopic Drop = "invalid_topic" // the subject below the prefix is no valid topic
+	DropTooLarge     Drop = "too_large"     // more data than Config.MaxMessage
 )
 
 // State is what probes, metrics and debug pages show of a Bus.
@@ -222,7 +230,7 @@ type State struct {
 	Pending   int // messages waiting for the sink
 
 	// Totals since Open.
-	Received   uint64 // messages taken from NATS, invalid ones included
+	Received   uint64 // messages taken from NATS, invalid and too large ones included
 	Dropped    map[Drop]uint64
 	Published  uint64 // publications that the server confirmed
 	Denied     uint64 // refusals by the server's permissions
@@ -244,6 +252,7 @@ func (b *Bus) State() State {
 		Dropped: map[Drop]uint64{
 			DropPendingFull:  b.interests.lost.Load(),
 			DropInvalidTopic: b.reader.invalid.Load(),
+			DropTooLarge:     b.reader.large.Load(),
 		},
 		Published:  b.publisher.confirmed.Load(),
 		Denied:     live.denied + pub.denied,
@@ -251,21 +260,46 @@ func (b *Bus) State() State {
 	}
 }
 
-// Close publishes what is queued (within 5 s; nothing while NATS is away),
-// ends both connections, delivers what has arrived, and stops the embedded
-// server. It waits for all of that.
-func (b *Bus) Close() error {
+// closeTimeout is what Close gives to CloseWithin.
+const closeTimeout = 5 * time.Second
+
+// Close is CloseWithin 5 s.
+func (b *Bus) Close() error { return b.CloseWithin(closeTimeout) }
+
+// CloseWithin publishes what is queued (nothing while NATS is away), ends both
+// connections, delivers what has arrived, and stops the embedded server. It
+// waits for all of that, but for NATS no longer than d: then the connections
+// are cut, and what NATS has not confirmed ends with ErrAway. Only the first
+// call of Close or CloseWithin counts; the others wait for it.
+func (b *Bus) CloseWithin(d time.Duration) error {
 	b.closing.Do(func() {
+		cut := make(chan struct{})
+		deadline := time.AfterFunc(d, func() {
+			defer close(cut)
+			b.abandon()
+		})
+
 		b.publisher.close()
 		b.interests.close()
 		b.working.Wait()
 		b.hangUp() // connections that are being dialled hold locks that close needs
 		b.pub.close()
 		b.live.close() // from here on nothing more arrives
+		if !deadline.Stop() {
+			<-cut
+		}
+		b.cutOff()
 		b.starting.Do(func() {})
 		close(b.reader.stop)
 		b.reading.Wait()
 		b.closeErr = b.embedded.close()
 	})
 	return b.closeErr
+}
+
+// abandon ends whatever waits for NATS. A link never comes up again after it.
+func (b *Bus) abandon() {
+	b.live.abandon()
+	b.pub.abandon()
+	b.cutOff() // for writes to a server that does not read
 }

@@ -80,17 +80,21 @@ func (r *recorder) Deliver(batch []topics.Message) {
 func (r *recorder) Lost(in topics.Interest) { r.add(event{lost: in}) }
 func (r *recorder) LostAll()                { r.add(event{lostAll: true}) }
 
-func (r *recorder) holdUp() (release func()) {
+// holdUp makes Deliver wait until release is called, or the test ends: Close
+// waits for the sink, so a test that fails in between would hang.
+func (r *recorder) holdUp(t testing.TB) (release func()) {
 	hold := make(chan struct{})
 	r.mu.Lock()
 	r.hold = hold
 	r.mu.Unlock()
-	return func() {
+	release = sync.OnceFunc(func() {
 		r.mu.Lock()
 		r.hold = nil
 		r.mu.Unlock()
 		close(hold)
-	}
+	})
+	t.Cleanup(release)
+	return release
 }
 
 func (r *recorder) all() []event {

@@ -51,6 +51,7 @@ type link struct {
 	denials     []string // subjects, since the last call of refused
 	lastDenial  error    // the newest denial that was called back
 	denialNoted chan struct{}
+	abandoned   bool // it never comes up again
 }
 
 // linkState is what is known of a link without asking nats.go.
@@ -202,6 +203,9 @@ func (l *link) setUp(nc *nats.Conn, reconnects uint64) {
 
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.abandoned {
+		return
+	}
 	l.ctx, l.lose = context.WithCancel(context.Background())
 	l.seen.up = true
 	l.seen.url, l.seen.maxPayload, l.seen.jetStream = url, maxPayload, jetStream
@@ -223,6 +227,18 @@ func (l *link) onClosed(nc *nats.Conn) {
 func (l *link) setDown() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.loseLocked()
+}
+
+// abandon ends a flush under way and takes the link for lost, for good.
+func (l *link) abandon() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.abandoned = true
+	l.loseLocked()
+}
+
+func (l *link) loseLocked() {
 	if l.seen.up {
 		l.lose()
 	}
@@ -265,7 +281,8 @@ func deniedSubject(err error) string {
 // dial ends when Open is given up or the Bus closed, and its error is known.
 type dialer struct {
 	// Static.
-	life    context.Context
+	life    context.Context // of dials
+	kept    context.Context // of the connections that came of them
 	urls    []string
 	options []nats.Option
 	timeout time.Duration
@@ -275,9 +292,10 @@ type dialer struct {
 }
 
 // newDialer checks what can be checked of the settings without dialling.
-func newDialer(life context.Context, cfg Config) (*dialer, error) {
+func newDialer(life, kept context.Context, cfg Config) (*dialer, error) {
 	d := &dialer{
 		life:    life,
+		kept:    kept,
 		urls:    slices.Clone(cfg.URLs),
 		timeout: cfg.ConnectTimeout / time.Duration(len(cfg.URLs)),
 	}
@@ -354,7 +372,22 @@ func (d *dialer) Dial(network, address string) (net.Conn, error) {
 	d.mu.Lock()
 	d.lastErr = err
 	d.mu.Unlock()
-	return conn, err
+	if err != nil {
+		return nil, err
+	}
+	return &dialled{conn, context.AfterFunc(d.kept, func() { conn.Close() })}, nil
+}
+
+// dialled is a connection that is closed when the Bus cuts it off: nats.go
+// would wait for a write that is under way. It compares connections, hence a pointer.
+type dialled struct {
+	net.Conn
+	stop func() bool // forgets it
+}
+
+func (c *dialled) Close() error {
+	c.stop()
+	return c.Conn.Close()
 }
 
 // explain makes one line of why the first connection failed.

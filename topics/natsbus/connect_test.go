@@ -219,6 +219,38 @@ func (r *recorder) count(match func(event) bool) int {
 	return n
 }
 
+// TestCloseWithin closes while a frozen server leaves a round trip, or a write,
+// unanswered: neither may end by a timeout of its own, of 5 and 10 s.
+func TestCloseWithin(t *testing.T) {
+	f := func(name string, size, count int) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := natstest.Start(t)
+			b, _ := open(t, Config{URLs: []string{s.URL()}})
+			s.Freeze()
+			done := make(chan error, count)
+			for range count {
+				b.Publish(Publication{Topic: "a", Data: make([]byte, size), Done: func(err error) { done <- err }})
+			}
+			b.Subscribe(topic("a"), func(error) {})
+			if err := b.CloseWithin(100 * time.Millisecond); err != nil {
+				t.Error(err)
+			}
+			if len(done) != count {
+				t.Fatalf("%d of %d Done called by the end", len(done), count)
+			}
+			for range count {
+				err := <-done
+				if !errors.Is(err, ErrAway) || strings.Contains(err.Error(), "no answer") || strings.Contains(err.Error(), "timeout") {
+					t.Errorf("Done: %v", err)
+				}
+			}
+		})
+	}
+	f("round trip", 1, 1)
+	f("write", 1<<20, 32) // more than the sockets' buffers take
+}
+
 // TestFrozen has a server that keeps its connections and says nothing.
 func TestFrozen(t *testing.T) {
 	t.Parallel()

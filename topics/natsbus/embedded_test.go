@@ -52,7 +52,7 @@ func TestOpenEmbeddedErrors(t *testing.T) {
 	f("store below a file", Config{Store: file + "/sub"},
 		"store "+file+`/sub is not a folder: choose a folder, or "memory", with --store`)
 	f("store on a system that takes no files", Config{Store: "/proc/self"},
-		"cannot write to store /proc/self: no such file or directory: make it writable for this user, or choose another with --store")
+		"cannot write to store /proc/self: no such file or directory: use a folder that this user can write, with --store")
 	f("store in use", Config{Store: locked},
 		"store "+locked+" is in use by another pushd (process "+strconv.Itoa(os.Getpid())+"): stop it, or choose another folder with --store")
 	f("JetStream does not start", Config{Store: broken},
@@ -65,7 +65,7 @@ func TestOpenEmbeddedErrors(t *testing.T) {
 		if err := os.Mkdir(readOnly, 0o500); err != nil {
 			t.Fatal(err)
 		}
-		want := "cannot write to store " + readOnly + ": permission denied: make it writable for this user, or choose another with --store"
+		want := "cannot write to store " + readOnly + ": permission denied: use a folder that this user can write, with --store"
 		if got := openFails(t, context.Background(), Config{Store: readOnly}); got != want {
 			t.Errorf("got  %s\nwant %s", got, want)
 		}

@@ -3,6 +3,7 @@ package natsbus
 import (
 	"fmt"
 	"log/slog"
+	"maps"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,6 +17,10 @@ import (
 // lossPeriod is how often subscriptions that lost messages are looked at
 // again, while they may be losing more.
 const lossPeriod = 200 * time.Millisecond
+
+// retryPeriod is how often what could not be subscribed is tried again, while
+// no other event makes run do so.
+const retryPeriod = time.Second
 
 // interests keeps the live connection's subscriptions as callers want them.
 //
@@ -35,6 +40,7 @@ type interests struct {
 	entries map[topics.Interest]*entry
 	stale   map[topics.Interest]struct{}  // entries whose subscriptions are not as wanted
 	losing  map[*nats.Subscription]uint64 // subscriptions that ever lost messages, and how many were told
+	unsure  map[topics.Interest]struct{}  // answered with ErrAway, and Lost is not yet told
 	gap     bool                          // the link came back, and LostAll is not yet told
 
 	// Guarded by mu.
@@ -51,6 +57,7 @@ type interests struct {
 type changes struct {
 	wishes   []wish
 	losing   map[*nats.Subscription]struct{} // nats.go reported a loss
+	tooLarge map[*nats.Subscription]struct{} // the reader dropped a message
 	restored bool                            // the link came back
 }
 
@@ -77,6 +84,7 @@ func newInterests(prefix string, l *link, arrived chan *nats.Msg, r *reader, log
 		entries: make(map[topics.Interest]*entry),
 		stale:   make(map[topics.Interest]struct{}),
 		losing:  make(map[*nats.Subscription]uint64),
+		unsure:  make(map[topics.Interest]struct{}),
 	}
 }
 
@@ -103,6 +111,16 @@ func (s *interests) messageDropped(sub *nats.Subscription) {
 			c.losing = make(map[*nats.Subscription]struct{})
 		}
 		c.losing[sub] = struct{}{}
+	})
+}
+
+// messagesTooLarge keeps nothing of subs.
+func (s *interests) messagesTooLarge(subs map[*nats.Subscription]struct{}) {
+	s.change(func(c *changes) {
+		if c.tooLarge == nil {
+			c.tooLarge = make(map[*nats.Subscription]struct{})
+		}
+		maps.Copy(c.tooLarge, subs)
 	})
 }
 
@@ -141,16 +159,21 @@ func (s *interests) take() (taken changes, closed bool) {
 }
 
 func (s *interests) run() {
-	ticker := time.NewTicker(lossPeriod)
-	defer ticker.Stop()
+	losses, retries := time.NewTicker(lossPeriod), time.NewTicker(retryPeriod)
+	defer losses.Stop()
+	defer retries.Stop()
 	for {
-		var tick <-chan time.Time // nil: nothing to look after
+		var loss, retry <-chan time.Time // nil: nothing to look after
 		if s.gap || len(s.losing) > 0 {
-			tick = ticker.C
+			loss = losses.C
+		}
+		if len(s.stale) > 0 || len(s.unsure) > 0 {
+			retry = retries.C
 		}
 		select {
 		case <-s.wake:
-		case <-tick:
+		case <-loss:
+		case <-retry:
 		}
 		c, closed := s.take()
 		if closed {
@@ -164,12 +187,17 @@ func (s *interests) run() {
 		s.gap = s.gap || c.restored
 		s.fulfil(c.wishes)
 		s.findLosses(c.losing)
+		for sub := range c.tooLarge {
+			if in := s.owner(sub); in != nil {
+				s.reader.tell(*in)
+			}
+		}
 	}
 }
 
 // fulfil brings the subscriptions in line with wishes, and with those of the
-// time when NATS was away; one round trip serves all. A gap is told here, after
-// the round trip: told before the subscriptions work again, it would end too early.
+// time when NATS was away; one round trip serves all. Gaps are told here, after
+// the round trip: told before the subscriptions work again, they would end too early.
 func (s *interests) fulfil(wishes []wish) {
 	var waiting []wish
 	for _, w := range wishes {
@@ -187,7 +215,7 @@ func (s *interests) fulfil(wishes []wish) {
 
 	err := s.reconcile()
 	var denied map[string]bool
-	if err == nil && (len(waiting) > 0 || s.gap) {
+	if err == nil && (len(waiting) > 0 || len(s.unsure) > 0 || s.gap) {
 		err = s.link.flush()
 		for _, subject := range s.link.refused() {
 			if denied == nil {
@@ -196,17 +224,42 @@ func (s *interests) fulfil(wishes []wish) {
 			denied[subject] = true
 		}
 	}
-	if err == nil && s.gap {
-		s.gap = false
-		s.reader.tellAll()
+	if err == nil {
+		s.tellGaps()
 	}
 	for _, w := range waiting {
-		if err == nil && s.isDenied(w.in, denied) {
+		_, stale := s.stale[w.in]
+		if err != nil || stale {
+			s.unsure[w.in] = struct{}{}
+		}
+		switch {
+		case err == nil && stale:
+			w.ready(fmt.Errorf("%w: cannot subscribe to %s", ErrAway, s.prefix+w.in.Name))
+		case err == nil && s.isDenied(w.in, denied):
 			w.ready(fmt.Errorf("%w: %s", ErrDenied, s.prefix+w.in.Name))
-		} else {
+		default:
 			w.ready(err)
 		}
 	}
+}
+
+// tellGaps is called when a round trip has shown that all subscriptions work
+// which are not stale. Nobody else tells of what the unsure ones missed: the
+// link may have stayed up while the server did not answer.
+func (s *interests) tellGaps() {
+	if s.gap {
+		s.reader.tellAll()
+	}
+	for in := range s.unsure {
+		if _, stale := s.stale[in]; stale {
+			continue
+		}
+		delete(s.unsure, in)
+		if s.entries[in] != nil && !s.gap {
+			s.reader.tell(in)
+		}
+	}
+	s.gap = false
 }
 
 // note records what is wanted from now on.
@@ -238,7 +291,8 @@ func (s *interests) note(w wish) {
 	}
 }
 
-// reconcile sends SUB and UNSUB for what is stale, without flushing.
+// reconcile sends SUB and UNSUB for what is stale, without flushing. What
+// cannot be subscribed stays stale, and does not keep the rest from it.
 func (s *interests) reconcile() error {
 	if !s.link.up() {
 		return ErrAway
@@ -249,7 +303,8 @@ func (s *interests) reconcile() error {
 			s.end(e)
 			delete(s.entries, in)
 		} else if err := s.begin(in, e); err != nil {
-			return err
+			s.log.Debug("subscribing", "subject", s.prefix+in.Name, "err", err)
+			continue
 		}
 		delete(s.stale, in)
 	}
@@ -270,7 +325,7 @@ func (s *interests) begin(in topics.Interest, e *entry) error {
 		sub, err := s.link.nc.ChanSubscribe(subject, s.arrived)
 		if err != nil {
 			s.unsubscribeAll(subs)
-			return fmt.Errorf("%w: %v", ErrAway, err)
+			return err
 		}
 		subs = append(subs, sub)
 	}

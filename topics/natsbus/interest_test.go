@@ -3,10 +3,13 @@ package natsbus
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strconv"
 	"sync"
 	"testing"
+
+	"github.com/nats-io/nats.go"
 
 	"github.com/pushd/pushd/internal/natstest"
 	"github.com/pushd/pushd/topics"
@@ -123,6 +126,62 @@ func TestChurn(t *testing.T) {
 	}
 	if n := b.State().Interests; n != len(want)+2 {
 		t.Errorf("%d interests stand, want %d", n, len(want)+2)
+	}
+}
+
+// TestStale has one interest that cannot be subscribed: the others must be, and
+// what is stale is tried again although nothing wakes run.
+func TestStale(t *testing.T) {
+	b, _ := openEmbedded(t)
+	s := newInterests("push", b.live, make(chan *nats.Msg, 1000), b.reader, slog.New(slog.DiscardHandler))
+	want := func(in topics.Interest) { s.note(wish{in, func(error) {}}) }
+	bad := topic("a b") // nats.go refuses white space; subscribe would too
+	want(bad)
+	for i := range 20 {
+		want(topic(strconv.Itoa(i)))
+	}
+	if err := s.reconcile(); err != nil {
+		t.Fatal(err)
+	}
+	if _, stale := s.stale[bad]; !stale || len(s.stale) != 1 {
+		t.Fatalf("stale: %v, want %v alone", s.stale, bad)
+	}
+
+	want(topic("late"))
+	var running sync.WaitGroup
+	running.Go(s.run)
+	defer running.Wait()
+	defer s.close()
+	eventually(t, "subscribed", func() bool {
+		mustPublish(t, b, "late", "x")
+		return len(s.arrived) > 0
+	})
+}
+
+// TestLateAnswer has a server that does not answer in time and yet keeps its
+// connections: a gap must be told once it does, though nothing reconnects.
+func TestLateAnswer(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	b, r := open(t, Config{URLs: []string{s.URL()}})
+	mustSubscribe(t, b, topic("before"))
+	s.Freeze()
+	late := namespace("late")
+	if err := subscribe(t, b, late); !errors.Is(err, ErrAway) {
+		t.Errorf("Subscribe: %v", err)
+	}
+	s.Thaw()
+	r.await(t, "Lost", func(events []event) bool { return len(events) > 0 })
+	mustPublish(t, b, "late", "heard")
+	r.awaitMessage(t, "heard")
+	mustSubscribe(t, b, topic("after")) // a second Lost would have been told by now
+	mustPublish(t, b, "after", "end")
+	r.awaitMessage(t, "end")
+	if got := r.all(); len(got) != 3 || got[0].lost != late {
+		t.Errorf("got %+v, want Lost of %+v and two messages", got, late)
+	}
+	if n := b.State().Reconnects; n != 0 {
+		t.Errorf("%d reconnects: this tested nothing", n)
 	}
 }
 

@@ -20,16 +20,24 @@ type reader struct {
 	// Static after Start.
 	arrived chan *nats.Msg
 	cut     int // length of the prefix, its dot included
+	maxData int // of a message, in bytes; 0: no limit
 	sink    topics.Sink
 	wake    chan struct{} // holds one: losses wait to be told
 	stop    chan struct{}
 
-	// Only run touches it.
-	batch []topics.Message
+	// tooLarge is called once for each batch that lacks messages which were too
+	// large, and must not block. The reader does not know what interests their
+	// subscriptions stand for; whoever does calls tell.
+	tooLarge func(map[*nats.Subscription]struct{})
+
+	// Only run touches these.
+	batch     []topics.Message
+	oversized map[*nats.Subscription]struct{} // those of the batch that tooLarge must hear of
 
 	// Atomic.
 	taken   atomic.Uint64 // messages, all that left the channel
 	invalid atomic.Uint64
+	large   atomic.Uint64
 	wasFull atomic.Bool // the channel may have been full; whoever acts on it clears it
 
 	// Guarded by mu. A loss is due when taken has reached its mark.
@@ -39,14 +47,16 @@ type reader struct {
 	allMark uint64
 }
 
-func newReader(arrived chan *nats.Msg, prefix string) *reader {
+func newReader(arrived chan *nats.Msg, prefix string, maxData int) *reader {
 	return &reader{
-		arrived: arrived,
-		cut:     len(prefix) + 1,
-		wake:    make(chan struct{}, 1),
-		stop:    make(chan struct{}),
-		batch:   make([]topics.Message, 0, maxBatch),
-		lost:    make(map[topics.Interest]uint64),
+		arrived:   arrived,
+		cut:       len(prefix) + 1,
+		maxData:   maxData,
+		wake:      make(chan struct{}, 1),
+		stop:      make(chan struct{}),
+		batch:     make([]topics.Message, 0, maxBatch),
+		oversized: make(map[*nats.Subscription]struct{}),
+		lost:      make(map[topics.Interest]uint64),
 	}
 }
 
@@ -95,6 +105,10 @@ collect:
 	}
 	clear(r.batch) // it must not keep payloads alive
 	r.batch = r.batch[:0]
+	if len(r.oversized) > 0 {
+		r.tooLarge(r.oversized)
+		clear(r.oversized)
+	}
 }
 
 // add appends m to the batch. The topic is a piece of the subject, and the
@@ -104,6 +118,11 @@ func (r *reader) add(m *nats.Msg, now int64) {
 	topic := m.Subject[r.cut:]
 	if topics.CheckTopic(topic) != nil {
 		r.invalid.Add(1)
+		return
+	}
+	if r.maxData > 0 && len(m.Data) > r.maxData {
+		r.large.Add(1)
+		r.oversized[m.Sub] = struct{}{}
 		return
 	}
 	r.batch = append(r.batch, topics.Message{Topic: topic, Data: m.Data, Time: now})

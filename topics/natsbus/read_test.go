@@ -17,7 +17,7 @@ import (
 func TestBatch(t *testing.T) {
 	b, r := openEmbedded(t)
 	mustSubscribe(t, b, topic("a"))
-	release := r.holdUp()
+	release := r.holdUp(t)
 	mustPublish(t, b, "a", "0")
 	wait(t, r.held, "Deliver")
 	var want []string
@@ -50,16 +50,18 @@ func TestPendingFull(t *testing.T) {
 
 	for round := range 3 {
 		const n = 2000
-		release := r.holdUp()
+		release := r.holdUp(t)
 		for i := range n {
 			if err := nc.Publish("push.full.a", []byte(fmt.Sprintf("%d/%d", round, i))); err != nil {
 				t.Fatal(err)
+			}
+			if i == 0 { // the reader must be held before the flood, or it takes part of it along
+				wait(t, r.held, "Deliver")
 			}
 		}
 		if err := nc.Flush(); err != nil {
 			t.Fatal(err)
 		}
-		wait(t, r.held, "Deliver")
 		eventually(t, "a full channel", func() bool { return b.State().Pending == 16 })
 		told := r.count(func(e event) bool { return e.lost == full })
 		release()
@@ -123,6 +125,41 @@ func TestInvalidTopics(t *testing.T) {
 	}
 }
 
+// TestMaxMessage sends messages of the limit and above it: these are dropped,
+// and each interest that misses some is told so once for a batch.
+func TestMaxMessage(t *testing.T) {
+	b, r := open(t, Config{Listen: "127.0.0.1:0", MaxMessage: 100})
+	mustSubscribe(t, b, namespace("ns"), topic("user.1"), topic("small"))
+	fits, large := strings.Repeat("x", 100), strings.Repeat("x", 101)
+
+	release := r.holdUp(t)
+	mustPublish(t, b, "small", "first")
+	wait(t, r.held, "Deliver") // all that follows is one batch
+	for _, topic := range []string{"ns", "ns.a", "ns.b", "user.1", "user.1"} {
+		mustPublish(t, b, topic, large)
+	}
+	mustPublish(t, b, "ns.a", fits)
+	mustPublish(t, b, "small", fits)
+	eventually(t, "all wait", func() bool { return b.State().Pending == 7 })
+	release()
+	lost := func(in topics.Interest) int {
+		return r.count(func(e event) bool { return e.lost == in })
+	}
+	r.await(t, "Lost", func([]event) bool { return lost(namespace("ns")) > 0 && lost(topic("user.1")) > 0 })
+	mustSubscribe(t, b, topic("barrier")) // what was to be told is on its way
+	mustPublish(t, b, "small", "last")
+	r.awaitMessage(t, "last")
+	if ns, user := lost(namespace("ns")), lost(topic("user.1")); ns != 1 || user != 1 || lost(topic("small")) != 0 {
+		t.Errorf("lost told: %+v", r.all())
+	}
+	if got, want := r.messages(), []string{"first", fits, fits, "last"}; !slices.Equal(got, want) {
+		t.Errorf("delivered %q, want %q", got, want)
+	}
+	if got := b.State(); got.Dropped[DropTooLarge] != 5 || got.Received != 9 {
+		t.Errorf("state %+v", got)
+	}
+}
+
 // TestLossIsToldBehind tells of losses while a thousand messages wait: the
 // sink must hear of them behind those messages, and not at the end of time.
 func TestLossIsToldBehind(t *testing.T) {
@@ -134,7 +171,7 @@ func TestLossIsToldBehind(t *testing.T) {
 		}
 	}
 	sink := newRecorder()
-	r := newReader(arrived, "push")
+	r := newReader(arrived, "push", 0)
 	r.sink = sink
 	send(waiting)
 	r.tell(topic("a"))

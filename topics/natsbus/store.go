@@ -47,7 +47,7 @@ func openStore(name string) (*store, error) {
 		err = tryWriting(name)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("cannot write to store %s: %w: make it writable for this user, or choose another with --store", name, cause(err))
+		return nil, fmt.Errorf("cannot write to store %s: %w: use a folder that this user can write, with --store", name, cause(err))
 	}
 	lock, err := lockStore(name)
 	if err != nil {
@@ -72,7 +72,7 @@ func lockStore(dir string) (*os.File, error) {
 	path := filepath.Join(dir, lockName)
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
-		return nil, fmt.Errorf("cannot open %s: %w: make it writable for this user, or choose another folder with --store", path, cause(err))
+		return nil, fmt.Errorf("cannot open %s: %w: use a folder that this user can write, with --store", path, cause(err))
 	}
 	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
