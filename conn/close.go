@@ -58,10 +58,6 @@ func (t *Table) closeOurSide(id poller.Token, r *record) {
 		t.deadlines.flushing.add(id, t.loop.Now()+t.ticks.closing)
 		return
 	}
-	if r.why == ReasonClientClosed { // it has said its last: there is nothing to read on for
-		t.doom(id, r, r.why)
-		return
-	}
 	r.flags |= flagHalfClosed
 	halfClose(int(r.fd))
 	t.deadlines.lingering.add(id, t.loop.Now()+t.ticks.linger)

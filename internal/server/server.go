@@ -81,7 +81,8 @@ func New(cfg config.Config, log *slog.Logger) (s *Server, err error) {
 	s.quota = conn.NewQuota(most)
 	if s.bus, err = natsbus.Open(context.Background(), natsbus.Config{
 		URLs: cfg.NATS, Listen: cfg.NATSListen, Store: cfg.Store, Prefix: cfg.Prefix,
-		MaxPayload: int(max(cfg.MaxMessage, 1<<20)), Credentials: cfg.NATSCreds, NKey: cfg.NATSNKey, CA: cfg.NATSCA, Cert: cfg.NATSCert, Key: cfg.NATSKey,
+		MaxPayload: int(max(cfg.MaxMessage, 1<<20)), MaxMessage: int(cfg.MaxMessage),
+		Credentials: cfg.NATSCreds, NKey: cfg.NATSNKey, CA: cfg.NATSCA, Cert: cfg.NATSCert, Key: cfg.NATSKey,
 		Log: log,
 	}); err != nil {
 		return s, err
@@ -197,19 +198,24 @@ func (s *Server) Run(ctx context.Context) error {
 	case err = <-failed:
 	}
 	stopDemo()
-	s.shutdown()
+	end := time.Now().Add(s.cfg.ShutdownTimeout)
+	s.shutdown(end)
 	loops.Wait()
 	others.Wait()
 	s.pool.Close()
-	return errors.Join(err, s.bus.Close())
+	return errors.Join(err, s.bus.CloseWithin(max(time.Until(end), leastForNATS)))
 }
+
+// leastForNATS is what is left for NATS to confirm publications when clients
+// have used up the time to shut down.
+const leastForNATS = 100 * time.Millisecond
 
 // shutdown ends the serving, in the order in which work flows: nothing new
 // comes in, what is under way goes out, clients are told, sockets close.
-func (s *Server) shutdown() {
+func (s *Server) shutdown(end time.Time) {
 	s.log.Info("shutting down", "timeout", s.cfg.ShutdownTimeout)
 	s.stopping.Store(true)
-	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.ShutdownTimeout)
+	ctx, cancel := context.WithDeadline(context.Background(), end)
 	defer cancel()
 	for _, sh := range s.shards {
 		sh.loop.Post(poller.Func(func() {
