@@ -90,7 +90,7 @@ func (c *comparison) run(ctx context.Context) error {
 	c.results = make(map[string]map[string][]load.Result)
 	for round := range c.rounds {
 		for _, m := range measures {
-			if !chosen(c.measures, m.name) {
+			if !chosen(c.measures, m.name) || m.once && round > 0 {
 				continue
 			}
 			for _, s := range c.servers {
