@@ -8,26 +8,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// read and write go to the kernel without telling the Go scheduler: the
+// rawRead and rawWrite go to the kernel without telling the Go scheduler: the
 // sockets never block, so giving up the processor around each call would only
 // cost (11.2 against 8.3 us for a write). Whoever writes much yields itself.
 
-func rawWrite(fd int, p []byte) (int, syscall.Errno) {
-	for {
-		n, _, errno := syscall.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
-		switch errno {
-		case 0:
-			return int(n), 0
-		case unix.EINTR:
-		default:
-			return 0, errno
-		}
-	}
-}
+func rawWrite(fd int, p []byte) (int, syscall.Errno) { return raw(unix.SYS_WRITE, fd, p) }
 
-func rawRead(fd int, p []byte) (int, syscall.Errno) {
+func rawRead(fd int, p []byte) (int, syscall.Errno) { return raw(unix.SYS_READ, fd, p) }
+
+func raw(call uintptr, fd int, p []byte) (int, syscall.Errno) {
 	for {
-		n, _, errno := syscall.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
+		n, _, errno := syscall.RawSyscall(call, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
 		switch errno {
 		case 0:
 			return int(n), 0

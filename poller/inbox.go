@@ -147,7 +147,7 @@ func (b *inbox) rest(tired bool) (asleep, closed bool) {
 	return asleep, b.closed
 }
 
-// awake spares posters the eventfd while the loop is up: it will look into waiting before it sleeps again.
+// awake spares posters the wake-up while the loop is up: it will look into waiting before it sleeps again.
 func (b *inbox) awake() { b.asleep.Store(false) }
 
 func (b *inbox) release() error { return unix.Close(b.wakeFD) }

@@ -185,7 +185,7 @@ func (c *plainConn) Read(p []byte) (int, error) {
 	return c.TCPConn.Read(p)
 }
 
-// ReadFrom hides that of TCPConn, and WriteTo likewise, which would go past Read.
+// WriteTo hides that of TCPConn, which would go past Read.
 func (c *plainConn) WriteTo(w io.Writer) (int64, error) {
 	return io.Copy(w, struct{ io.Reader }{c})
 }

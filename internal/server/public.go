@@ -92,6 +92,9 @@ func headOf(r *http.Request) []byte {
 			head = fmt.Appendf(head, "%s: %s\r\n", name, v)
 		}
 	}
+	for _, coding := range r.TransferEncoding { // net/http takes these out of the header
+		head = fmt.Appendf(head, "Transfer-Encoding: %s\r\n", coding)
+	}
 	return append(head, "\r\n"...)
 }
 
