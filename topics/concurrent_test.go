@@ -42,7 +42,7 @@ func checkConcurrently(t *testing.T, shards, ring int) {
 	bus := &promptBus{}
 	hub := NewHub(HubConfig{
 		RingMessages: ring, RingMemory: 1 << 30, Linger: time.Nanosecond,
-		ByTopic: func(namespace string) bool { return namespace == "user" },
+		Settings: func(namespace string) Settings { return Settings{ByTopic: namespace == "user"} },
 	}, bus, lines{})
 	var loops []*loop
 	var standing sync.WaitGroup
@@ -204,11 +204,11 @@ func (l *loop) joinAll() {
 }
 
 func (l *loop) subscribe(slot uint32, pattern string) {
-	state, err := l.members.Subscribe(slot, 0, pattern, "lasting")
+	_, stands, err := l.members.Subscribe(slot, 0, pattern, "lasting", Want{})
 	if err != nil {
 		l.t.Error(err)
 	}
-	if state == Waiting && slot < firstChurner {
+	if !stands && slot < firstChurner {
 		l.standing.Add(1)
 	}
 }
@@ -267,7 +267,7 @@ func (l *loop) Send(slot uint32, frames []byte) Outcome {
 func (l *loop) SendCopy(slot uint32, frames []byte) Outcome { return l.Send(slot, frames) }
 
 // Subscribed implements Sender.
-func (l *loop) Subscribed(slot uint32, _, _ string, _ error) {
+func (l *loop) Subscribed(slot uint32, _, _ string, _ Standing, _ error) {
 	if slot < firstChurner {
 		l.standing.Done()
 	}

@@ -14,12 +14,13 @@ type sink struct {
 	answer Outcome
 }
 
-func (s *sink) Send(uint32, []byte) Outcome              { return s.answer }
-func (s *sink) SendCopy(uint32, []byte) Outcome          { return s.answer }
-func (s *sink) Subscribed(uint32, string, string, error) {}
-func (s *sink) FannedOut(int, time.Duration)             {}
-func (s *sink) Message(Format, *Message) []byte          { return s.frame }
-func (s *sink) Gap(Format, string, LossReason) []byte    { return s.frame }
+func (s *sink) Send(uint32, []byte) Outcome                           { return s.answer }
+func (s *sink) SendCopy(uint32, []byte) Outcome                       { return s.answer }
+func (s *sink) Subscribed(uint32, string, string, Standing, error)    {}
+func (s *sink) FannedOut(int, time.Duration)                          {}
+func (s *sink) Message(Format, *Message) []byte                       { return s.frame }
+func (s *sink) Gap(Format, string, LossReason, Cursor, Cursor) []byte { return s.frame }
+func (s *sink) Skipped(Format, string, int) []byte                    { return s.frame }
 
 // costs is a hub with one shard whose sockets cost nothing.
 type costs struct {
@@ -49,7 +50,7 @@ func (c *costs) run() {
 }
 
 func (c *costs) subscribe(t testing.TB, slot uint32, pattern string) {
-	if _, err := c.members.Subscribe(slot, 0, pattern, ""); err != nil {
+	if _, _, err := c.members.Subscribe(slot, 0, pattern, "", Want{}); err != nil {
 		t.Fatal(err)
 	}
 	for len(c.bus.asked) > 0 {
@@ -139,7 +140,7 @@ func TestMemoryOfSubscriptions(t *testing.T) {
 		{"a feed each", func(slot uint32) string { return fmt.Sprintf("user.%d", slot) }, 2000, 64},
 	} {
 		t.Run(kind.name, func(t *testing.T) {
-			c := newCosts(HubConfig{ByTopic: func(namespace string) bool { return namespace == "user" }})
+			c := newCosts(HubConfig{Settings: func(namespace string) Settings { return Settings{ByTopic: namespace == "user"} }})
 			before := heap()
 			for slot := range uint32(connections) {
 				c.subscribe(t, slot, kind.pattern(slot))

@@ -98,7 +98,7 @@ func (fan *fanout) frame(m *Members, g *group, f Format) []byte {
 	first := fan.run[0]
 	switch {
 	case first.lost:
-		return m.hub.enc.Gap(f, g.sub.pattern, first.why)
+		return m.hub.enc.Gap(f, g.sub.pattern, first.why, Cursor{}, Cursor{})
 	case len(fan.run) == 1:
 		return m.hub.frame(first, f)
 	}

@@ -19,21 +19,30 @@ const MaxFormats = 4
 type LossReason uint8
 
 const (
-	LossSlow     LossReason = iota // the subscriber fell behind what its feed's ring holds
-	LossUpstream                   // lost between publisher and this node
+	LossSlow      LossReason = iota // the subscriber fell behind what its feed's ring holds
+	LossUpstream                    // lost between publisher and this node
+	LossExpired                     // the namespace's history does not keep them any more
+	LossRestarted                   // the namespace's history began anew
 	NumLossReasons
 )
 
-func (r LossReason) String() string { return [...]string{"slow", "upstream"}[r] }
+func (r LossReason) String() string {
+	return [...]string{"slow", "upstream", "expired", "restarted"}[r]
+}
 
 // Encoder makes frames. Its methods are called from several goroutines.
 type Encoder interface {
 	// Message makes the frame of one message. Everybody shares it.
 	Message(f Format, m *Message) []byte
 
-	// Gap makes the frame that tells the subscriber of a pattern that
-	// messages are missing; nil where the format cannot tell.
-	Gap(f Format, pattern string, why LossReason) []byte
+	// Gap makes the frame that tells the subscriber of a pattern that messages
+	// are missing after one place and up to another, as far as there are such;
+	// nil where the format cannot tell.
+	Gap(f Format, pattern string, why LossReason, from, to Cursor) []byte
+
+	// Skipped makes the frame that says how many values of a topic were left
+	// out for the one that follows; nil where the format cannot tell.
+	Skipped(f Format, topic string, count int) []byte
 }
 
 // entry is one message in a feed, or the mark of a loss. It does not change

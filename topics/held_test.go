@@ -24,7 +24,7 @@ func TestRingMemoryBoundsWhatIsHeld(t *testing.T) {
 			r.hub.enc = bloated{}
 			json, raw := r.connect(0, 0), r.connect(1, 0)
 			json.subscribe("a")
-			if _, err := raw.shard.members.Subscribe(0, 1, "a", ""); err != nil {
+			if _, _, err := raw.shard.members.Subscribe(0, 1, "a", "", Want{}); err != nil {
 				t.Fatal(err)
 			}
 			if !live {

@@ -20,11 +20,12 @@ const MaxShards = 64
 
 // HubConfig has what a Hub needs to know. A zero field has the default given.
 type HubConfig struct {
-	RingMessages int                         // newest messages kept of each feed; 1024
-	RingMemory   int64                       // bytes kept over all feeds, as they came and encoded; 64 MiB
-	Linger       time.Duration               // how long a feed outlives its last subscriber, so that churn does not reach the bus; 5 s
-	ByTopic      func(namespace string) bool // interest: topic instead of namespace; nil: never
-	Final        func(error) bool            // the bus's answer means that an interest will never bring anything; nil: none does
+	RingMessages int                             // newest messages kept of each feed; 1024
+	RingMemory   int64                           // bytes kept over all feeds, as they came and encoded; 64 MiB
+	Linger       time.Duration                   // how long a feed outlives its last subscriber, so that churn does not reach the bus; 5 s
+	Settings     func(namespace string) Settings // how it is served; nil: each as the zero Settings says
+	History      History                         // of the namespaces that keep it; nil: none does
+	Final        func(error) bool                // the bus's answer means that an interest will never bring anything; nil: none does
 }
 
 // maxIdleFeeds bounds the feeds that linger: subscribers could invent topics
@@ -78,8 +79,8 @@ func NewHub(cfg HubConfig, bus Bus, enc Encoder) *Hub {
 	if cfg.Linger == 0 {
 		cfg.Linger = 5 * time.Second
 	}
-	if cfg.ByTopic == nil {
-		cfg.ByTopic = func(string) bool { return false }
+	if cfg.Settings == nil {
+		cfg.Settings = func(string) Settings { return Settings{} }
 	}
 	if cfg.Final == nil {
 		cfg.Final = func(error) bool { return false }
@@ -240,7 +241,8 @@ type joining struct {
 // acquire notes that a shard has its first member for a pattern, and keeps it.
 func (h *Hub) acquire(m *Members, pattern string) (joining, error) {
 	in := Interest{Name: Namespace(pattern), Namespace: true}
-	if h.cfg.ByTopic(in.Name) {
+	settings := h.cfg.Settings(in.Name)
+	if settings.ByTopic {
 		if HasWildcard(pattern) {
 			return joining{}, fmt.Errorf("%q: %w", pattern, ErrNoWildcards)
 		}

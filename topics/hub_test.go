@@ -15,7 +15,7 @@ func viewOf(b []byte) string { return unsafe.String(&b[0], len(b)) }
 
 func TestDefaults(t *testing.T) {
 	h := NewHub(HubConfig{}, &fakeBus{}, lines{})
-	if h.cfg.RingMessages != 1024 || h.cfg.RingMemory != 64<<20 || h.cfg.Linger != 5*time.Second || h.cfg.ByTopic("any") {
+	if h.cfg.RingMessages != 1024 || h.cfg.RingMemory != 64<<20 || h.cfg.Linger != 5*time.Second || h.cfg.Settings("any") != (Settings{}) {
 		t.Errorf("defaults are not as documented: %+v", h.cfg)
 	}
 }
@@ -135,13 +135,13 @@ func TestReadyTooLate(t *testing.T) {
 	r := newRig(t, HubConfig{}, 1)
 	m := r.shards[0].members
 	c := r.connect(0, 0)
-	m.Subscribe(0, 0, "a.x", "1")
+	m.Subscribe(0, 0, "a.x", "1", Want{})
 	c.unsubscribe("a.x")
-	m.Subscribe(0, 0, "a.x", "2")
+	m.Subscribe(0, 0, "a.x", "2", Want{})
 	c.unsubscribe("a.x")
 	c.wants("subscribed a.x 1", "subscribed a.x 2")
 	r.hub.sweep(time.Now().Add(time.Hour))
-	m.Subscribe(0, 0, "a.x", "3")
+	m.Subscribe(0, 0, "a.x", "3", Want{})
 	if len(r.bus.asked) != 2 {
 		t.Fatalf("the bus was asked %v", r.bus.asked)
 	}

@@ -126,7 +126,7 @@ func (m *Members) sendOwed(slot uint32, s *seating, cursor uint64) (uint64, bool
 	m.buf = m.buf[:0]
 	for i, p := range m.pending {
 		if p.entry == nil {
-			if frame := m.hub.enc.Gap(s.format, p.group.sub.pattern, p.why); frame != nil {
+			if frame := m.hub.enc.Gap(s.format, p.group.sub.pattern, p.why, Cursor{}, Cursor{}); frame != nil {
 				m.buf = append(m.buf, frame...)
 				frames++
 				gaps[p.why]++

@@ -163,7 +163,7 @@ func TestChangeDuringBlend(t *testing.T) {
 		m.Turn()
 		first.wants("a.x 1")
 		last.wants()
-		if _, err := m.Subscribe(c.slot, 0, during, ""); err != nil {
+		if _, _, err := m.Subscribe(c.slot, 0, during, "", Want{}); err != nil {
 			t.Fatal(err)
 		}
 		c.wants("a.x 1")
@@ -191,7 +191,7 @@ func TestBlockedChangeDuringBlend(t *testing.T) {
 	m.Turn()
 	first.wants("a.x 1", "a.y 2")
 	c.block(0)
-	if _, err := m.Subscribe(c.slot, 0, "a.x", ""); err != nil {
+	if _, _, err := m.Subscribe(c.slot, 0, "a.x", "", Want{}); err != nil {
 		t.Fatal(err)
 	}
 	r.run()
@@ -361,7 +361,7 @@ func TestLossOnTheWayHere(t *testing.T) {
 	live.subscribe("a.x")
 	slow.subscribe("a.x")
 	elsewhere.subscribe("b")
-	if _, err := r.shards[0].members.Subscribe(2, 1, "a.x", ""); err != nil {
+	if _, _, err := r.shards[0].members.Subscribe(2, 1, "a.x", "", Want{}); err != nil {
 		t.Fatal(err)
 	}
 	slow.block(1)

@@ -33,7 +33,7 @@ type Sender interface {
 	// Waiting stands, or stood until Unsubscribe, which calls it. tag is what
 	// was given there. With an error, which is what the bus said and final, it
 	// does not stand, and has been removed.
-	Subscribed(slot uint32, pattern, tag string, err error)
+	Subscribed(slot uint32, pattern, tag string, st Standing, err error)
 
 	// FannedOut says how long an entry took on its way through the shard.
 	FannedOut(sent int, took time.Duration)
@@ -119,42 +119,61 @@ func NewMembers(h *Hub, to Sender, post func(Task) bool, max int) *Members {
 	return m
 }
 
+// Want is how a subscriber wants to be served. The zero value is as the
+// namespace says, from now on.
+type Want struct {
+	Mode    Mode    // ModeDefault: as the namespace says
+	MaxRate float64 // of ModeLatest: updates a second for each topic; 0: no limit
+	Resume  bool    // go on from Cursor
+	Cursor  Cursor
+}
+
 // Errors of Subscribe, beside *NameError and ErrNoWildcards.
 var (
 	ErrTooMany        = errors.New("too many subscriptions on this connection (--max-subscriptions)")
 	ErrTooManyWaiting = errors.New("too many subscribe commands for a topic that is still being set up")
+	ErrMode           = errors.New("mode is beyond what this namespace delivers: all, live and latest each allow only themselves and those behind them")
+	ErrRate           = errors.New("max_rate is for mode latest alone: others deliver every message")
 )
 
-// Subscription says what Subscribe has done.
-type Subscription uint8
+// Standing is how a subscription stands.
+type Standing struct {
+	Cursor  Cursor     // just before the first message that it gets
+	Resumed Resumption // whether it goes on from the cursor that was asked for
+	Why     LossReason // of NotRecovered
+}
+
+// Resumption is what became of the wish to go on from a cursor.
+type Resumption uint8
 
 const (
-	Standing Subscription = iota // it stands: the next message comes
-	Waiting                      // Sender.Subscribed follows
+	NotResumed   Resumption = iota // there was no such wish
+	Recovered                      // all that came since follows
+	NotRecovered                   // some is missing, and what is there follows
 )
 
-// Subscribe adds a subscription; one that is there already stays as it is.
-// pattern may be a view of a buffer.
-func (m *Members) Subscribe(slot uint32, format Format, pattern, tag string) (Subscription, error) {
+// Subscribe adds a subscription, or changes the mode and the rate of one that
+// is there already. It reports whether the subscription stands; if not,
+// Sender.Subscribed follows. pattern may be a view of a buffer.
+func (m *Members) Subscribe(slot uint32, format Format, pattern, tag string, want Want) (st Standing, stands bool, err error) {
 	if err := CheckPattern(pattern); err != nil {
-		return 0, err
+		return st, false, err
 	}
 	s := m.seating(slot)
 	g := m.groupOf(pattern)
 	if g == nil || m.placeIn(s, g) < 0 {
 		if int(s.count) >= m.max {
-			return 0, ErrTooMany
+			return st, false, ErrTooMany
 		}
-		var err error
 		if g, err = m.join(slot, s, g, pattern); err != nil {
-			return 0, err
+			return st, false, err
 		}
 		s.format = format
 	}
 	if !g.view.ready {
-		return Waiting, g.await(slot, tag)
+		return st, false, g.await(slot, tag)
 	}
-	return Standing, nil
+	return st, true, nil
 }
 
 // groupOf returns the group of a pattern, nil if it has no members here.

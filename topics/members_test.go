@@ -111,16 +111,16 @@ func TestSubscribeRefuses(t *testing.T) {
 	m := r.shards[0].members
 	c := r.connect(0, 0)
 	var name *NameError
-	if _, err := m.Subscribe(0, 0, "*.x", ""); !errors.As(err, &name) {
+	if _, _, err := m.Subscribe(0, 0, "*.x", "", Want{}); !errors.As(err, &name) {
 		t.Errorf("a wildcard for a namespace: %v", err)
 	}
-	if _, err := m.Subscribe(0, 0, "user.*", ""); !errors.Is(err, ErrNoWildcards) {
+	if _, _, err := m.Subscribe(0, 0, "user.*", "", Want{}); !errors.Is(err, ErrNoWildcards) {
 		t.Errorf("a wildcard where each topic is a feed: %v", err)
 	}
 	for i := range m.max {
 		c.subscribe(fmt.Sprintf("a.%d", i))
 	}
-	if _, err := m.Subscribe(0, 0, "a.more", ""); !errors.Is(err, ErrTooMany) {
+	if _, _, err := m.Subscribe(0, 0, "a.more", "", Want{}); !errors.Is(err, ErrTooMany) {
 		t.Errorf("one more than may be: %v", err)
 	}
 	c.subscribe("a.1") // it has that one
@@ -143,7 +143,7 @@ func TestPatternMayBeAViewOfABuffer(t *testing.T) {
 	c := r.connect(0, 0)
 	for _, pattern := range []string{"a.x", "a.*", "user.1"} {
 		buffer := []byte(pattern)
-		if _, err := r.shards[0].members.Subscribe(0, 0, viewOf(buffer), ""); err != nil {
+		if _, _, err := r.shards[0].members.Subscribe(0, 0, viewOf(buffer), "", Want{}); err != nil {
 			t.Fatal(err)
 		}
 		copy(buffer, "??????")

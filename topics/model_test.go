@@ -201,7 +201,7 @@ func (m *model) lose(what int) {
 
 func (c *client) subscribe(pattern string) {
 	members := c.shard.members
-	state, err := members.Subscribe(c.slot, c.format, string([]byte(pattern)), ".")
+	_, stands, err := members.Subscribe(c.slot, c.format, string([]byte(pattern)), ".", Want{})
 	s := c.subs[pattern]
 	switch {
 	case errors.Is(err, ErrNoWildcards) && pattern == "user.*":
@@ -215,12 +215,12 @@ func (c *client) subscribe(pattern string) {
 	}
 	if s == nil {
 		g := members.groupOf(pattern)
-		s = &modelSub{feed: g.view.feed, early: state == Waiting, start: max(g.view.pos, g.since)}
+		s = &modelSub{feed: g.view.feed, early: !stands, start: max(g.view.pos, g.since)}
 		c.subs[pattern] = s
 		c.wantNothingPassed(s, pattern)
 	}
-	if s.early != (state == Waiting) {
-		c.t.Fatalf("Subscribe(%q) says %v", pattern, state)
+	if s.early == stands {
+		c.t.Fatalf("Subscribe(%q) says %v", pattern, stands)
 	}
 }
 

@@ -21,8 +21,8 @@ type rig struct {
 
 func newRig(t testing.TB, cfg HubConfig, shards int) *rig {
 	r := &rig{t: t, bus: &fakeBus{standing: make(map[Interest]bool)}}
-	if cfg.ByTopic == nil {
-		cfg.ByTopic = func(namespace string) bool { return namespace == "user" }
+	if cfg.Settings == nil {
+		cfg.Settings = func(namespace string) Settings { return Settings{ByTopic: namespace == "user"} }
 	}
 	cfg.Final = func(err error) bool { return errors.Is(err, errDenied) }
 	r.hub = NewHub(cfg, r.bus, lines{})
@@ -79,11 +79,18 @@ func (lines) Message(_ Format, m *Message) []byte {
 	return fmt.Appendf(nil, "%s %s\n", m.Topic, m.Data)
 }
 
-func (lines) Gap(f Format, pattern string, why LossReason) []byte {
+func (lines) Gap(f Format, pattern string, why LossReason, _, _ Cursor) []byte {
 	if f == 1 {
 		return nil
 	}
 	return fmt.Appendf(nil, "gap %s %s\n", pattern, why)
+}
+
+func (lines) Skipped(f Format, topic string, count int) []byte {
+	if f == 1 {
+		return nil
+	}
+	return fmt.Appendf(nil, "skipped %s %d\n", topic, count)
 }
 
 // shard has a Members, the tasks posted to it, and sockets.
@@ -146,7 +153,7 @@ func (sh *shard) SendCopy(slot uint32, p []byte) Outcome {
 }
 
 // Subscribed implements Sender.
-func (sh *shard) Subscribed(slot uint32, pattern, tag string, err error) {
+func (sh *shard) Subscribed(slot uint32, pattern, tag string, _ Standing, err error) {
 	c := sh.sockets[slot]
 	if err != nil {
 		c.got = append(c.got, fmt.Sprintf("refused %s %s: %v", pattern, tag, err))
@@ -199,7 +206,7 @@ func (r *rig) publish(topics ...string) {
 func (c *socket) subscribe(patterns ...string) {
 	c.t.Helper()
 	for _, pattern := range patterns {
-		if _, err := c.shard.members.Subscribe(c.slot, 0, pattern, "."); err != nil {
+		if _, _, err := c.shard.members.Subscribe(c.slot, 0, pattern, ".", Want{}); err != nil {
 			c.t.Fatal(err)
 		}
 		for len(c.shard.rig.bus.asked) > 0 {

@@ -47,7 +47,7 @@ func (g *group) answer(slot uint32) {
 		if v.waiting[slot] = slices.Delete(v.waiting[slot], i, i+1); len(v.waiting[slot]) == 0 {
 			delete(v.waiting, slot)
 		}
-		v.members.to.Subscribed(slot, g.sub.pattern, tag, nil)
+		v.members.to.Subscribed(slot, g.sub.pattern, tag, Standing{}, nil)
 	}
 }
 
@@ -68,7 +68,7 @@ func (v *view) tell(err error) {
 		for len(v.waiting[slot]) > 0 {
 			w := v.waiting[slot][0]
 			v.waiting[slot] = v.waiting[slot][1:]
-			v.members.to.Subscribed(slot, w.group.sub.pattern, w.tag, err)
+			v.members.to.Subscribed(slot, w.group.sub.pattern, w.tag, Standing{}, err)
 		}
 	}
 	v.waiting = nil

@@ -13,8 +13,8 @@ func TestWaitingForTheBus(t *testing.T) {
 	a, b, gone, other := r.connect(0, 0), r.connect(0, 1), r.connect(0, 2), r.connect(1, 0)
 	ask := func(c *socket, pattern, tag string) {
 		t.Helper()
-		if s, err := c.shard.members.Subscribe(c.slot, 0, pattern, tag); s != Waiting || err != nil {
-			t.Fatalf("Subscribe: %v, %v", s, err)
+		if _, stands, err := c.shard.members.Subscribe(c.slot, 0, pattern, tag, Want{}); stands || err != nil {
+			t.Fatalf("Subscribe: %v, %v", stands, err)
 		}
 	}
 	ask(a, "a.x", "1")
@@ -43,8 +43,8 @@ func TestWaitingForTheBus(t *testing.T) {
 	if len(late.got) == 0 || late.got[0] != "subscribed a.x 7" {
 		t.Errorf("the late one got %q", late.got)
 	}
-	if s, err := r.shards[1].members.Subscribe(1, 0, "a.x", ""); s != Standing || err != nil {
-		t.Errorf("Subscribe to what is there: %v, %v", s, err)
+	if _, stands, err := r.shards[1].members.Subscribe(1, 0, "a.x", "", Want{}); !stands || err != nil {
+		t.Errorf("Subscribe to what is there: %v, %v", stands, err)
 	}
 	r.wantConsistent()
 }
@@ -52,7 +52,7 @@ func TestWaitingForTheBus(t *testing.T) {
 func TestAnswersWaitedForAreBounded(t *testing.T) {
 	r := newRig(t, HubConfig{}, 1)
 	for i := range maxAwaited + 1 {
-		_, err := r.shards[0].members.Subscribe(0, 0, "a.x", fmt.Sprint(i))
+		_, _, err := r.shards[0].members.Subscribe(0, 0, "a.x", fmt.Sprint(i), Want{})
 		if want := i == maxAwaited; errors.Is(err, ErrTooManyWaiting) != want || errors.Is(err, ErrTooMany) {
 			t.Errorf("request %d: %v", i, err)
 		}
@@ -68,7 +68,7 @@ func TestUnsubscribeAnswersWhoWaits(t *testing.T) {
 	m := r.shards[0].members
 	c := r.connect(0, 0)
 	for _, ask := range [][2]string{{"a.x", "1"}, {"a.y", "2"}, {"a.x", "3"}} {
-		if _, err := m.Subscribe(0, 0, ask[0], ask[1]); err != nil {
+		if _, _, err := m.Subscribe(0, 0, ask[0], ask[1], Want{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -82,10 +82,10 @@ func TestUnsubscribeAnswersWhoWaits(t *testing.T) {
 	c.wants("subscribed a.y 2")
 
 	// Who is told may leave.
-	if _, err := m.Subscribe(0, 0, "b.x", "4"); err != nil {
+	if _, _, err := m.Subscribe(0, 0, "b.x", "4", Want{}); err != nil {
 		t.Fatal(err)
 	}
-	m.Subscribe(0, 0, "b.x", "5")
+	m.Subscribe(0, 0, "b.x", "5", Want{})
 	c.onStand = func(string) { c.leave() }
 	c.unsubscribe("b.x")
 	c.wants("subscribed b.x 4")
@@ -103,8 +103,8 @@ func TestFinalRefusal(t *testing.T) {
 	in := Interest{Name: "a", Namespace: true}
 	ask := func(c *socket, pattern, tag string) {
 		t.Helper()
-		if s, err := c.shard.members.Subscribe(c.slot, 0, pattern, tag); s != Waiting || err != nil {
-			t.Fatalf("Subscribe: %v, %v", s, err)
+		if _, stands, err := c.shard.members.Subscribe(c.slot, 0, pattern, tag, Want{}); stands || err != nil {
+			t.Fatalf("Subscribe: %v, %v", stands, err)
 		}
 	}
 	a.subscribe("b")
@@ -154,11 +154,11 @@ func TestRefusedMayCallBack(t *testing.T) {
 	m := r.shards[0].members
 	leaver, again := r.connect(0, 0), r.connect(0, 1)
 	for _, tag := range []string{"1", "2"} {
-		m.Subscribe(0, 0, "a.x", tag)
-		m.Subscribe(1, 0, "a.x", tag)
+		m.Subscribe(0, 0, "a.x", tag, Want{})
+		m.Subscribe(1, 0, "a.x", tag, Want{})
 	}
 	leaver.onRefuse = func(string) { leaver.leave() }
-	again.onRefuse = func(pattern string) { m.Subscribe(1, 0, pattern, "3") }
+	again.onRefuse = func(pattern string) { m.Subscribe(1, 0, pattern, "3", Want{}) }
 	r.bus.answer(errDenied)
 	r.run()
 	leaver.wants("refused a.x 1: denied")
@@ -175,7 +175,7 @@ func TestRefusedTooLate(t *testing.T) {
 	r := newRig(t, HubConfig{}, 1)
 	c := r.connect(0, 0)
 	for _, lingers := range []bool{true, false} {
-		r.shards[0].members.Subscribe(0, 0, "a.x", "")
+		r.shards[0].members.Subscribe(0, 0, "a.x", "", Want{})
 		c.unsubscribe("a.x")
 		if !lingers {
 			r.hub.sweep(time.Now().Add(time.Hour))
@@ -195,7 +195,7 @@ func TestSubscribedMayCallBack(t *testing.T) {
 	a, b, late := r.connect(0, 0), r.connect(0, 1), r.connect(0, 2)
 	for _, c := range []*socket{a, b} {
 		for _, pattern := range []string{"a.x", "a.y", "a.z"} {
-			if _, err := m.Subscribe(c.slot, 0, pattern, "."); err != nil {
+			if _, _, err := m.Subscribe(c.slot, 0, pattern, ".", Want{}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -207,7 +207,7 @@ func TestSubscribedMayCallBack(t *testing.T) {
 			if len(other.got) == 0 && len(c.got) == 1 { // the first to be told
 				other.leave()
 				c.unsubscribe("a.y")
-				late.shard.members.Subscribe(late.slot, 0, "a.new", "")
+				late.shard.members.Subscribe(late.slot, 0, "a.new", "", Want{})
 			}
 		}
 	}

@@ -66,7 +66,7 @@ func (s *sim) populate(n, topicCount int) {
 	for i := range n {
 		sh := s.shards[i%len(s.shards)]
 		id := sh.table.Simulate()
-		if _, err := sh.members.Subscribe(id.Slot(), 0, topicName(i/len(s.shards)%topicCount), ""); err != nil {
+		if _, _, err := sh.members.Subscribe(id.Slot(), 0, topicName(i/len(s.shards)%topicCount), "", topics.Want{}); err != nil {
 			panic(err)
 		}
 	}
@@ -151,7 +151,9 @@ func (encoder) Message(_ topics.Format, m *topics.Message) []byte {
 	return conn.AppendFrame(nil, ws.OpText, m.Data)
 }
 
-func (encoder) Gap(topics.Format, string, topics.LossReason) []byte {
+func (encoder) Skipped(topics.Format, string, int) []byte { return nil }
+
+func (encoder) Gap(topics.Format, string, topics.LossReason, topics.Cursor, topics.Cursor) []byte {
 	panic("scale: a gap, though nothing is slow")
 }
 
@@ -165,9 +167,9 @@ func (s sender) Send(slot uint32, frames []byte) topics.Outcome {
 	return topics.Sent
 }
 
-func (s sender) SendCopy(slot uint32, frames []byte) topics.Outcome { return s.Send(slot, frames) }
-func (s sender) Subscribed(uint32, string, string, error)           {}
-func (s sender) FannedOut(int, time.Duration)                       {}
+func (s sender) SendCopy(slot uint32, frames []byte) topics.Outcome        { return s.Send(slot, frames) }
+func (s sender) Subscribed(uint32, string, string, topics.Standing, error) {}
+func (s sender) FannedOut(int, time.Duration)                              {}
 
 // noHandler is never called: there are no sockets.
 type noHandler struct{ conn.Handler }

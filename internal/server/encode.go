@@ -24,17 +24,27 @@ func (encoder) Message(f topics.Format, m *topics.Message) []byte {
 	}
 	b := bytebufferpool.Get()
 	defer bytebufferpool.Put(b)
-	b.B = wire.AppendMessage(b.B, m.Topic, "", m.Time, m.Data)
+	b.B = wire.AppendMessage(b.B, m.Topic, m.Cursor.String(), m.Time, m.Data)
 	return conn.AppendFrame(nil, ws.OpText, b.B)
 }
 
-func (encoder) Gap(f topics.Format, pattern string, why topics.LossReason) []byte {
+var gapReasons = [topics.NumLossReasons]wire.GapReason{
+	topics.LossSlow:      wire.GapSlow,
+	topics.LossUpstream:  wire.GapUpstream,
+	topics.LossExpired:   wire.GapExpired,
+	topics.LossRestarted: wire.GapRestarted,
+}
+
+func (encoder) Gap(f topics.Format, pattern string, why topics.LossReason, from, to topics.Cursor) []byte {
 	if wire.Format(f) == wire.Raw {
 		return nil // a raw client has no envelope in which it could be told
 	}
-	reason := wire.GapSlow
-	if why == topics.LossUpstream {
-		reason = wire.GapUpstream
+	return conn.AppendFrame(nil, ws.OpText, wire.AppendGap(nil, pattern, from.String(), to.String(), gapReasons[why]))
+}
+
+func (encoder) Skipped(f topics.Format, topic string, count int) []byte {
+	if wire.Format(f) == wire.Raw {
+		return nil // as above
 	}
-	return conn.AppendFrame(nil, ws.OpText, wire.AppendGap(nil, pattern, "", "", reason))
+	return conn.AppendFrame(nil, ws.OpText, wire.AppendSkipped(nil, topic, count))
 }

@@ -94,8 +94,8 @@ func New(cfg config.Config, log *slog.Logger) (s *Server, err error) {
 		Final: func(err error) bool { // what NATS will not have one day either
 			return errors.Is(err, natsbus.ErrDenied)
 		},
-		ByTopic: func(namespace string) bool {
-			return cfg.Namespace(namespace).Interest == config.InterestTopic
+		Settings: func(namespace string) topics.Settings {
+			return topics.Settings{ByTopic: cfg.Namespace(namespace).Interest == config.InterestTopic}
 		},
 	}, s.bus, encoder{})
 	s.pool = poller.NewPool(cfg.Workers, handoverQueue)

@@ -140,7 +140,7 @@ func outcome(r conn.Result) topics.Outcome {
 	return topics.Gone
 }
 
-func (s sender) Subscribed(slot uint32, pattern, tag string, err error) {
+func (s sender) Subscribed(slot uint32, pattern, tag string, st topics.Standing, err error) {
 	id := s.table.ID(slot)
 	c := s.client(slot)
 	switch {
@@ -151,7 +151,7 @@ func (s sender) Subscribed(slot uint32, pattern, tag string, err error) {
 		denied := deniedByNATS(pattern)
 		s.replyError(id, wire.RestoreID(tag), denied.Code, denied.Message)
 	case c.format == wire.JSON:
-		s.reply(id, wire.AppendSubscribed(s.json[:0], wire.RestoreID(tag), pattern, "", wire.NotResumed))
+		s.reply(id, appendSubscribed(s.json[:0], wire.RestoreID(tag), pattern, st))
 	}
 	if c.awaited > 0 {
 		if c.awaited--; c.awaited == 0 {

@@ -104,7 +104,7 @@ func (sh *shard) subscribe(id poller.Token, cmd wire.ID, topic string, ask *wire
 			" keeps no history: cursor, max_rate and the modes all and latest need it"}
 	}
 	c := sh.client(id.Slot())
-	state, err := sh.members.Subscribe(id.Slot(), topics.Format(c.format), topic, cmd.String())
+	st, stands, err := sh.members.Subscribe(id.Slot(), topics.Format(c.format), topic, cmd.String(), topics.Want{})
 	switch {
 	case errors.Is(err, topics.ErrTooMany):
 		return &wire.Error{Code: wire.TooManyTopics, Message: err.Error()}
@@ -112,14 +112,18 @@ func (sh *shard) subscribe(id poller.Token, cmd wire.ID, topic string, ask *wire
 		return &wire.Error{Code: wire.RateLimited, Message: err.Error()}
 	case err != nil:
 		return &wire.Error{Code: wire.InvalidTopic, Message: err.Error()}
-	case state == topics.Waiting:
+	case !stands:
 		if !sh.table.IsOpen(id) {
 			c.awaited++
 		}
 	case c.format == wire.JSON:
-		sh.reply(id, wire.AppendSubscribed(sh.json[:0], cmd, topic, "", wire.NotResumed))
+		sh.reply(id, appendSubscribed(sh.json[:0], cmd, topic, st))
 	}
 	return nil
+}
+
+func appendSubscribed(dst []byte, cmd wire.ID, pattern string, st topics.Standing) []byte {
+	return wire.AppendSubscribed(dst, cmd, pattern, st.Cursor.String(), wire.Recovery(st.Resumed))
 }
 
 // refusal is err as HTTP; status 0: the one that its code has.
