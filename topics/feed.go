@@ -110,7 +110,7 @@ const frameReserve = 96
 
 // entryOverhead is what an entry weighs beside its payload and topic, for each
 // of which it has room twice: as they came, and in one frame.
-const entryOverhead = 288 + frameReserve
+const entryOverhead = 320 + frameReserve
 
 func (e *entry) reserved() int64 { return int64(len(e.Data) + len(e.Topic) + frameReserve) }
 

@@ -150,7 +150,7 @@ func (s *Server) tooLarge() *wire.Error {
 // publish hands a message to NATS. The channel tells when it is there, or why not.
 func (s *Server) publish(topic string, data []byte) <-chan *wire.Error {
 	result := make(chan *wire.Error, 1)
-	if !s.bus.Publish(natsbus.Publication{Topic: topic, Data: data, Done: func(err error) {
+	if !s.bus.Publish(natsbus.Publication{Topic: topic, Data: data, Done: func(_ topics.Cursor, err error) {
 		if err != nil {
 			result <- publishError(err)
 			return

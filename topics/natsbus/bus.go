@@ -80,6 +80,10 @@ type Config struct {
 	// arrives beyond is dropped and told as lost. Default 65536.
 	Pending int
 
+	// Streams of the namespaces that keep history, by namespace. Open creates
+	// and updates them, or says which it needs and may not make.
+	Streams map[string]StreamConfig
+
 	Log *slog.Logger // default: slog.Default()
 }
 

@@ -189,7 +189,7 @@ func mustSubscribe(t testing.TB, b *Bus, interests ...topics.Interest) {
 func publish(t testing.TB, b *Bus, topic, data string) error {
 	t.Helper()
 	done := make(chan error, 2)
-	if !b.Publish(Publication{Topic: topic, Data: []byte(data), Done: func(err error) { done <- err }}) {
+	if !b.Publish(Publication{Topic: topic, Data: []byte(data), Done: func(_ topics.Cursor, err error) { done <- err }}) {
 		t.Fatal("Publish refused")
 	}
 	return wait(t, done, "Done")
@@ -347,7 +347,7 @@ func TestClose(t *testing.T) {
 	const n = 1000
 	done := make(chan error, n)
 	for range n {
-		if !b.Publish(Publication{Topic: "a", Done: func(err error) { done <- err }}) {
+		if !b.Publish(Publication{Topic: "a", Done: func(_ topics.Cursor, err error) { done <- err }}) {
 			t.Fatal("Publish refused")
 		}
 	}

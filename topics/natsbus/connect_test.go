@@ -230,7 +230,7 @@ func TestCloseWithin(t *testing.T) {
 			s.Freeze()
 			done := make(chan error, count)
 			for range count {
-				b.Publish(Publication{Topic: "a", Data: make([]byte, size), Done: func(err error) { done <- err }})
+				b.Publish(Publication{Topic: "a", Data: make([]byte, size), Done: func(_ topics.Cursor, err error) { done <- err }})
 			}
 			b.Subscribe(topic("a"), func(error) {})
 			if err := b.CloseWithin(100 * time.Millisecond); err != nil {
@@ -258,7 +258,7 @@ func TestFrozen(t *testing.T) {
 	b, _ := open(t, Config{URLs: []string{s.URL()}})
 	s.Freeze()
 	published := make(chan error, 1)
-	b.Publish(Publication{Topic: "a", Done: func(err error) { published <- err }})
+	b.Publish(Publication{Topic: "a", Done: func(_ topics.Cursor, err error) { published <- err }})
 	if err := subscribe(t, b, topic("a")); !errors.Is(err, ErrAway) {
 		t.Errorf("Subscribe: %v", err)
 	}

@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/pushd/pushd/topics"
 )
 
 // Bounds of what may wait to be published.
@@ -20,10 +22,15 @@ type Publication struct {
 	Topic string // valid, without the prefix
 	Data  []byte // not changed until Done
 
-	// Done is called once, from the publisher's goroutine, so it must not
-	// block: nil means that the NATS server has the message, else ErrAway,
+	// ID makes a repetition harmless: of publications to a namespace with
+	// history that have the same ID within two minutes, one is kept. Optional.
+	ID string
+
+	// Done is called once, from a goroutine of the Bus, so it must not block:
+	// nil means that the NATS server has the message, and where its namespace
+	// keeps history that it is stored, at that cursor. Else ErrAway,
 	// ErrTooLarge, ErrDenied or ErrClosed say why not. Optional.
-	Done func(error)
+	Done func(topics.Cursor, error)
 }
 
 // publisher sends what is queued in batches: one round trip confirms all
@@ -165,7 +172,7 @@ func (p *publisher) finish(batchErr error) {
 			p.confirmed.Add(1)
 		}
 		if m.Done != nil {
-			m.Done(err)
+			m.Done(topics.Cursor{}, err)
 		}
 	}
 	clear(p.batch) // it must not keep data and callbacks alive

@@ -18,7 +18,7 @@ func TestPublishTooLarge(t *testing.T) {
 	}
 	done := make(chan outcome, 3)
 	for _, size := range []int{1000, 1001, 999} {
-		b.Publish(Publication{Topic: "a", Data: make([]byte, size), Done: func(err error) { done <- outcome{size, err} }})
+		b.Publish(Publication{Topic: "a", Data: make([]byte, size), Done: func(_ topics.Cursor, err error) { done <- outcome{size, err} }})
 	}
 	for range 3 {
 		o := wait(t, done, "Done")
@@ -47,7 +47,7 @@ func TestPublishDenied(t *testing.T) {
 		done := make(chan error, 2*n)
 		for i := range 2 * n {
 			topic := []string{"yes", "no"}[i%2]
-			b.Publish(Publication{Topic: topic, Done: func(err error) {
+			b.Publish(Publication{Topic: topic, Done: func(_ topics.Cursor, err error) {
 				if denied := errors.Is(err, ErrDenied); denied != (topic == "no") {
 					t.Errorf("%s: %v", topic, err)
 				}
