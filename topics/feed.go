@@ -51,7 +51,10 @@ type entry struct {
 	// Static.
 	Message
 	seq     uint64
+	prev    uint64     // of the message of the same topic before it in the ring; it may have been given up since
 	after   uint64     // of a loss that stands in no ring: what a shard had before it
+	from    Cursor     // of a loss in a history: what is missing begins after it,
+	to      Cursor     // … and ends with it
 	lost    bool       // no message: some are missing here,
 	why     LossReason // … for this reason
 	matched *match
@@ -110,7 +113,7 @@ const frameReserve = 96
 
 // entryOverhead is what an entry weighs beside its payload and topic, for each
 // of which it has room twice: as they came, and in one frame.
-const entryOverhead = 320 + frameReserve
+const entryOverhead = 368 + frameReserve
 
 func (e *entry) reserved() int64 { return int64(len(e.Data) + len(e.Topic) + frameReserve) }
 
@@ -169,12 +172,20 @@ type feed struct {
 	due   uint64    // shards to wake when the batch is in
 	idle  time.Time // since when nobody listens; zero: somebody does
 
+	// Guarded by Hub.mu. Of a feed with history:
+	stream *stream
+	pend   []Message // live ones that came while the feed is not ready, or lacks what came before them
+	repair repair
+
 	// Guarded by mu, and changed only with Hub.mu held too: the hub reads without.
 	mu          sync.RWMutex
-	ring        []*entry // a power of two; entry seq is at seq modulo its length
-	last        uint64   // newest; 0: none yet
-	floor       uint64   // newest that is not in the ring any more
-	markEvicted uint64   // newest mark of loss that the ring has given up
+	ring        ring
+	last        uint64            // newest; at first 0, or where history stood when the feed began
+	floor       uint64            // what comes after it is in the ring, as far as it is kept anywhere
+	markEvicted uint64            // newest mark of loss that the ring has given up
+	newest      map[string]uint64 // number of each topic's newest message in the ring; nil of a feed of one topic
+	latest      uint64            // the same where the feed has one topic
+	life        life              // of its stream
 }
 
 // maxCachedMatches bounds feed.cache: topics are invented by publishers.
@@ -227,64 +238,84 @@ func (f *feed) view(m *Members) *view {
 	return nil
 }
 
-// at returns an entry that is in the ring. mu must be held.
-func (f *feed) at(seq uint64) *entry { return f.ring[seq&uint64(len(f.ring)-1)] }
-
-// append adds the newest entry, giving up the oldest if the ring has max.
+// append adds the newest entry, giving up the oldest if the ring has max. Its
+// number is the next, unless it has one.
 func (f *feed) append(e *entry, max int) (givenUp *entry) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if n := int(f.last - f.floor); n >= max {
+	if f.ring.count >= max {
 		givenUp = f.giveUpOldest()
-	} else if n == len(f.ring) {
-		f.resize(min(nextPowerOfTwo(max), nextPowerOfTwo(minRing+n)))
 	}
-	f.last++
-	e.seq = f.last
-	f.ring[e.seq&uint64(len(f.ring)-1)] = e
+	if e.seq == 0 {
+		e.seq = f.last + 1
+	}
+	f.last = e.seq
+	if f.stream != nil && !e.lost {
+		f.life.stamp = e.Cursor.Stamp
+	}
+	f.link(e)
+	f.ring.push(e, max)
 	return givenUp
+}
+
+// link notes an entry as the newest of its topic. mu must be held.
+func (f *feed) link(e *entry) {
+	switch {
+	case e.lost:
+	case f.in.Namespace:
+		if f.newest == nil {
+			f.newest = make(map[string]uint64)
+		}
+		e.prev, f.newest[e.Topic] = f.newest[e.Topic], e.seq
+	default:
+		e.prev, f.latest = f.latest, e.seq
+	}
+}
+
+// newestOf returns the number of a topic's newest message, 0 if none is in the
+// ring. mu must be held.
+func (f *feed) newestOf(topic string) uint64 {
+	if f.in.Namespace {
+		return f.newest[topic]
+	}
+	if f.latest > f.floor {
+		return f.latest
+	}
+	return 0
+}
+
+// find returns the entry of a number, nil if it is not in the ring. mu must be held.
+func (f *feed) find(seq uint64) *entry {
+	if n := f.ring.upTo(seq, f.floor); n > 0 {
+		if e := f.ring.nth(n - 1); e.seq == seq {
+			return e
+		}
+	}
+	return nil
 }
 
 // giveUpOldest takes out the oldest entry, and notes whom it concerned: they
 // are told if they had not come so far. mu must be held.
 func (f *feed) giveUpOldest() *entry {
-	e := f.at(f.floor + 1)
+	e := f.ring.shift()
 	f.floor = e.seq
-	f.ring[e.seq&uint64(len(f.ring)-1)] = nil
+	if f.stream != nil {
+		f.life.floorStamp = e.Cursor.Stamp
+	}
 	if e.lost {
-		f.markEvicted = e.seq
+		f.markEvicted = max(f.markEvicted, e.seq)
+	} else if f.in.Namespace && f.newest[e.Topic] == e.seq {
+		if delete(f.newest, e.Topic); len(f.newest) == 0 {
+			f.newest = nil // a map keeps its room for ever
+		}
 	}
 	for _, s := range e.matched.subs {
-		s.evicted = e.seq
+		s.evicted = max(s.evicted, e.seq) // it may have come back into the ring
 	}
 	for _, v := range f.views {
 		if e.matched.shards&v.members.bit != 0 {
-			v.evicted = e.seq
+			v.evicted = max(v.evicted, e.seq)
 		}
 	}
-	if n := int(f.last - f.floor); len(f.ring) > minRing && n < len(f.ring)/4 {
-		f.resize(len(f.ring) / 2)
-	}
 	return e
-}
-
-// minRing is the size of a feed's first ring, a power of two.
-const minRing = 8
-
-// resize moves what is in the ring to one of another size. Rings begin small
-// and follow what they hold: there may be very many feeds.
-func (f *feed) resize(size int) {
-	old := f.ring
-	f.ring = make([]*entry, size)
-	for seq := f.floor + 1; seq <= f.last; seq++ {
-		f.ring[seq&uint64(size-1)] = old[seq&uint64(len(old)-1)]
-	}
-}
-
-func nextPowerOfTwo(n int) int {
-	p := 1
-	for p < n {
-		p *= 2
-	}
-	return p
 }
