@@ -43,6 +43,9 @@ func checkConcurrently(t *testing.T, shards, ring int) {
 	hub := NewHub(HubConfig{
 		RingMessages: ring, RingMemory: 1 << 30, Linger: time.Nanosecond,
 		ByTopic: func(namespace string) bool { return namespace == "user" },
+		BatchDelay: func(namespace string) time.Duration {
+			return map[string]time.Duration{"b": time.Millisecond, "user": 50 * time.Microsecond}[namespace]
+		},
 	}, bus, lines{})
 	var loops []*loop
 	var standing sync.WaitGroup
@@ -70,6 +73,7 @@ func checkConcurrently(t *testing.T, shards, ring int) {
 	busy.Wait()
 	close(churnDone)
 	churning.Wait()
+	hub.Close()
 	for _, l := range loops {
 		close(l.stop)
 	}

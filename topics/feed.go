@@ -4,7 +4,6 @@ import (
 	"maps"
 	"sync"
 	"sync/atomic"
-	"time"
 )
 
 // Format is a way in which messages are put on the wire. What the numbers mean
@@ -148,17 +147,20 @@ func (s *sub) givenUp() uint64 { return max(s.evicted, s.feed.markEvicted) }
 // keep up finds that the ring has moved on, and that is a gap.
 type feed struct {
 	// Static.
-	in Interest
+	in    Interest
+	delay *delay // nil: shards are told when the batch is in
 
 	// Guarded by Hub.mu.
-	subs  matcher[*sub]
-	list  []*sub // the same, in no order
-	cache map[string]*match
-	ready bool      // the bus brings its messages; before, there are none
-	ended bool      // no feed of the hub any more
-	views []*view   // of the shards that ever had a member, in no order
-	due   uint64    // shards to wake when the batch is in
-	idle  time.Time // since when nobody listens; zero: somebody does
+	subs     matcher[*sub]
+	list     []*sub // the same, in no order
+	cache    map[string]*match
+	ready    bool    // the bus brings its messages; before, there are none
+	ended    bool    // no feed of the hub any more
+	delayed  bool    // in delay.waiting
+	gathered uint32  // entries since shards were woken, where there are delays
+	views    []*view // of the shards that ever had a member, in no order
+	due      uint64  // shards to wake when the batch is in, or the delay has ended
+	idle     uint64  // number in Hub.idle while nobody listens; 0: somebody does
 
 	// Guarded by mu, and changed only with Hub.mu held too: the hub reads without.
 	mu          sync.RWMutex

@@ -25,6 +25,11 @@ type HubConfig struct {
 	Linger       time.Duration               // how long a feed outlives its last subscriber, so that churn does not reach the bus; 5 s
 	ByTopic      func(namespace string) bool // interest: topic instead of namespace; nil: never
 	Final        func(error) bool            // the bus's answer means that an interest will never bring anything; nil: none does
+
+	// BatchDelay is how long deliveries of a namespace's feeds are gathered, so
+	// that they leave together; nil or 0: not at all. It is asked once for each
+	// feed. Close is needed where there are delays.
+	BatchDelay func(namespace string) time.Duration
 }
 
 // maxIdleFeeds bounds the feeds that linger: subscribers could invent topics
@@ -47,9 +52,16 @@ type Hub struct {
 	namespaces     table[string, *feed]
 	topics         table[string, *feed] // of namespaces with interest: topic
 	idle           []idleFeed           // in the order of time
+	idled          uint64               // how many there have been
 	touched        []*feed              // by the batch under way
 	oldest, newest *entry               // over all rings
 	held           int64                // weight of all rings, without stats.excess
+	delays         []*delay             // each once; none: no feed gathers
+	gathered       int64                // weight of what has come since all who gather were told
+	closed         bool                 // nobody gathers any more
+
+	// Its own guard.
+	timers sync.WaitGroup // of delays: those that run, or whose end is under way
 
 	// Atomic.
 	stats struct {
@@ -60,10 +72,11 @@ type Hub struct {
 }
 
 // idleFeed is a feed that lost its last subscriber at that time. It is void if
-// feed.idle says otherwise by now.
+// feed.idle has another number by now.
 type idleFeed struct {
-	feed  *feed
-	since time.Time
+	feed   *feed
+	number uint64
+	since  time.Time
 }
 
 // NewHub makes the hub of a node. Members are added by NewMembers, before the
@@ -83,6 +96,9 @@ func NewHub(cfg HubConfig, bus Bus, enc Encoder) *Hub {
 	}
 	if cfg.Final == nil {
 		cfg.Final = func(error) bool { return false }
+	}
+	if cfg.BatchDelay == nil {
+		cfg.BatchDelay = func(string) time.Duration { return 0 }
 	}
 	return &Hub{cfg: cfg, bus: bus, enc: enc}
 }
@@ -175,9 +191,22 @@ func (h *Hub) append(f *feed, e *entry) {
 	h.stats.held.Store(h.held)
 	h.giveUpExcess()
 	if f.due == 0 {
-		h.touched = append(h.touched, f)
+		h.touch(f)
 	}
 	f.due |= e.matched.shards
+	if len(h.delays) > 0 {
+		h.hasten(f, e)
+	}
+}
+
+// touch notes that a feed has something to be told of: when the batch is in, or
+// when its delay ends.
+func (h *Hub) touch(f *feed) {
+	if f.delay != nil && !h.closed {
+		f.delay.begin(f)
+	} else {
+		h.touched = append(h.touched, f)
+	}
 }
 
 // giveUpExcess gives up the oldest entries of all while the rings are too heavy.
@@ -219,15 +248,20 @@ func (h *Hub) unlink(e *entry) {
 // wake tells the shards concerned by a batch, once each.
 func (h *Hub) wake() {
 	for _, f := range h.touched {
-		for _, v := range f.views {
-			if f.due&v.members.bit != 0 {
-				v.wake()
-			}
-		}
-		f.due = 0
+		h.tell(f)
 	}
 	clear(h.touched)
 	h.touched = shrunk(h.touched)[:0]
+}
+
+// tell wakes the shards that have something due of a feed.
+func (h *Hub) tell(f *feed) {
+	for _, v := range f.views {
+		if f.due&v.members.bit != 0 {
+			v.wake()
+		}
+	}
+	f.due, f.gathered = 0, 0
 }
 
 // joining is what a shard learns when it asks for a pattern.
@@ -250,12 +284,12 @@ func (h *Hub) acquire(m *Members, pattern string) (joining, error) {
 	defer h.mu.Unlock()
 	f, ok := h.table(in).get(in.Name)
 	if !ok {
-		f = &feed{in: in}
+		f = &feed{in: in, delay: h.delayOf(Namespace(in.Name))}
 		h.table(in).put(in.Name, f)
 		h.stats.feeds.Add(1)
 		h.bus.Subscribe(in, func(err error) { h.answered(f, err) })
 	}
-	f.idle = time.Time{}
+	f.idle = 0
 	v := f.view(m)
 	if v == nil {
 		v = &view{feed: f, members: m, pos: f.last, ready: f.ready} // if not, an activation follows
@@ -316,8 +350,9 @@ func (h *Hub) release(m *Members, s *sub) {
 	if end > 0 {
 		return
 	}
-	f.idle = time.Now()
-	h.idle = append(h.idle, idleFeed{f, f.idle})
+	h.idled++
+	f.idle = h.idled
+	h.idle = append(h.idle, idleFeed{f, h.idled, time.Now()})
 	if len(h.idle) > maxIdleFeeds {
 		h.endOldestIdle()
 	}
@@ -339,14 +374,14 @@ func (h *Hub) endOldestIdle() {
 	h.idle[0] = idleFeed{}
 	h.idle = h.idle[1:]
 	f := first.feed
-	if f.idle == first.since && !f.ended {
+	if f.idle == first.number && !f.ended {
 		h.end(f)
 	}
 }
 
 // end forgets a feed. Shards may still have members there, if the bus refused it.
 func (h *Hub) end(f *feed) {
-	f.ended = true
+	f.ended, f.due = true, 0
 	for f.floor < f.last {
 		h.giveUpOldest(f)
 	}
