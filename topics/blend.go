@@ -41,7 +41,10 @@ func (b *blend) gather(v *view, entries []*entry) int {
 			break
 		}
 		for _, s := range e.matched.subs {
-			if g := v.members.groupOf(s.pattern); g != nil && g.sub == s && e.seq > g.since {
+			for g := v.members.groupOf(s.pattern); g != nil && g.sub == s; g = g.sibling {
+				if g.pace != nil || e.seq <= g.since {
+					continue
+				}
 				g.newest = e.seq
 				for i := range g.members {
 					b.add(v, g.members[i].slot)
@@ -139,7 +142,7 @@ func (b *blend) count(s *seating, slot uint32, first *entry, o Outcome, frames i
 		b.sent += frames
 		return true
 	case Blocked:
-		b.view.members.fallBehind(slot, s, b.view, first.seq-1)
+		b.view.members.fellBehind(slot, s, b.view, first)
 	}
 	return false
 }

@@ -69,6 +69,7 @@ type Stream struct {
 	Last     uint64 // newest there ever was; 0: none
 	Stamp    uint32 // of Last; 0: not known
 	PerTopic int    // messages kept of each topic; 0: no limit, so that the oldest of all go first
+	Replicas int    // that answer Read, and may lag behind each other; 0 is 1
 }
 
 // Urgency orders reads that wait for the same stream.
@@ -89,7 +90,7 @@ type Query struct {
 	From      uint64 // number of the first; 0 is 1
 	Messages  int    // at most; 0 is 500
 	Bytes     int    // of data and topics, about and at most, but one message at least; 0 is 256 KiB
-	Newest    bool   // only the newest of each topic, in one page, without the limits above
+	Newest    bool   // only the newest of each topic, in one page, without the limits above; of those with a number of From or more
 	Urgency   Urgency
 }
 

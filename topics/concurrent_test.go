@@ -42,7 +42,10 @@ func checkConcurrently(t *testing.T, shards, ring int) {
 	bus := &promptBus{}
 	hub := NewHub(HubConfig{
 		RingMessages: ring, RingMemory: 1 << 30, Linger: time.Nanosecond,
-		Settings: func(namespace string) Settings { return Settings{ByTopic: namespace == "user"} },
+		Settings: func(namespace string) Settings {
+			delays := map[string]time.Duration{"b": time.Millisecond, "user": 50 * time.Microsecond}
+			return Settings{ByTopic: namespace == "user", BatchDelay: delays[namespace]}
+		},
 	}, bus, lines{})
 	var loops []*loop
 	var standing sync.WaitGroup
@@ -70,6 +73,7 @@ func checkConcurrently(t *testing.T, shards, ring int) {
 	busy.Wait()
 	close(churnDone)
 	churning.Wait()
+	hub.Close()
 	for _, l := range loops {
 		close(l.stop)
 	}

@@ -32,8 +32,8 @@ func (r *rig) wantConsistent() {
 				}
 				if s.behind {
 					for _, l := range m.extras.all[s.extra].lags {
-						if len(l.joined) > int(s.count) {
-							r.t.Fatalf("slot %d: %d notes of joining for %d seats", slot, len(l.joined), s.count)
+						if len(l.from) > int(s.count) {
+							r.t.Fatalf("slot %d: %d notes of joining for %d seats", slot, len(l.from), s.count)
 						}
 					}
 				}
@@ -92,13 +92,13 @@ func (r *rig) wantHubConsistent(shards map[*sub]uint64, members map[*sub]int64) 
 						s.pattern, s.shards, s.members.Load(), shards[s], members[s])
 				}
 			}
-			n := int(f.last - f.floor)
+			n := f.ring.count
 			inRings += int64(n)
-			if n > h.cfg.RingMessages || n > len(f.ring) || len(f.ring) > 0 && bits.OnesCount(uint(len(f.ring))) != 1 {
-				r.t.Fatalf("ring of %s: %d entries in %d places, at most %d", f.in.Name, n, len(f.ring), h.cfg.RingMessages)
+			if n > h.cfg.RingMessages || n > len(f.ring.slots) || len(f.ring.slots) > 0 && bits.OnesCount(uint(len(f.ring.slots))) != 1 {
+				r.t.Fatalf("ring of %s: %d entries in %d places, at most %d", f.in.Name, n, len(f.ring.slots), h.cfg.RingMessages)
 			}
-			if len(f.ring) > 4*max(n, minRing) {
-				r.t.Fatalf("ring of %s: %d places for %d entries", f.in.Name, len(f.ring), n)
+			if len(f.ring.slots) > 4*max(n, minRing) {
+				r.t.Fatalf("ring of %s: %d places for %d entries", f.in.Name, len(f.ring.slots), n)
 			}
 		}
 	}

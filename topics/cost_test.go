@@ -114,8 +114,8 @@ func TestJoinAllocatesNothing(t *testing.T) {
 	}
 }
 
-// heap says how many bytes are in use.
-func heap() int64 {
+// heapInUse says how many bytes are in use.
+func heapInUse() int64 {
 	runtime.GC()
 	runtime.GC()
 	var m runtime.MemStats
@@ -141,11 +141,11 @@ func TestMemoryOfSubscriptions(t *testing.T) {
 	} {
 		t.Run(kind.name, func(t *testing.T) {
 			c := newCosts(HubConfig{Settings: func(namespace string) Settings { return Settings{ByTopic: namespace == "user"} }})
-			before := heap()
+			before := heapInUse()
 			for slot := range uint32(connections) {
 				c.subscribe(t, slot, kind.pattern(slot))
 			}
-			each := (heap() - before) / connections
+			each := (heapInUse() - before) / connections
 			t.Logf("%d bytes for each of %d subscriptions", each, connections)
 			if each > kind.most {
 				t.Errorf("%d bytes for each subscription, at most %d", each, kind.most)
@@ -156,7 +156,7 @@ func TestMemoryOfSubscriptions(t *testing.T) {
 			c.hub.sweep(time.Now().Add(time.Hour))
 			c.run()
 			c.bus.standing = nil
-			left := (heap() - before) / connections
+			left := (heapInUse() - before) / connections
 			t.Logf("%d are left when all have gone", left)
 			if left > kind.left {
 				t.Errorf("%d bytes for each subscription are left, at most %d", left, kind.left)

@@ -10,6 +10,9 @@ type HubCounts struct {
 	Messages     uint64 // from the bus
 	Unheard      uint64 // of them those that nobody here was subscribed to
 	Losses       uint64 // times that a feed was told of a loss on the way here
+	Repairs      uint64 // times that a feed with history read what it lacked
+	Repeated     uint64 // live messages that a feed with history had had
+	Restarts     uint64 // times that a history began anew
 	GivenUp      uint64 // messages that rings gave up for newer ones
 	RingMessages int64  // now
 	RingBytes    int64  // now, as counted for RingMemory
@@ -23,6 +26,7 @@ func (h *Hub) Counts() HubCounts {
 	unheard := s.unheard.Load() // before messages, of which it is a part: the difference never wraps
 	return HubCounts{
 		Messages: s.messages.Load(), Unheard: unheard, Losses: s.lostMarks.Load(), GivenUp: s.evicted.Load(),
+		Repairs: s.repairs.Load(), Repeated: s.repeated.Load(), Restarts: s.restarts.Load(),
 		RingMessages: s.entries.Load(), RingBytes: s.held.Load() + s.excess.Load(), Feeds: s.feeds.Load(), Patterns: s.subs.Load(),
 	}
 }
@@ -111,7 +115,7 @@ func (h *Hub) Describe(limit int) []FeedInfo {
 
 func (f *feed) describe(limit int) FeedInfo {
 	info := FeedInfo{
-		Name: f.in.Name, Interest: "topic", Ready: f.ready, Last: f.last, RingMessages: int(f.last - f.floor),
+		Name: f.in.Name, Interest: "topic", Ready: f.ready, Last: f.last, RingMessages: f.ring.count,
 		Patterns: len(f.list), Subscribed: []PatternInfo{},
 	}
 	if f.in.Namespace {

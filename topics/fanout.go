@@ -16,6 +16,8 @@ type fanout struct {
 	sent   int
 	frames [MaxFormats][]byte // of the run, as far as needed; of a mark of loss, of the group under way
 	began  time.Time
+	flush  *group // whose held values these are; nil: entries as they come
+	skips  []int  // of a flush: values that each of run replaces
 }
 
 // share is the members that a group had when the fan-out began.
@@ -85,11 +87,11 @@ func (fan *fanout) send(v *view, g *group, slot uint32) {
 			m.stats.gaps[first.why].Add(1)
 		}
 	case Blocked:
-		cursor := first.seq - 1
-		if first.lost && first.why == LossSlow {
-			cursor = first.after // it stands in no ring
+		if fan.flush == nil {
+			m.fellBehind(slot, s, v, first)
+		} else {
+			m.fellBehindFlush(slot, s, v)
 		}
-		m.fallBehind(slot, s, v, cursor)
 	}
 }
 
@@ -98,7 +100,9 @@ func (fan *fanout) frame(m *Members, g *group, f Format) []byte {
 	first := fan.run[0]
 	switch {
 	case first.lost:
-		return m.hub.enc.Gap(f, g.sub.pattern, first.why, Cursor{}, Cursor{})
+		return m.hub.enc.Gap(f, g.sub.pattern, first.why, first.from, first.to)
+	case fan.flush != nil:
+		return fan.flushFrame(m, f)
 	case len(fan.run) == 1:
 		return m.hub.frame(first, f)
 	}

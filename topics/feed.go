@@ -4,7 +4,6 @@ import (
 	"maps"
 	"sync"
 	"sync/atomic"
-	"time"
 )
 
 // Format is a way in which messages are put on the wire. What the numbers mean
@@ -52,7 +51,8 @@ type entry struct {
 	Message
 	seq     uint64
 	prev    uint64     // of the message of the same topic before it in the ring; it may have been given up since
-	after   uint64     // of a loss that stands in no ring: what a shard had before it
+	aside   bool       // of a loss: it stands in no ring, but
+	after   uint64     // … after what a shard had before it
 	from    Cursor     // of a loss in a history: what is missing begins after it,
 	to      Cursor     // … and ends with it
 	lost    bool       // no message: some are missing here,
@@ -160,22 +160,22 @@ func (s *sub) givenUp() uint64 { return max(s.evicted, s.feed.markEvicted) }
 // keep up finds that the ring has moved on, and that is a gap.
 type feed struct {
 	// Static.
-	in Interest
+	in    Interest
+	delay *delay // nil: shards are told when the batch is in
 
 	// Guarded by Hub.mu.
-	subs  matcher[*sub]
-	list  []*sub // the same, in no order
-	cache map[string]*match
-	ready bool      // the bus brings its messages; before, there are none
-	ended bool      // no feed of the hub any more
-	views []*view   // of the shards that ever had a member, in no order
-	due   uint64    // shards to wake when the batch is in
-	idle  time.Time // since when nobody listens; zero: somebody does
+	subs     matcher[*sub]
+	list     []*sub // the same, in no order
+	cache    map[string]*match
+	ready    bool    // the bus brings its messages; before, there are none
+	ended    bool    // no feed of the hub any more
+	delayed  bool    // in delay.waiting
+	gathered uint32  // entries since shards were woken, where there are delays
+	views    []*view // of the shards that ever had a member, in no order
+	due      uint64  // shards to wake when the batch is in, or the delay has ended
+	idle     uint64  // number in Hub.idle while nobody listens; 0: somebody does
 
-	// Guarded by Hub.mu. Of a feed with history:
-	stream *stream
-	pend   []Message // live ones that came while the feed is not ready, or lacks what came before them
-	repair repair
+	kept *kept // nil: its namespace keeps no history
 
 	// Guarded by mu, and changed only with Hub.mu held too: the hub reads without.
 	mu          sync.RWMutex
@@ -183,9 +183,7 @@ type feed struct {
 	last        uint64            // newest; at first 0, or where history stood when the feed began
 	floor       uint64            // what comes after it is in the ring, as far as it is kept anywhere
 	markEvicted uint64            // newest mark of loss that the ring has given up
-	newest      map[string]uint64 // number of each topic's newest message in the ring; nil of a feed of one topic
-	latest      uint64            // the same where the feed has one topic
-	life        life              // of its stream
+	newest      map[string]uint64 // of a namespace: number of each topic's newest message in the ring
 }
 
 // maxCachedMatches bounds feed.cache: topics are invented by publishers.
@@ -250,8 +248,8 @@ func (f *feed) append(e *entry, max int) (givenUp *entry) {
 		e.seq = f.last + 1
 	}
 	f.last = e.seq
-	if f.stream != nil && !e.lost {
-		f.life.stamp = e.Cursor.Stamp
+	if f.kept != nil {
+		f.kept.lastStamp = e.Cursor.Stamp
 	}
 	f.link(e)
 	f.ring.push(e, max)
@@ -260,28 +258,31 @@ func (f *feed) append(e *entry, max int) (givenUp *entry) {
 
 // link notes an entry as the newest of its topic. mu must be held.
 func (f *feed) link(e *entry) {
-	switch {
-	case e.lost:
-	case f.in.Namespace:
-		if f.newest == nil {
-			f.newest = make(map[string]uint64)
-		}
-		e.prev, f.newest[e.Topic] = f.newest[e.Topic], e.seq
-	default:
-		e.prev, f.latest = f.latest, e.seq
+	if e.lost || !f.in.Namespace {
+		return
 	}
+	if f.newest == nil {
+		f.newest = make(map[string]uint64)
+	}
+	e.prev, f.newest[e.Topic] = f.newest[e.Topic], e.seq
 }
 
-// newestOf returns the number of a topic's newest message, 0 if none is in the
-// ring. mu must be held.
-func (f *feed) newestOf(topic string) uint64 {
+// newestOf returns the newest message of an entry's topic that is no newer than
+// a number: itself, at least. mu must be held, and the entry in the ring.
+func (f *feed) newestOf(e *entry, upTo uint64) uint64 {
 	if f.in.Namespace {
-		return f.newest[topic]
+		seq := f.newest[e.Topic]
+		for seq > upTo {
+			seq = f.find(seq).prev
+		}
+		return seq
 	}
-	if f.latest > f.floor {
-		return f.latest
+	for n := f.ring.upTo(upTo, f.floor); n > 0; n-- {
+		if found := f.ring.nth(n - 1); !found.lost {
+			return found.seq
+		}
 	}
-	return 0
+	return e.seq
 }
 
 // find returns the entry of a number, nil if it is not in the ring. mu must be held.
@@ -299,8 +300,8 @@ func (f *feed) find(seq uint64) *entry {
 func (f *feed) giveUpOldest() *entry {
 	e := f.ring.shift()
 	f.floor = e.seq
-	if f.stream != nil {
-		f.life.floorStamp = e.Cursor.Stamp
+	if f.kept != nil {
+		f.kept.floorStamp, f.kept.floorTime = e.Cursor.Stamp, e.Time
 	}
 	if e.lost {
 		f.markEvicted = max(f.markEvicted, e.seq)

@@ -82,7 +82,7 @@ func TestFramesOfEntriesGivenUpDoNotCount(t *testing.T) {
 	making.Wait()
 	r.wantConsistent()
 	f := r.hub.feedOf("a")
-	for f.floor < f.last {
+	for f.ring.count > 0 {
 		r.hub.giveUpOldest(f)
 	}
 	if c := r.hub.Counts(); c.RingBytes != 0 {

@@ -48,23 +48,34 @@ type Hub struct {
 	namespaces     table[string, *feed]
 	topics         table[string, *feed] // of namespaces with interest: topic
 	idle           []idleFeed           // in the order of time
+	idled          uint64               // how many there have been
 	touched        []*feed              // by the batch under way
 	oldest, newest *entry               // over all rings
 	held           int64                // weight of all rings, without stats.excess
+	streams        map[string]*stream   // by namespace, of those with feeds
+	shared         shared
+	delays         []*delay // each once; none: no feed gathers
+	gathered       int64    // weight of what has come since all who gather were told
+	closed         bool     // nobody gathers any more
+
+	// Its own guard.
+	timers sync.WaitGroup // of delays: those that run, or whose end is under way
 
 	// Atomic.
 	stats struct {
 		messages, unheard, lostMarks, evicted atomic.Uint64
+		repairs, repeated, restarts           atomic.Uint64 // of feeds with history
 		held, entries, feeds, subs            atomic.Int64
 		excess                                atomic.Int64 // bytes of frames beyond what held has for them
 	}
 }
 
 // idleFeed is a feed that lost its last subscriber at that time. It is void if
-// feed.idle says otherwise by now.
+// feed.idle has another number by now.
 type idleFeed struct {
-	feed  *feed
-	since time.Time
+	feed   *feed
+	number uint64
+	since  time.Time
 }
 
 // NewHub makes the hub of a node. Members are added by NewMembers, before the
@@ -85,7 +96,7 @@ func NewHub(cfg HubConfig, bus Bus, enc Encoder) *Hub {
 	if cfg.Final == nil {
 		cfg.Final = func(error) bool { return false }
 	}
-	return &Hub{cfg: cfg, bus: bus, enc: enc}
+	return &Hub{cfg: cfg, bus: bus, enc: enc, streams: make(map[string]*stream)}
 }
 
 // Deliver implements Sink.
@@ -95,6 +106,10 @@ func (h *Hub) Deliver(batch []Message) {
 	h.stats.messages.Add(uint64(len(batch)))
 	for i := range batch {
 		f := h.feedOf(batch[i].Topic)
+		if f != nil && f.kept != nil {
+			h.receive(f, &batch[i])
+			continue
+		}
 		if f == nil || !f.ready { // not ready: what is still under way to one that ended
 			h.stats.unheard.Add(1)
 			continue
@@ -132,8 +147,13 @@ func (h *Hub) LostAll() {
 	h.wake()
 }
 
-// markLost puts a mark into a feed. Nobody waits for what came before it was ready.
+// markLost puts a mark into a feed. Nobody waits for what came before it was
+// ready. Where there is history, it says what is missing, if anything is.
 func (h *Hub) markLost(f *feed) {
+	if f.kept != nil {
+		h.ask(f.kept.stream, nil)
+		return
+	}
 	if m := f.everybody(); f.ready && m.shards != 0 {
 		h.stats.lostMarks.Add(1)
 		h.append(f, &entry{lost: true, why: LossUpstream, matched: m})
@@ -159,11 +179,24 @@ func (h *Hub) table(in Interest) *table[string, *feed] {
 // append puts an entry into its feed's ring, and gives up the oldest of all
 // where the rings have become too heavy.
 func (h *Hub) append(f *feed, e *entry) {
-	e.feed = f
 	if old := f.append(e, h.cfg.RingMessages); old != nil {
 		h.unlink(old)
 		h.stats.evicted.Add(1)
 	}
+	h.hold(f, e)
+	h.giveUpExcess()
+	if f.due == 0 {
+		h.touch(f)
+	}
+	f.due |= e.matched.shards
+	if len(h.delays) > 0 {
+		h.hasten(f, e)
+	}
+}
+
+// hold counts an entry that is in its feed's ring.
+func (h *Hub) hold(f *feed, e *entry) {
+	e.feed = f
 	e.older = h.newest
 	if h.newest != nil {
 		h.newest.newer = e
@@ -174,11 +207,16 @@ func (h *Hub) append(f *feed, e *entry) {
 	h.held += e.weight()
 	h.stats.entries.Add(1)
 	h.stats.held.Store(h.held)
-	h.giveUpExcess()
-	if f.due == 0 {
+}
+
+// touch notes that a feed has something to be told of: when the batch is in, or
+// when its delay ends.
+func (h *Hub) touch(f *feed) {
+	if f.delay != nil && !h.closed {
+		f.delay.begin(f)
+	} else {
 		h.touched = append(h.touched, f)
 	}
-	f.due |= e.matched.shards
 }
 
 // giveUpExcess gives up the oldest entries of all while the rings are too heavy.
@@ -196,6 +234,13 @@ func (h *Hub) giveUpOldest(f *feed) {
 	e := f.giveUpOldest()
 	f.mu.Unlock()
 	h.unlink(e)
+}
+
+// empty gives up all that a feed's ring holds.
+func (h *Hub) empty(f *feed) {
+	for f.ring.count > 0 {
+		h.giveUpOldest(f)
+	}
 }
 
 // unlink forgets an entry that its ring has given up.
@@ -220,15 +265,20 @@ func (h *Hub) unlink(e *entry) {
 // wake tells the shards concerned by a batch, once each.
 func (h *Hub) wake() {
 	for _, f := range h.touched {
-		for _, v := range f.views {
-			if f.due&v.members.bit != 0 {
-				v.wake()
-			}
-		}
-		f.due = 0
+		h.tell(f)
 	}
 	clear(h.touched)
 	h.touched = shrunk(h.touched)[:0]
+}
+
+// tell wakes the shards that have something due of a feed.
+func (h *Hub) tell(f *feed) {
+	for _, v := range f.views {
+		if f.due&v.members.bit != 0 {
+			v.wake()
+		}
+	}
+	f.due, f.gathered = 0, 0
 }
 
 // joining is what a shard learns when it asks for a pattern.
@@ -242,6 +292,7 @@ type joining struct {
 func (h *Hub) acquire(m *Members, pattern string) (joining, error) {
 	in := Interest{Name: Namespace(pattern), Namespace: true}
 	settings := h.cfg.Settings(in.Name)
+	namespace := in.Name
 	if settings.ByTopic {
 		if HasWildcard(pattern) {
 			return joining{}, fmt.Errorf("%q: %w", pattern, ErrNoWildcards)
@@ -252,12 +303,15 @@ func (h *Hub) acquire(m *Members, pattern string) (joining, error) {
 	defer h.mu.Unlock()
 	f, ok := h.table(in).get(in.Name)
 	if !ok {
-		f = &feed{in: in}
+		f = &feed{in: in, delay: h.delayOf(settings.BatchDelay)}
+		if settings.History && h.cfg.History != nil {
+			f.kept = &kept{stream: h.streamOf(namespace)}
+		}
 		h.table(in).put(in.Name, f)
 		h.stats.feeds.Add(1)
 		h.bus.Subscribe(in, func(err error) { h.answered(f, err) })
 	}
-	f.idle = time.Time{}
+	f.idle = 0
 	v := f.view(m)
 	if v == nil {
 		v = &view{feed: f, members: m, pos: f.last, ready: f.ready} // if not, an activation follows
@@ -281,18 +335,33 @@ func (h *Hub) acquire(m *Members, pattern string) (joining, error) {
 func (h *Hub) answered(f *feed, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if err != nil && h.cfg.Final(err) {
-		if !f.ended {
-			h.end(f)
+	switch {
+	case err != nil && h.cfg.Final(err):
+		h.refuse(f, err)
+	case f.kept != nil: // then it is ready when it is known where history stands
+		if !f.ready && !f.ended {
+			h.ask(f.kept.stream, f)
 		}
-		for _, v := range f.views {
-			v.members.post(&refusal{v, err})
-		}
-		return
+	default:
+		h.activate(f)
 	}
+}
+
+// activate lets those know who wait that a feed brings messages from now on.
+func (h *Hub) activate(f *feed) {
 	f.ready = true
 	for _, v := range f.views {
-		v.members.post(&activation{v})
+		v.members.post(&activation{v, f.last})
+	}
+}
+
+// refuse ends a feed that brings nothing.
+func (h *Hub) refuse(f *feed, err error) {
+	if !f.ended {
+		h.end(f)
+	}
+	for _, v := range f.views {
+		v.members.post(&refusal{v, err})
 	}
 }
 
@@ -318,8 +387,9 @@ func (h *Hub) release(m *Members, s *sub) {
 	if end > 0 {
 		return
 	}
-	f.idle = time.Now()
-	h.idle = append(h.idle, idleFeed{f, f.idle})
+	h.idled++
+	f.idle = h.idled
+	h.idle = append(h.idle, idleFeed{f, h.idled, time.Now()})
 	if len(h.idle) > maxIdleFeeds {
 		h.endOldestIdle()
 	}
@@ -332,6 +402,8 @@ func (h *Hub) sweep(now time.Time) {
 	for len(h.idle) > 0 && now.Sub(h.idle[0].since) >= h.cfg.Linger {
 		h.endOldestIdle()
 	}
+	h.checkStreams(now)
+	h.sweepShared(now)
 }
 
 // endOldestIdle takes out the first of the idle feeds, and ends it unless
@@ -341,16 +413,17 @@ func (h *Hub) endOldestIdle() {
 	h.idle[0] = idleFeed{}
 	h.idle = h.idle[1:]
 	f := first.feed
-	if f.idle == first.since && !f.ended {
+	if f.idle == first.number && !f.ended {
 		h.end(f)
 	}
 }
 
 // end forgets a feed. Shards may still have members there, if the bus refused it.
 func (h *Hub) end(f *feed) {
-	f.ended = true
-	for f.floor < f.last {
-		h.giveUpOldest(f)
+	f.ended, f.due = true, 0
+	h.empty(f)
+	if f.kept != nil {
+		h.leaveStream(f.kept.stream)
 	}
 	h.stats.feeds.Add(-1)
 	h.stats.subs.Add(int64(-len(f.list)))

@@ -38,15 +38,15 @@ func TestRingGrowsAndShrinks(t *testing.T) {
 		r.run()
 		c.wants(append([]string{"gap a slow"}, want[len(want)-size:]...)...)
 		f := r.hub.feedOf("a")
-		if len(f.ring) != nextPowerOfTwo(size) {
-			t.Errorf("%d messages have a ring of %d", size, len(f.ring))
+		if len(f.ring.slots) != nextPowerOfTwo(size) {
+			t.Errorf("%d messages have a ring of %d", size, len(f.ring.slots))
 		}
-		for f.floor < f.last {
+		for f.ring.count > 0 {
 			r.hub.giveUpOldest(f)
 			r.wantConsistent()
 		}
-		if len(f.ring) > max(minRing, 1) {
-			t.Errorf("an empty ring of %d", len(f.ring))
+		if len(f.ring.slots) > max(minRing, 1) {
+			t.Errorf("an empty ring of %d", len(f.ring.slots))
 		}
 	}
 }

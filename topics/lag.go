@@ -1,53 +1,108 @@
 package topics
 
 // A member whose socket took no more is behind: what it has is a cursor, and
-// when the socket drains it is fed from the ring until it has caught up.
-// Whatever it misses, it costs no more than that.
+// when the socket drains it is fed from the ring until it has caught up. Where
+// the ring does not reach back so far, and there is history, it is fed from that
+// (below.go). Whatever it misses, it costs no more than that.
+//
+// One that comes back with a cursor of its own is behind from there (resume.go).
 
 // lag is where a connection stands in a feed in which it is behind.
 type lag struct {
 	view     *view
 	cursor   uint64            // newest entry that it has had
-	joined   map[*group]uint64 // of patterns that it subscribed to since: what came before them
+	from     map[*group]uint64 // where this is higher, or the subscription is to begin before its time: what comes after it is for that
+	replay   uint64            // up to here there may be entries that are older than the subscriptions that want them
+	anchor   uint64            // its newest message, or the first that it lacks: where history begins there, nothing is missing; 0: not known
+	whole    bool              // nothing is missing after the cursor, as was asked just now
+	held     uint32            // questions that must be answered before anything is sent
 	catching uint32            // its place in view.catching, from 1; 0: none
+	skipped  map[string]int    // values left out, by topic, since the last one that was sent
 }
 
-// joins keeps a new subscription from getting what came before it.
-func (l *lag) joins(g *group, seq uint64) {
-	if l.joined == nil {
-		l.joined = make(map[*group]uint64)
+// after is where a group begins for the connection.
+func (l *lag) after(g *group) uint64 {
+	seq, ok := l.from[g]
+	switch {
+	case ok && g.pace != nil:
+		return seq
+	case ok:
+		return max(l.cursor, seq)
 	}
-	l.joined[g] = seq
+	return max(l.cursor, g.since)
 }
 
-func (l *lag) leaves(g *group) { delete(l.joined, g) }
+// begins has a subscription begin after an entry, wherever it began before.
+func (l *lag) begins(g *group, seq uint64) {
+	if l.from == nil {
+		l.from = make(map[*group]uint64)
+	}
+	l.from[g] = seq
+}
+
+func (l *lag) leaves(g *group) { delete(l.from, g) }
+
+// skip counts a value that is left out for a newer one.
+func (m *Members) skip(l *lag, e *entry) {
+	if l.skipped == nil {
+		l.skipped = make(map[string]int)
+	}
+	l.skipped[e.Topic]++
+	m.skips = append(m.skips, e)
+}
+
+// unskip takes back what was counted of entries that come again.
+func (m *Members) unskip(l *lag, after uint64) {
+	for _, e := range m.skips {
+		if e.seq <= after {
+			continue
+		}
+		if l.skipped[e.Topic]--; l.skipped[e.Topic] <= 0 {
+			delete(l.skipped, e.Topic)
+		}
+	}
+	clear(m.skips)
+	m.skips = m.skips[:0]
+}
 
 // lagOf returns a connection's place in a feed in which it is behind, nil if it is not.
 func (m *Members) lagOf(s *seating, v *view) *lag {
 	if !s.behind {
 		return nil
 	}
-	lags := m.extras.all[s.extra].lags
-	for i := range lags {
-		if lags[i].view == v {
-			return &lags[i]
+	for _, l := range m.extras.all[s.extra].lags {
+		if l.view == v {
+			return l
 		}
 	}
 	return nil
 }
 
-// fallBehind notes that a connection did not take what comes after cursor.
-func (m *Members) fallBehind(slot uint32, s *seating, v *view, cursor uint64) {
-	l := lag{view: v, cursor: cursor}
+// fallBehind notes that a connection has not had what comes after cursor.
+func (m *Members) fallBehind(slot uint32, s *seating, v *view, cursor uint64) *lag {
+	l := &lag{view: v, cursor: cursor}
 	for _, at := range m.seatsOf(s) {
 		if g := m.groups[at.group]; g.view == v && v.fan.spares(g, at.index) {
-			l.joins(g, v.pos)
+			l.begins(g, v.pos)
 		}
 	}
 	x := m.extraOf(s)
 	x.lags = append(x.lags, l)
 	s.behind = true
 	m.stats.behind.Add(1)
+	return l
+}
+
+// fellBehind is fallBehind of one whose socket did not take an entry.
+func (m *Members) fellBehind(slot uint32, s *seating, v *view, first *entry) {
+	cursor := first.seq - 1
+	if first.aside {
+		cursor = first.after
+	}
+	l := m.fallBehind(slot, s, v, cursor)
+	if !first.lost {
+		l.anchor = first.seq
+	}
 	m.stats.fellBehind.Add(1)
 }
 
@@ -59,20 +114,17 @@ func (m *Members) Drained(slot uint32) {
 	}
 	x := m.extras.all[s.extra]
 	for i := 0; i < len(x.lags); {
-		switch m.catchUp(slot, s, &x.lags[i]) {
+		switch m.catchUp(slot, s, x.lags[i]) {
 		case lagCaughtUp:
 			end := len(x.lags) - 1
 			x.lags[i] = x.lags[end]
-			x.lags[end] = lag{}
+			x.lags[end] = nil
 			x.lags = x.lags[:end]
 			m.stats.behind.Add(-1)
 		case lagWaits:
 			i++
 		case lagHasMore:
-			if !s.again {
-				s.again = true
-				m.again = append(m.again, slot)
-			}
+			m.goOn(slot, s)
 			// The next turn begins with another feed, so that one which
 			// always has more does not keep the others waiting.
 			first := x.lags[i]
@@ -89,27 +141,52 @@ func (m *Members) Drained(slot uint32) {
 	}
 }
 
+// goOn has a connection go on in the next turn.
+func (m *Members) goOn(slot uint32, s *seating) {
+	if !s.again {
+		s.again = true
+		m.again = append(m.again, slot)
+	}
+}
+
 type lagState uint8
 
 const (
 	lagCaughtUp lagState = iota
-	lagWaits             // for the end of what is under way, else it would get that twice
+	lagWaits             // for the end of what is under way, else it would get that twice; or for an answer
 	lagHasMore           // in the next turn, so that others come between
 	lagBlocked
 )
 
-// catchUp feeds a connection from the ring, in one write.
+// catchUp feeds a connection, in one write.
 func (m *Members) catchUp(slot uint32, s *seating, l *lag) lagState {
 	v := l.view
-	cursor, ok := m.sendOwed(slot, s, m.collect(s, l))
+	if l.held > 0 {
+		return lagWaits
+	}
+	if v.feed.kept != nil {
+		if state, below := m.catchUpBelow(slot, s, l); below {
+			return state
+		}
+	}
+	cursor := m.collect(s, l)
+	last, all, ok := m.sendOwed(slot, s, l)
 	if !ok {
+		m.unskip(l, 0)
 		return lagBlocked // and has had nothing: it is collected again
 	}
-	l.cursor = cursor
+	if !all {
+		cursor = last.seq
+	}
+	m.unskip(l, cursor)
+	m.advance(s, l, cursor)
+	if last != nil {
+		l.anchor, l.whole = last.seq, false
+	}
 	switch {
 	case cursor < v.pos:
 		return lagHasMore
-	case v.busy():
+	case v.busy() || m.isAhead(s, l):
 		if l.catching == 0 {
 			v.catching = append(v.catching, slot)
 			l.catching = uint32(len(v.catching))
@@ -119,51 +196,80 @@ func (m *Members) catchUp(slot uint32, s *seating, l *lag) lagState {
 	return lagCaughtUp
 }
 
+// isAhead reports whether a subscription of the connection has had entries that
+// are still to come to its shard: it would get them twice.
+func (m *Members) isAhead(s *seating, l *lag) bool {
+	if len(l.from) == 0 {
+		return false
+	}
+	for _, at := range m.seatsOf(s) {
+		if g := m.groups[at.group]; g.view == l.view && l.after(g) > max(g.horizon(), g.since) {
+			return true
+		}
+	}
+	return false
+}
+
+// owed is a frame that a connection is to get: a message, with the values that
+// it replaces, or a group's gap.
+type owed struct {
+	entry   *entry // nil: a gap
+	skipped int    // of the entry's topic; unknownSkipped: some
+	group   *group
+	why     LossReason
+	from    Cursor
+	to      Cursor
+}
+
+const unknownSkipped = -1
+
 // sendOwed writes what is pending, and leaves the rest where it becomes too
-// large. It returns the cursor behind what was written, and whether that left.
-func (m *Members) sendOwed(slot uint32, s *seating, cursor uint64) (uint64, bool) {
-	frames, gaps := 0, [NumLossReasons]uint64{}
+// large. It returns the last message that was written, whether all were, and
+// whether that left.
+func (m *Members) sendOwed(slot uint32, s *seating, l *lag) (last *entry, all, ok bool) {
+	frames, n, gaps := 0, 0, [NumLossReasons]uint64{}
 	m.buf = m.buf[:0]
-	for i, p := range m.pending {
+	enc := m.hub.enc
+	for n < len(m.pending) {
+		p := m.pending[n]
+		n++
 		if p.entry == nil {
-			if frame := m.hub.enc.Gap(s.format, p.group.sub.pattern, p.why, Cursor{}, Cursor{}); frame != nil {
+			if frame := enc.Gap(s.format, p.group.sub.pattern, p.why, p.from, p.to); frame != nil {
 				m.buf = append(m.buf, frame...)
 				frames++
 				gaps[p.why]++
 			}
 			continue
 		}
+		if p.skipped != 0 {
+			m.buf = append(m.buf, enc.Skipped(s.format, p.entry.Topic, max(0, p.skipped))...)
+		}
 		m.buf = append(m.buf, m.hub.frame(p.entry, s.format)...)
 		frames++
-		if len(m.buf) >= m.pace.writeBytes && i+1 < len(m.pending) {
-			cursor = p.entry.seq
+		if last = p.entry; len(m.buf) >= m.pace.writeBytes {
 			break
+		}
+	}
+	all = n == len(m.pending)
+	ok = frames == 0 || m.to.SendCopy(slot, m.buf) == Sent
+	if ok {
+		for why, n := range gaps {
+			m.stats.gaps[why].Add(n)
+		}
+		m.stats.caughtUp.Add(uint64(frames))
+		for _, p := range m.pending[:n] {
+			if p.skipped > 0 {
+				delete(l.skipped, p.entry.Topic)
+			}
 		}
 	}
 	clear(m.pending)
 	m.pending = m.pending[:0]
-	if frames == 0 {
-		return cursor, true
-	}
-	if m.to.SendCopy(slot, m.buf) != Sent {
-		return 0, false
-	}
-	for why, n := range gaps {
-		m.stats.gaps[why].Add(n)
-	}
-	m.stats.caughtUp.Add(uint64(frames))
-	return cursor, true
+	return last, all, ok
 }
 
-// owed is a frame that a connection is to get: a message, or a group's gap.
-type owed struct {
-	entry *entry // nil: a gap
-	group *group
-	why   LossReason
-}
-
-// collect puts into pending what a connection is owed next, in the order of
-// the feed, and returns the cursor behind it.
+// collect puts into pending what a connection is owed next from the ring, in
+// the order of the feed, and returns the cursor behind it.
 func (m *Members) collect(s *seating, l *lag) (cursor uint64) {
 	v := l.view
 	f := v.feed
@@ -175,36 +281,120 @@ func (m *Members) collect(s *seating, l *lag) (cursor uint64) {
 		if g.view != v {
 			continue
 		}
-		g.collect, g.after = m.collects, max(l.cursor, g.since, l.joined[g])
+		g.collect, g.after = m.collects, l.after(g)
 		// What the shard has not begun yet is no loss of this member alone.
-		if min(g.sub.givenUp(), g.newest) > g.after {
+		if f.kept == nil && min(g.sub.givenUp(), g.newest) > g.after {
 			m.pending = append(m.pending, owed{group: g, why: LossSlow})
 		}
 	}
 	cursor = max(l.cursor, min(f.floor, v.pos))
-	for end := min(v.pos, cursor+m.pace.scan); cursor < end && len(m.pending) < m.pace.write; {
-		cursor++
-		if e := f.at(cursor); e.matched.shards&m.bit != 0 {
-			m.owe(s, e)
+	n := f.ring.upTo(cursor, f.floor)
+	for end := min(f.ring.upTo(v.pos, f.floor), n+int(m.pace.scan)); n < end && len(m.pending) < m.pace.write; n++ {
+		e := f.ring.nth(n)
+		cursor = e.seq
+		if e.matched.shards&m.bit != 0 || e.seq <= l.replay {
+			m.owe(s, l, e)
 		}
+	}
+	if n == f.ring.upTo(v.pos, f.floor) && len(m.pending) < m.pace.write {
+		cursor = max(cursor, v.pos)
 	}
 	return cursor
 }
 
 // owe puts one entry into pending, if it concerns a connection.
-func (m *Members) owe(s *seating, e *entry) {
+func (m *Members) owe(s *seating, l *lag, e *entry) {
 	if e.lost {
 		for _, at := range m.seatsOf(s) {
-			if g := m.groups[at.group]; g.collect == m.collects && e.seq > g.after {
-				m.pending = append(m.pending, owed{group: g, why: e.why})
+			if g := m.groups[at.group]; g.collect == m.collects && e.seq > g.after && g.hears(e) {
+				m.pending = append(m.pending, owed{group: g, why: e.why, from: e.from, to: e.to})
 			}
 		}
 		return
 	}
-	for _, sub := range e.matched.subs {
-		if g := m.groupOf(sub.pattern); g != nil && g.collect == m.collects && e.seq > g.after {
-			m.pending = append(m.pending, owed{entry: e})
+	f := l.view.feed
+	switch m.wantedBy(s, l, e) {
+	case wantedNewest:
+		if f.newestOf(e, l.view.pos) != e.seq {
+			m.skip(l, e)
 			return
+		}
+		fallthrough
+	case wantedAll:
+		m.pending = append(m.pending, owed{entry: e, skipped: l.skipped[e.Topic]})
+	}
+}
+
+type wanting uint8
+
+const (
+	wantedNot wanting = iota
+	wantedNewest
+	wantedAll
+)
+
+// wantedBy says how the subscriptions that are being collected want an entry.
+func (m *Members) wantedBy(s *seating, l *lag, e *entry) (w wanting) {
+	note := func(g *group) {
+		switch {
+		case g.collect != m.collects || e.seq <= g.after || e.seq > g.horizon():
+		case g.mode == ModeLatest:
+			w = max(w, wantedNewest)
+		default:
+			w = wantedAll
+		}
+	}
+	for _, sub := range e.matched.subs {
+		for g := m.groupOf(sub.pattern); g != nil; g = g.sibling {
+			if e.seq > g.since {
+				note(g)
+			}
+		}
+	}
+	if e.seq <= l.replay && w != wantedAll {
+		for _, at := range m.seatsOf(s) {
+			if g := m.groups[at.group]; g.view == l.view && e.seq <= g.since && Match(g.sub.pattern, e.Topic) {
+				note(g)
+			}
+		}
+	}
+	return w
+}
+
+// advance notes that a connection has had all up to an entry, but for what is
+// held back for it.
+func (m *Members) advance(s *seating, l *lag, reached uint64) {
+	if l.view.paced == 0 {
+		l.cursor = max(l.cursor, reached)
+		return
+	}
+	for _, at := range m.seatsOf(s) {
+		g := m.groups[at.group]
+		switch {
+		case g.view != l.view:
+		case g.pace != nil:
+			l.begins(g, max(l.after(g), min(reached, g.horizon())))
+		default:
+			l.begins(g, max(l.after(g), reached))
+		}
+	}
+	m.moveCursor(s, l, reached)
+}
+
+// moveCursor raises a lag's cursor to where the first of its subscriptions stands.
+func (m *Members) moveCursor(s *seating, l *lag, most uint64) {
+	lowest := most
+	for _, at := range m.seatsOf(s) {
+		if g := m.groups[at.group]; g.view == l.view {
+			lowest = min(lowest, l.after(g))
+		}
+	}
+	l.cursor = max(l.cursor, lowest)
+	if len(l.from) > 0 {
+		for g, seq := range l.from {
+			if g.pace == nil && seq <= l.cursor && l.cursor >= g.since {
+				delete(l.from, g)
+			}
 		}
 	}
 }

@@ -65,9 +65,19 @@ type Members struct {
 	blend     blend    // of one view at a time
 	buf       []byte   // of catchUp
 	pending   []owed   // likewise
-	collects  uint64   // number of the latest collect
+	skips     []*entry // likewise: those that were left out
+	readers   []concern
+	collects  uint64 // number of the latest collect
 	ticks     uint32
 	refused   *view // whose members are being told so
+	pacer     pacer
+
+	// Loop-only: what is read of history.
+	asking     map[wanted]map[uint32]struct{} // slots that wait for it
+	given      []*giving                      // is in, and on its way
+	giving     *read                          // what a connection is being given
+	later      []uint32                       // slots that try again after a while
+	laterViews []*view
 
 	// Atomic.
 	stats MemberStats
@@ -89,9 +99,12 @@ type group struct {
 	share   uint32 // in the fan-out under way
 	holes   uint32 // members who left meanwhile
 	busy    bool   // a fan-out is under way: nobody may change places
+	mode    Mode
 	since   uint64 // entries up to here are before its time
 	newest  uint64 // latest entry for it that a fan-out began
 	members []member
+	sibling *group // of the same pattern, served in another way
+	pace    *paced // nil: messages go as they come
 
 	// For the connection that is being fed.
 	collect uint64 // it is a member, if this is the number of the collect
@@ -159,50 +172,69 @@ func (m *Members) Subscribe(slot uint32, format Format, pattern, tag string, wan
 	if err := CheckPattern(pattern); err != nil {
 		return st, false, err
 	}
+	way, err := m.way(pattern, want)
+	if err != nil {
+		return st, false, err
+	}
 	s := m.seating(slot)
-	g := m.groupOf(pattern)
-	if g == nil || m.placeIn(s, g) < 0 {
+	_, g, _ := m.find(slot, pattern)
+	if g != nil && !g.serves(way) {
+		m.Unsubscribe(slot, pattern)
+		s, g = m.seating(slot), nil
+	}
+	isNew := g == nil
+	if isNew {
 		if int(s.count) >= m.max {
 			return st, false, ErrTooMany
 		}
-		if g, err = m.join(slot, s, g, pattern); err != nil {
+		if g, err = m.join(slot, s, pattern, way); err != nil {
 			return st, false, err
 		}
 		s.format = format
 	}
-	if !g.view.ready {
-		return st, false, g.await(slot, tag)
+	if g.view.ready {
+		if st, stands = m.place(slot, s, g, isNew, want); stands {
+			return st, true, nil
+		}
 	}
-	return st, true, nil
+	return st, false, g.await(slot, awaited{group: g, tag: tag, want: want, isNew: isNew})
 }
 
-// groupOf returns the group of a pattern, nil if it has no members here.
+// groupOf returns the first group of a pattern, nil if it has no members here.
 func (m *Members) groupOf(pattern string) *group {
 	g, _ := m.byPattern.get(pattern)
 	return g
 }
 
 // join makes a connection a member of a group, which may have to be made first.
-func (m *Members) join(slot uint32, s *seating, g *group, pattern string) (*group, error) {
+func (m *Members) join(slot uint32, s *seating, pattern string, way way) (*group, error) {
+	g := m.groupOf(pattern)
+	for g != nil && !g.serves(way) {
+		g = g.sibling
+	}
 	if g == nil {
 		j, err := m.hub.acquire(m, strings.Clone(pattern)) // it may be a view, and is kept
 		if err != nil {
 			return nil, err
 		}
-		g = m.newGroup(j)
+		g = m.newGroup(j, way)
 	}
 	m.blend.settle(s, g.view)
 	g.members = append(g.members, member{slot, m.sit(s, seat{g.index, uint32(len(g.members))})})
 	if l := m.lagOf(s, g.view); l != nil {
-		l.joins(g, g.view.pos)
+		l.begins(g, max(g.view.pos, g.since))
 	}
 	g.sub.members.Add(1)
 	m.stats.subscriptions.Add(1)
 	return g, nil
 }
 
-func (m *Members) newGroup(j joining) *group {
-	g := &group{sub: j.sub, view: j.view, at: uint32(len(j.view.groups)), since: j.last}
+func (m *Members) newGroup(j joining, way way) *group {
+	g := &group{sub: j.sub, view: j.view, at: uint32(len(j.view.groups)), since: j.last, mode: way.mode}
+	if way.window > 0 {
+		g.pace = &paced{window: way.window}
+		g.view.paced++
+	}
 	if n := len(m.spare); n > 0 {
 		g.index = m.spare[n-1]
 		m.spare = m.spare[:n-1]
@@ -211,6 +243,7 @@ func (m *Members) newGroup(j joining) *group {
 		g.index = uint32(len(m.groups))
 		m.groups = append(m.groups, g)
 	}
+	g.sibling = m.groupOf(j.sub.pattern)
 	m.byPattern.put(j.sub.pattern, g)
 	j.view.groups = append(j.view.groups, g)
 	return g
@@ -240,14 +273,15 @@ func (m *Members) Unsubscribe(slot uint32, pattern string) bool {
 // find returns a connection's subscription: its group, nil if there is none,
 // and where it stands among the seats.
 func (m *Members) find(slot uint32, pattern string) (s *seating, g *group, place int) {
-	s, g = m.at(slot), m.groupOf(pattern)
-	if s == nil || g == nil {
+	if s = m.at(slot); s == nil {
 		return nil, nil, -1
 	}
-	if place = m.placeIn(s, g); place < 0 {
-		return nil, nil, -1
+	for g = m.groupOf(pattern); g != nil; g = g.sibling {
+		if place = m.placeIn(s, g); place >= 0 {
+			return s, g, place
+		}
 	}
-	return s, g, place
+	return nil, nil, -1
 }
 
 // Leave ends all that a connection has here.
@@ -331,8 +365,11 @@ func (m *Members) dropIfEmpty(g *group) {
 	if len(g.members) > 0 {
 		return
 	}
-	m.byPattern.remove(g.sub.pattern)
 	v := g.view
+	m.dropSibling(g)
+	if g.pace != nil {
+		v.paced--
+	}
 	end := len(v.groups) - 1
 	v.groups[g.at] = v.groups[end]
 	v.groups[g.at].at = g.at
@@ -340,7 +377,26 @@ func (m *Members) dropIfEmpty(g *group) {
 	v.groups = shrunk(v.groups[:end])
 	m.groups[g.index] = nil
 	m.spare = append(m.spare, g.index)
-	m.hub.release(m, g.sub)
+	if m.groupOf(g.sub.pattern) == nil {
+		m.hub.release(m, g.sub)
+	}
+}
+
+// dropSibling takes a group out of those of its pattern.
+func (m *Members) dropSibling(g *group) {
+	first := m.groupOf(g.sub.pattern)
+	switch {
+	case first != g:
+		for first.sibling != g {
+			first = first.sibling
+		}
+		first.sibling = g.sibling
+	case g.sibling != nil:
+		m.byPattern.put(g.sub.pattern, g.sibling)
+	default:
+		m.byPattern.remove(g.sub.pattern)
+	}
+	g.sibling = nil
 }
 
 // Patterns appends what a connection is subscribed to.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -28,7 +29,7 @@ func newRig(t testing.TB, cfg HubConfig, shards int) *rig {
 	r.hub = NewHub(cfg, r.bus, lines{})
 	for range shards {
 		sh := &shard{rig: r, sockets: make(map[uint32]*socket)}
-		sh.members = NewMembers(r.hub, sh, func(t Task) bool { sh.tasks = append(sh.tasks, t); return true }, 8)
+		sh.members = NewMembers(r.hub, sh, sh.post, 8)
 		r.shards = append(r.shards, sh)
 	}
 	return r
@@ -97,8 +98,26 @@ func (lines) Skipped(f Format, topic string, count int) []byte {
 type shard struct {
 	rig     *rig
 	members *Members
-	tasks   []Task
 	sockets map[uint32]*socket
+
+	// Guarded by mu, for timers post too.
+	mu    sync.Mutex
+	tasks []Task
+}
+
+func (sh *shard) post(t Task) bool {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	sh.tasks = append(sh.tasks, t)
+	return true
+}
+
+// posted takes what was posted up to now.
+func (sh *shard) posted() (tasks []Task) {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	tasks, sh.tasks = sh.tasks, nil
+	return tasks
 }
 
 // socket is the client's end of a connection.
@@ -110,6 +129,7 @@ type socket struct {
 	room     int  // frames that it takes, until it drains; -1: any number
 	refused  bool // Drained is due
 	got      []string
+	writes   int // in which that came
 	onFrame  func(line string)
 	onStand  func(pattern string)
 	onRefuse func(pattern string)
@@ -138,6 +158,7 @@ func (sh *shard) SendCopy(slot uint32, p []byte) Outcome {
 		c.refused = true
 		return Blocked
 	}
+	c.writes++
 	all := slices.Collect(strings.Lines(string(p)))
 	if c.room > 0 {
 		c.room = max(0, c.room-len(all))
@@ -171,13 +192,13 @@ func (sh *shard) Subscribed(slot uint32, pattern, tag string, _ Standing, err er
 // FannedOut implements Sender.
 func (sh *shard) FannedOut(int, time.Duration) {}
 
-// runTasks runs what was posted to a shard up to now.
-func (sh *shard) runTasks() {
-	tasks := sh.tasks
-	sh.tasks = nil
+// runTasks runs what was posted to a shard up to now, and reports whether that was anything.
+func (sh *shard) runTasks() bool {
+	tasks := sh.posted()
 	for _, t := range tasks {
 		t.Run()
 	}
+	return len(tasks) > 0
 }
 
 // run lets the shards do all that there is to do.
@@ -185,8 +206,8 @@ func (r *rig) run() {
 	for more := true; more; {
 		more = false
 		for _, sh := range r.shards {
-			sh.runTasks()
-			more = sh.members.Turn() || len(sh.tasks) > 0 || more
+			ran := sh.runTasks()
+			more = sh.members.Turn() || ran || more
 		}
 	}
 }

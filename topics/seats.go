@@ -26,7 +26,7 @@ type seating struct {
 // extra is what only few connections have.
 type extra struct {
 	seats []seat // all of them, once they do not fit inline
-	lags  []lag
+	lags  []*lag
 }
 
 const (

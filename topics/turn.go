@@ -28,13 +28,13 @@ func (m *Members) enqueue(v *view) {
 func (m *Members) Turn() (more bool) {
 	m.catchUpSome()
 	m.fanOutSome()
-	return len(m.runnable) > 0 || len(m.again) > 0
+	return len(m.runnable) > 0 || len(m.again) > 0 || len(m.given) > 0
 }
 
 // catchUpSome goes on with connections that have more to catch up with. Those
 // that have still more line up again.
 func (m *Members) catchUpSome() {
-	n := min(len(m.again), m.pace.catchUps)
+	n := min(len(m.again), m.pace.catchUps-m.giveSome(m.pace.catchUps/2))
 	for _, slot := range m.again[:n] {
 		if s := m.at(slot); s.again { // else it left
 			s.again = false
@@ -65,6 +65,9 @@ func (m *Members) fanOutSome() {
 
 // Tick is to be called about ten times a second.
 func (m *Members) Tick() {
+	if m.ticks%4 == 0 {
+		m.retry()
+	}
 	if m.ticks++; m.sweep && m.ticks%8 == 0 {
 		m.hub.sweep(time.Now())
 	}

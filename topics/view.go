@@ -27,6 +27,9 @@ type view struct {
 	fan      fanout               // up to pos, if under way
 	queued   bool                 // in Members.runnable
 	catching []uint32             // slots that have caught up with what is under way
+	wants    wanted               // of history, since the ring does not reach back to pos; zero: nothing
+	paced    int                  // groups that hold values back
+	flushing []*group             // those whose held values are due
 }
 
 // wake has the shard look at the feed. It may be called from any goroutine.
@@ -56,10 +59,13 @@ func (v *view) work(budget int) (spent int, more bool) {
 			}
 		case !v.fan.idle():
 			spent += v.fan.step(v, budget-spent)
-			if v.fan.done() {
+			if v.fan.done() && !v.fan.nextPart(v) {
 				v.finishFanout()
 				v.finish()
 			}
+		case len(v.flushing) > 0:
+			spent++
+			v.flushNext()
 		default:
 			if v.next == len(v.batch) && !v.take() {
 				return spent, false
@@ -82,22 +88,91 @@ func (v *view) take() bool {
 	v.batch, v.next = v.batch[:0], 0
 	f := v.feed
 	f.mu.RLock()
-	defer f.mu.RUnlock()
 	if v.pos >= f.last {
+		f.mu.RUnlock()
 		return false
 	}
-	if v.evicted > v.pos {
+	switch {
+	case v.evicted <= v.pos:
+	case f.kept == nil:
 		v.batch = append(v.batch, v.missed())
+	case v.pos > f.kept.begin:
+		f.mu.RUnlock()
+		return v.readOn()
 	}
+	defer f.mu.RUnlock()
 	seq := max(v.pos, f.floor)
-	for end := min(f.last, seq+v.members.pace.scan); seq < end && len(v.batch) < v.members.pace.take; {
-		seq++
-		if e := f.at(seq); e.matched.shards&v.members.bit != 0 {
+	n := f.ring.upTo(seq, f.floor)
+	for end := min(f.ring.count, n+int(v.members.pace.scan)); n < end && len(v.batch) < v.members.pace.take; n++ {
+		e := f.ring.nth(n)
+		seq = e.seq
+		if e.matched.shards&v.members.bit != 0 {
 			v.batch = append(v.batch, e)
 		}
 	}
 	if len(v.batch) == 0 {
-		v.pos = seq
+		v.reach(seq)
+	}
+	return true
+}
+
+// reach notes that nothing concerns the shard up to an entry.
+func (v *view) reach(seq uint64) {
+	v.pos = max(v.pos, seq)
+	if len(v.catching) > 0 {
+		v.finish()
+	}
+}
+
+// readOn reads from history what the ring gave up before this shard came to
+// it. It reports whether there is something to do now.
+func (v *view) readOn() bool {
+	w := wanted{feed: v.feed, pattern: v.feed.filter(), from: v.pos, kind: readPage}
+	if v.wants == w {
+		return false // it is on its way
+	}
+	v.wants = w
+	r := v.members.hub.look(w, v, UrgentRepair)
+	return r != nil && v.takePage(r)
+}
+
+// takePage takes a page of history as what comes next.
+func (v *view) takePage(r *read) bool {
+	m := v.members
+	v.wants = wanted{}
+	if r.err != nil {
+		m.laterViews = append(m.laterViews, v)
+		return false
+	}
+	f := v.feed
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	if r.wanted.from != v.pos || v.next < len(v.batch) {
+		return true
+	}
+	clear(v.batch)
+	v.batch, v.next = v.batch[:0], 0
+	reached := r.next - 1
+	if r.end {
+		reached = max(reached, f.floor)
+	}
+	if !startsAt(r, v.pos, f.in.Namespace) {
+		upTo := reached
+		if len(r.entries) > 0 {
+			upTo = r.entries[0].seq - 1
+		}
+		all := &match{shards: m.bit}
+		v.batch = append(v.batch, &entry{
+			seq: upTo, aside: true, after: v.pos, lost: true, why: LossExpired, from: f.cursorAt(v.pos), to: f.cursorAt(upTo), matched: all,
+		})
+	}
+	for _, e := range r.entries {
+		if e.seq > v.pos && e.matched.shards&m.bit != 0 {
+			v.batch = append(v.batch, e)
+		}
+	}
+	if len(v.batch) == 0 {
+		v.reach(reached)
 	}
 	return true
 }
@@ -111,7 +186,7 @@ func (v *view) missed() *entry {
 			m.subs = append(m.subs, g.sub)
 		}
 	}
-	return &entry{seq: v.feed.floor, after: v.pos, lost: true, why: LossSlow, matched: m}
+	return &entry{seq: v.feed.floor, aside: true, after: v.pos, lost: true, why: LossSlow, matched: m}
 }
 
 // begin starts with the first of some entries, and those behind it that can go
@@ -131,6 +206,9 @@ func (v *view) begin(entries []*entry) bool {
 	}
 	v.next += n
 	v.pos = max(v.pos, entries[n-1].seq)
+	if v.paced > 0 {
+		v.hold(entries[:n])
+	}
 	if direct && len(fan.shares) > 0 {
 		fan.run, fan.began = entries[:n], time.Now()
 		for i, share := range fan.shares {
@@ -161,13 +239,17 @@ func (v *view) runOf(entries []*entry) (n int) {
 func (v *view) gather(e *entry) {
 	if e.lost && e.why != LossSlow {
 		for _, g := range v.groups {
-			v.fan.add(g, e)
+			if g.hears(e) {
+				v.fan.add(g, e)
+			}
 		}
 		return
 	}
 	for _, s := range e.matched.subs {
-		if g := v.members.groupOf(s.pattern); g != nil && g.sub == s { // else of a later feed
-			v.fan.add(g, e)
+		for g := v.members.groupOf(s.pattern); g != nil && g.sub == s; g = g.sibling { // else of a later feed
+			if g.pace == nil {
+				v.fan.add(g, e)
+			}
 		}
 	}
 }
@@ -177,11 +259,15 @@ func (v *view) finishFanout() {
 	m, fan := v.members, &v.fan
 	m.stats.deliveries.Add(uint64(fan.sent))
 	m.to.FannedOut(fan.sent, time.Since(fan.began))
+	flushed := fan.flush
 	for _, share := range fan.shares {
 		share.group.busy = false
 		m.compact(share.group)
 	}
 	fan.reset()
+	if flushed != nil {
+		m.endFlush(flushed)
+	}
 }
 
 // finish lets those go on who had caught up with what was under way.

@@ -9,13 +9,16 @@ import "slices"
 type awaited struct {
 	group *group
 	tag   string
+	want  Want
+	isNew bool // the subscription, and not only the question
+	held  bool // nothing is sent to it of the feed until then
 }
 
 // maxAwaited bounds the answers for one subscription that a connection waits for.
 const maxAwaited = 16
 
 // await notes that a connection is to be told when its subscription stands.
-func (g *group) await(slot uint32, tag string) error {
+func (g *group) await(slot uint32, a awaited) error {
 	v := g.view
 	n := 0
 	for _, a := range v.waiting[slot] {
@@ -29,8 +32,33 @@ func (g *group) await(slot uint32, tag string) error {
 	if v.waiting == nil {
 		v.waiting = make(map[uint32][]awaited)
 	}
-	v.waiting[slot] = append(v.waiting[slot], awaited{g, tag})
+	v.wait(slot, a)
 	return nil
+}
+
+// wait has a connection wait. Where the feed brings messages already, none may
+// come before the answer.
+func (v *view) wait(slot uint32, a awaited) {
+	if v.ready && !a.held {
+		a.held = true
+		m := v.members
+		m.goBehind(slot, m.at(slot), v).held++
+	}
+	v.waiting[slot] = append(v.waiting[slot], a)
+}
+
+// stopWaiting lets a connection have the feed again.
+func (v *view) stopWaiting(slot uint32, a awaited) {
+	if !a.held {
+		return
+	}
+	m := v.members
+	s := m.at(slot)
+	if l := m.lagOf(s, v); l != nil {
+		if l.held--; l.held == 0 {
+			m.goOn(slot, s)
+		}
+	}
 }
 
 // answer tells a connection that is about to unsubscribe what it has waited
@@ -43,27 +71,71 @@ func (g *group) answer(slot uint32) {
 		if i < 0 {
 			break
 		}
-		tag := v.waiting[slot][i].tag
+		a := v.waiting[slot][i]
 		if v.waiting[slot] = slices.Delete(v.waiting[slot], i, i+1); len(v.waiting[slot]) == 0 {
 			delete(v.waiting, slot)
 		}
-		v.members.to.Subscribed(slot, g.sub.pattern, tag, Standing{}, nil)
+		v.stopWaiting(slot, a)
+		v.members.to.Subscribed(slot, g.sub.pattern, a.tag, Standing{}, nil)
 	}
 }
 
 // activation says that the messages of a view's feed come from now on. It is
 // posted before the first of them.
-type activation struct{ view *view }
+type activation struct {
+	view *view
+	last uint64 // what comes after this
+}
 
 // Run implements Task.
 func (a *activation) Run() {
-	a.view.ready = true
-	a.view.tell(nil)
+	v := a.view
+	v.ready = true
+	v.pos = max(v.pos, a.last)
+	for _, g := range v.groups {
+		g.since = max(g.since, a.last)
+	}
+	for slot := range v.waiting {
+		v.tellOne(slot, nil)
+	}
 }
 
-// tell gives everybody the answer that they wait for. Who is told may leave at
-// once, so each look is a new one.
-func (v *view) tell(err error) {
+// tellOne gives one connection the answers that can be given: all, or those
+// that wait for what was read. Who is told may leave at once, and may ask for
+// more, so each look is a new one.
+func (v *view) tellOne(slot uint32, r *read) {
+	m := v.members
+	for range len(v.waiting[slot]) {
+		if len(v.waiting[slot]) == 0 {
+			break
+		}
+		a := v.waiting[slot][0]
+		if v.waiting[slot] = v.waiting[slot][1:]; len(v.waiting[slot]) == 0 {
+			delete(v.waiting, slot)
+		}
+		st, stands := Standing{}, false
+		if r == nil || r.err == nil {
+			st, stands = m.place(slot, m.at(slot), a.group, a.isNew, a.want)
+		} else {
+			m.tryLater(slot, r.err)
+		}
+		if !stands {
+			if v.waiting == nil {
+				v.waiting = make(map[uint32][]awaited)
+			}
+			v.wait(slot, a)
+			continue
+		}
+		v.stopWaiting(slot, a)
+		m.to.Subscribed(slot, a.group.sub.pattern, a.tag, st, nil)
+	}
+	if len(v.waiting) == 0 {
+		v.waiting = nil
+	}
+}
+
+// refuseAll tells everybody that waits why nothing comes.
+func (v *view) refuseAll(err error) {
 	for slot := range v.waiting {
 		for len(v.waiting[slot]) > 0 {
 			w := v.waiting[slot][0]
@@ -94,6 +166,6 @@ func (r *refusal) Run() {
 		}
 	}
 	m.refused = v
-	v.tell(r.err)
+	v.refuseAll(r.err)
 	m.refused = nil
 }

@@ -61,9 +61,10 @@ type Flags Config
 // that is named leaves out has the default in the tags, whatever
 // [Config.Default] says.
 type Namespace struct {
-	Delivery Delivery `name:"delivery" default:"live" enum:"live,latest,all"`
-	Interest Interest `name:"interest" default:"namespace" enum:"namespace,topic"`
-	History  History  `kong:"-"`
+	Delivery   Delivery      `name:"delivery" default:"live" enum:"live,latest,all"`
+	Interest   Interest      `name:"interest" default:"namespace" enum:"namespace,topic"`
+	BatchDelay time.Duration `name:"batch_delay" default:"0s"` // how long deliveries of a feed are gathered, to leave together; 0: not at all
+	History    History       `kong:"-"`
 }
 
 // Delivery is what a subscriber that falls behind gets.

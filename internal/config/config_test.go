@@ -155,6 +155,7 @@ namespaces:
   chat:
     delivery: live
     history: none
+    batch_delay: 20ms
   "007":
 default: {interest: topic, history: none}
 `)
@@ -170,7 +171,7 @@ default: {interest: topic, history: none}
 	want.Default.Interest = InterestTopic
 	want.Namespaces = map[string]Namespace{
 		"stocks": {Delivery: DeliveryLive, Interest: InterestTopic},
-		"chat":   {Delivery: DeliveryLive, Interest: InterestNamespace},
+		"chat":   {Delivery: DeliveryLive, Interest: InterestNamespace, BatchDelay: 20 * time.Millisecond},
 		"007":    {Delivery: DeliveryLive, Interest: InterestNamespace}, // not what default: says
 	}
 	got, sources, err := load(t, "--config=pushd.yaml")
@@ -188,7 +189,8 @@ default: {interest: topic, history: none}
 		"namespaces.stocks.interest":   "pushd.yaml:11:22",
 		"namespaces.stocks.delivery":   "default",
 		"namespaces.chat.history":      "pushd.yaml:14:14",
-		"default.interest":             "pushd.yaml:16:21",
+		"namespaces.chat.batch_delay":  "pushd.yaml:15:18",
+		"default.interest":             "pushd.yaml:17:21",
 		"namespaces.elsewhere.history": "default",
 	} {
 		if got := sources.of(key); got != want {
@@ -233,7 +235,7 @@ func TestWriteRoundTrip(t *testing.T) {
 	odd.Open = true
 	odd.Namespaces = map[string]Namespace{
 		"true": {Delivery: DeliveryAll, Interest: InterestTopic, History: History{Age: time.Hour, Bytes: 1 << 30, Messages: 5, Replicas: 3}},
-		"-":    {Delivery: DeliveryLive, Interest: InterestNamespace},
+		"-":    {Delivery: DeliveryLive, Interest: InterestNamespace, BatchDelay: 2500 * time.Microsecond},
 	}
 	for name, c := range map[string]Config{"default": Default(), "odd": odd} {
 		t.Run(name, func(t *testing.T) {
@@ -276,6 +278,7 @@ func TestWrite(t *testing.T) {
 		"namespaces:",
 		"user:",
 		"interest: topic # pushd.yaml:2:31",
+		"batch_delay: 0s # default",
 		"history: none # default",
 	} {
 		if !strings.Contains(squeeze(text.String()), "\n"+want+"\n") {

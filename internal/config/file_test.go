@@ -66,6 +66,13 @@ func TestFileMistakes(t *testing.T) {
 			`pushd.yaml:3:5: default.history is set: this version keeps no history yet, so it can only be "none"`},
 
 		{"out of bounds", "heartbeat: 100ms", `pushd.yaml:1:12: --heartbeat is 100ms, but must be 1s to 1h0m0s`},
+		{"too long a delay", "namespaces:\n  ticks: {batch_delay: 1001ms}",
+			`pushd.yaml:2:24: namespaces.ticks.batch_delay is 1.001s, but must be 0s to 1s`},
+		{"a delay without a unit", "namespaces:\n  ticks: {batch_delay: 20}",
+			`pushd.yaml:2:24: namespaces.ticks.batch_delay: expected duration but got "20": time: missing unit in duration "20"`},
+		{"a delay with a hyphen", "default: {batch-delay: 20ms}",
+			`pushd.yaml:1:11: unknown key "batch-delay" in default, the nearest known is "batch_delay"`},
+		{"a delay for all", "batch_delay: 20ms", `pushd.yaml:1:1: unknown key "batch_delay", the nearest known is "nats-key"`},
 		{"no such delivery", "default: {delivery: newest}",
 			`pushd.yaml:1:21: default.delivery is "newest", but must be live, latest or all`},
 		{"no such poller", "poller: kqueue", `pushd.yaml:1:9: --poller is "kqueue", but must be epoll or easygo`},

@@ -173,6 +173,9 @@ func between[T cmp.Ordered](v *validator, key string, value, low, high T) {
 	}
 }
 
+// maxBatchDelay keeps live data live.
+const maxBatchDelay = time.Second
+
 // noHistory ends the refusal of a documented value that needs history.
 const noHistory = "this version keeps no history yet, so it can only be "
 
@@ -180,6 +183,9 @@ func (v *validator) namespace(key string, ns Namespace) {
 	v.enums(key+".", settings(&ns))
 	if ns.Delivery == DeliveryLatest || ns.Delivery == DeliveryAll {
 		v.addf(key+".delivery", `%s.delivery is %q: `+noHistory+`"live"`, key, ns.Delivery)
+	}
+	if ns.BatchDelay < 0 || ns.BatchDelay > maxBatchDelay {
+		v.addf(key+".batch_delay", "%s.batch_delay is %v, but must be 0s to %v", key, ns.BatchDelay, maxBatchDelay)
 	}
 	if ns.History != (History{}) {
 		v.addf(key+".history", `%s.history is set: `+noHistory+`"none"`, key)

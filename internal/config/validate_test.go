@@ -91,6 +91,8 @@ func TestValidate(t *testing.T) {
 	f(func(c *Config) { c.LogFormat = "xml" }, `--log-format is "xml", but must be text or json`)
 
 	// Namespaces.
+	f(func(c *Config) { c.Default.BatchDelay = time.Second })
+	f(func(c *Config) { c.Default.BatchDelay = -1 }, "default.batch_delay is -1ns, but must be 0s to 1s")
 	f(func(c *Config) { c.Default.Interest = "all" }, `default.interest is "all", but must be namespace or topic`)
 	f(func(c *Config) {
 		c.Namespaces = map[string]Namespace{"b": c.Default, "a": {Delivery: DeliveryAll, Interest: InterestTopic}, "": c.Default, "*": c.Default}

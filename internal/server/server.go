@@ -97,6 +97,9 @@ func New(cfg config.Config, log *slog.Logger) (s *Server, err error) {
 		Settings: func(namespace string) topics.Settings {
 			return topics.Settings{ByTopic: cfg.Namespace(namespace).Interest == config.InterestTopic}
 		},
+		BatchDelay: func(namespace string) time.Duration {
+			return cfg.Namespace(namespace).BatchDelay
+		},
 	}, s.bus, encoder{})
 	s.pool = poller.NewPool(cfg.Workers, handoverQueue)
 	if err := s.openAdmin(); err != nil {
@@ -217,10 +220,13 @@ func (s *Server) shutdown(end time.Time) {
 	s.stopping.Store(true)
 	ctx, cancel := context.WithDeadline(context.Background(), end)
 	defer cancel()
+	s.hub.Close()
 	for _, sh := range s.shards {
 		sh.loop.Post(poller.Func(func() {
 			sh.table.StopAccepting()
-			sh.table.CloseAll(conn.ReasonShutdown)
+			sh.loop.Post(poller.Func(func() { // a turn later: what was gathered during a batch_delay leaves first
+				sh.table.CloseAll(conn.ReasonShutdown)
+			}))
 		}))
 	}
 	var requests sync.WaitGroup

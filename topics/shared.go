@@ -1,0 +1,314 @@
+package topics
+
+import (
+	"cmp"
+	"errors"
+	"slices"
+	"time"
+)
+
+// What clients that are behind read of history is shared: however many want the
+// same, it is asked for once, and encoded once.
+
+// wanted says what is read for clients.
+type wanted struct {
+	feed    *feed
+	pattern string // "": of all topics
+	from    uint64 // number in the feed; of a snapshot 0
+	stamp   uint32 // of an inquiry: the cursor's
+	kind    reading
+}
+
+type reading uint8
+
+const (
+	readPage     reading = iota // messages from a number on
+	readSnapshot                // the newest of each topic
+	readBack                    // messages for the ring, below its floor
+	readPlace                   // whether all after a cursor is still there
+)
+
+// shared has what was read, and what is being read.
+type shared struct {
+	// Guarded by Hub.mu.
+	reads          map[wanted]*read
+	weight         int64 // of those that are in
+	oldest, newest *read // of those that are in, in the order of use
+}
+
+// read is one reading.
+type read struct {
+	wanted wanted
+
+	// Guarded by Hub.mu.
+	waiting      []*view // those whose members asked, while it is not in
+	in           bool
+	older, newer *read
+
+	// What it brought. It does not change any more.
+	err     error
+	entries []*entry // in order
+	next    uint64   // everything below has been read; of a snapshot: it is complete below
+	end     bool     // there was no more
+	verdict Resumption
+	why     LossReason
+
+	// Of a snapshot, guarded by Hub.mu: entries that are in by number, and up to where.
+	upTo   uint64
+	values map[string]*entry
+	weight int64
+	used   time.Time
+}
+
+// errStale ends a reading whose stream began anew, or whose feed ended, meanwhile.
+var errStale = errors.New("history began anew meanwhile")
+
+// sharedFor is how long what nobody uses is kept, in parts of RingMemory as much.
+const (
+	sharedFor  = 10 * time.Second
+	sharedPart = 4
+)
+
+// pageRoom are the bounds of one reading for clients: about what two writes take.
+const (
+	pageMessages = 500
+	pageBytes    = 128 << 10
+)
+
+// look returns what was read, or has it read: then the view is told when it is
+// in. What is in and to be used just once is not kept.
+func (h *Hub) look(w wanted, v *view, urgency Urgency) *read {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.lookLocked(w, v, urgency)
+}
+
+func (h *Hub) lookLocked(w wanted, v *view, urgency Urgency) *read {
+	r := h.shared.reads[w]
+	if r != nil && r.in {
+		h.use(r)
+		return r
+	}
+	if r == nil {
+		r = &read{wanted: w}
+		if h.shared.reads == nil {
+			h.shared.reads = make(map[wanted]*read)
+		}
+		h.shared.reads[w] = r
+		h.start(r, urgency)
+	}
+	if !slices.Contains(r.waiting, v) {
+		r.waiting = append(r.waiting, v)
+	}
+	return nil
+}
+
+// start asks the bus.
+func (h *Hub) start(r *read, urgency Urgency) {
+	f := r.wanted.feed
+	k := f.kept
+	q := Query{Namespace: k.stream.namespace, Pattern: r.wanted.pattern, Messages: pageMessages, Bytes: pageBytes, Urgency: urgency}
+	switch r.wanted.kind {
+	case readSnapshot:
+		q.Newest = true
+	case readPlace:
+		h.inquire(r, q)
+		return
+	case readBack:
+		h.readBack(r)
+		return
+	default:
+		q.From = k.number(r.wanted.from)
+	}
+	epoch := k.epoch
+	h.cfg.History.Read(q, func(p Page, err error) {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		r.err = err
+		if f.ended || k.epoch != epoch {
+			r.err = errStale
+		}
+		if r.err == nil {
+			h.fillIn(r, p)
+		}
+		h.arrived(r)
+	})
+}
+
+// fillIn takes what was read as entries of the feed.
+func (h *Hub) fillIn(r *read, p Page) {
+	f := r.wanted.feed
+	k := f.kept
+	for i := range p.Messages {
+		m := &p.Messages[i]
+		if m.Cursor.Epoch != k.epoch {
+			r.err, r.entries = errStale, nil
+			h.ask(k.stream, nil)
+			return
+		}
+		e := &entry{Message: *m, seq: k.base + m.Cursor.Seq, matched: f.match(m.Topic)}
+		e.encoded.Store(encodedGone) // it is counted here, and not with a ring
+		r.entries = append(r.entries, e)
+		r.weight += e.weight()
+	}
+	r.next, r.end = k.base+p.Next, p.End
+	switch r.wanted.kind {
+	case readSnapshot:
+		r.values = make(map[string]*entry, len(r.entries))
+		for _, e := range r.entries {
+			r.values[e.Topic] = e
+		}
+		slices.SortFunc(r.entries, bySeq)
+		r.upTo = r.next - 1
+	}
+}
+
+func bySeq(a, b *entry) int { return cmp.Compare(a.seq, b.seq) }
+
+// arrived tells those who wait.
+func (h *Hub) arrived(r *read) {
+	r.in = true
+	waiting := r.waiting
+	r.waiting = nil
+	for _, v := range waiting {
+		v.members.post(&arrival{v, r})
+	}
+	// A snapshot is brought up to date by what comes later. A page at the end
+	// would hide it, and the others are of use only now.
+	keep := r.err == nil && (r.wanted.kind == readSnapshot || r.wanted.kind == readPage && !r.end)
+	if !keep {
+		delete(h.shared.reads, r.wanted)
+		return
+	}
+	h.shared.weight += r.weight
+	h.use(r)
+	h.shrinkShared()
+}
+
+// use makes a reading the newest one used.
+func (h *Hub) use(r *read) {
+	s := &h.shared
+	r.used = time.Now()
+	if s.newest == r {
+		return
+	}
+	h.unlinkShared(r)
+	if r.older = s.newest; r.older != nil {
+		r.older.newer = r
+	} else {
+		s.oldest = r
+	}
+	s.newest = r
+}
+
+func (h *Hub) unlinkShared(r *read) {
+	s := &h.shared
+	if r.older != nil {
+		r.older.newer = r.newer
+	} else if s.oldest == r {
+		s.oldest = r.newer
+	}
+	if r.newer != nil {
+		r.newer.older = r.older
+	} else if s.newest == r {
+		s.newest = r.older
+	}
+	r.older, r.newer = nil, nil
+}
+
+// forgetRead drops a reading that is in.
+func (h *Hub) forgetRead(r *read) {
+	h.unlinkShared(r)
+	h.shared.weight -= r.weight
+	delete(h.shared.reads, r.wanted)
+}
+
+// shrinkShared forgets what was used longest ago while all are too heavy. The
+// newest stays, whatever it weighs.
+func (h *Hub) shrinkShared() {
+	for s := &h.shared; s.weight > h.cfg.RingMemory/sharedPart && s.oldest != s.newest; {
+		h.forgetRead(s.oldest)
+	}
+}
+
+// sweepShared forgets what nobody has used for a while.
+func (h *Hub) sweepShared(now time.Time) {
+	for s := &h.shared; s.oldest != nil && now.Sub(s.oldest.used) > sharedFor; {
+		h.forgetRead(s.oldest)
+	}
+}
+
+// snapshot returns the newest message of each topic that matches, in order and
+// as of the feed's newest entry, whose number it returns too. Without ok it is
+// being read, and the view is told.
+func (h *Hub) snapshot(v *view, w wanted) (entries []*entry, upTo uint64, ok bool) {
+	f := v.feed
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !HasWildcard(w.pattern) {
+		if e := f.newestMessage(w.pattern); e != nil {
+			return []*entry{e}, f.last, true
+		}
+	}
+	r := h.shared.reads[w]
+	if r != nil && r.in {
+		if entries, upTo, ok = h.bringUpToDate(r); ok {
+			h.use(r)
+			return entries, upTo, true
+		}
+		h.forgetRead(r)
+	}
+	h.lookLocked(w, v, UrgentResume)
+	return nil, 0, false
+}
+
+// newestMessage returns a topic's newest message, nil if it is not in the ring.
+func (f *feed) newestMessage(topic string) *entry {
+	if f.in.Namespace {
+		if seq := f.newest[topic]; seq != 0 {
+			return f.find(seq)
+		}
+		return nil
+	}
+	for n := f.ring.count; n > 0; n-- {
+		if e := f.ring.nth(n - 1); !e.lost {
+			return e
+		}
+	}
+	return nil
+}
+
+// bringUpToDate puts what has come since into a snapshot. It cannot where the
+// ring does not reach back so far.
+func (h *Hub) bringUpToDate(r *read) (entries []*entry, upTo uint64, ok bool) {
+	f := r.wanted.feed
+	if r.upTo < f.floor || r.upTo < f.kept.begin {
+		return nil, 0, false
+	}
+	changed := false
+	for i := f.ring.upTo(r.upTo, f.floor); i < f.ring.count; i++ {
+		e := f.ring.nth(i)
+		if e.lost || !Match(r.wanted.pattern, e.Topic) {
+			continue
+		}
+		if old := r.values[e.Topic]; old == nil || old.seq < e.seq {
+			if old != nil {
+				r.weight -= old.weight()
+				h.shared.weight -= old.weight()
+			}
+			r.weight += e.weight()
+			h.shared.weight += e.weight()
+			r.values[e.Topic] = e
+			changed = true
+		}
+	}
+	r.upTo = max(r.upTo, f.last)
+	if changed {
+		r.entries = make([]*entry, 0, len(r.values)) // the old one may still be on its way to somebody
+		for _, e := range r.values {
+			r.entries = append(r.entries, e)
+		}
+		slices.SortFunc(r.entries, bySeq)
+	}
+	return r.entries, r.upTo, true
+}
