@@ -90,8 +90,12 @@ func (m *Members) sendSnapshot(slot uint32, s *seating, l *lag, c concern) lagSt
 	if err := m.failure(w); err != nil {
 		return m.tryLater(slot, err)
 	}
-	entries, upTo, ok := m.hub.snapshot(l.view, w)
-	if !ok {
+	given := m.giving != nil && m.giving.wanted == w
+	entries, upTo, ok := m.hub.snapshot(l.view, w, given)
+	switch {
+	case !ok && given:
+		return m.tryLater(slot, nil)
+	case !ok:
 		m.await(slot, w)
 		return lagWaits
 	}
@@ -125,7 +129,7 @@ func (m *Members) sendSnapshot(slot uint32, s *seating, l *lag, c concern) lagSt
 
 // sendPage sends what the subscriptions in m.readers lack of a page of history,
 // in one write.
-func (m *Members) sendPage(slot uint32, s *seating, l *lag, limit uint64) lagState {
+func (m *Members) sendPage(slot uint32, s *seating, l *lag, limit uint64) (state lagState) {
 	from := m.readers[0].after
 	for _, c := range m.readers {
 		from = min(from, c.after)
@@ -169,22 +173,21 @@ func (m *Members) sendPage(slot uint32, s *seating, l *lag, limit uint64) lagSta
 		l.whole = false // it may take long until it drains
 		return lagBlocked
 	}
-	reached := r.next - 1
+	reached := min(r.reached(), l.view.pos)
 	switch {
 	case last != nil && (left || !all):
 		reached = last.seq
-	case r.end && reached < limit && m.lags(r, limit):
-		l.whole = true
-		return m.tryLater(slot, nil)
-	case r.end:
-		reached = max(reached, limit)
+	case r.end && m.lags(r):
+		reached = min(reached, r.next-1)
+		m.tryLater(slot, nil)
+		defer func() { state = lagWaits }()
 	}
-	reached = min(reached, l.view.pos)
 	if last != nil {
 		l.anchor, l.whole = last.seq, false
 	} else {
 		l.whole = true // nothing was owed up to there, and so nothing is missing
 	}
+	debugf("PAGE slot %d %v entries %d next %d end %v asOf %d: reached %d left %v all %v last %v pos %d limit %d", slot, w.from-firstBase, len(r.entries), r.next-firstBase, r.end, r.asOf-firstBase, reached-firstBase, left, all, last, l.view.pos-firstBase, limit-firstBase)
 	for _, c := range m.readers {
 		l.begins(c.group, max(c.after, reached))
 	}
@@ -212,7 +215,7 @@ func (m *Members) missingUpTo(r *read, limit uint64, f *feed) Cursor {
 
 // lags reports whether the replica that answered may not yet have what is below
 // the ring's floor.
-func (m *Members) lags(r *read, limit uint64) bool {
+func (m *Members) lags(r *read) bool {
 	f := r.wanted.feed
 	f.mu.RLock()
 	defer f.mu.RUnlock()

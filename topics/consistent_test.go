@@ -12,7 +12,7 @@ func (r *rig) wantConsistent() {
 	members := make(map[*sub]int64)
 	for _, sh := range r.shards {
 		m := sh.members
-		subscriptions, behind, groups := int64(0), int64(0), 0
+		subscriptions, behind := int64(0), int64(0)
 		for page := range m.pages {
 			for i := range pageSize {
 				slot := uint32(page*pageSize + i)
@@ -47,24 +47,32 @@ func (r *rig) wantConsistent() {
 				}
 			}
 		}
+		groups, patterns := 0, 0
 		for i, g := range m.groups {
 			if g == nil {
 				continue
 			}
 			groups++
+			if m.groupOf(g.sub.pattern) == g {
+				patterns++
+			}
 			holes := uint32(0)
 			for _, to := range g.members {
 				if to.slot == noSlot {
 					holes++
 				}
 			}
-			if int(g.index) != i || m.groupOf(g.sub.pattern) != g || g.view.groups[g.at] != g || holes != g.holes || holes > 0 && !g.busy {
+			first := m.groupOf(g.sub.pattern)
+			for first != nil && first != g {
+				first = first.sibling
+			}
+			if int(g.index) != i || first != g || g.view.groups[g.at] != g || holes != g.holes || holes > 0 && !g.busy {
 				r.t.Fatalf("group %s is not where it should be, or has %d holes, counted %d", g.sub.pattern, holes, g.holes)
 			}
 			shards[g.sub] |= m.bit
 		}
-		if groups != m.byPattern.len() || groups+len(m.spare) != len(m.groups) {
-			r.t.Fatalf("%d groups, %d by pattern, %d places of which %d spare", groups, m.byPattern.len(), len(m.groups), len(m.spare))
+		if patterns != m.byPattern.len() || groups+len(m.spare) != len(m.groups) {
+			r.t.Fatalf("%d groups of %d patterns, %d by pattern, %d places of which %d spare", groups, patterns, m.byPattern.len(), len(m.groups), len(m.spare))
 		}
 		if c := m.Counts(); c.Subscriptions != subscriptions || c.Behind != behind {
 			r.t.Fatalf("counts say %d subscriptions and %d behind, there are %d and %d", c.Subscriptions, c.Behind, subscriptions, behind)

@@ -44,12 +44,13 @@ type kept struct {
 	pend    []Message // live ones, while the feed is not ready or lacks what came before them
 	mending bool      // what is missing is being read
 	since   time.Time // of the gap that is being mended: how long the stream has not had what is missing
-	backing bool      // the ring is being filled downwards
+	most    uint64    // newest number that was read for anybody
 
 	// Guarded by feed.mu, and changed only with Hub.mu held too.
 	epoch      uint32
 	base       uint64
 	begin      uint64 // numbers up to here are of the stream's earlier lives
+	mark       uint64 // number of the mark that tells of this life
 	lastStamp  uint32 // of the message feed.last; 0: not known
 	floorStamp uint32 // of the message feed.floor; 0: not known
 	floorTime  int64  // of the same, in ms since the epoch
@@ -229,9 +230,11 @@ func (h *Hub) restart(f *feed) {
 	}
 	f.mu.Lock()
 	from := k.cursor(f.last, k.lastStamp)
-	k.base, k.begin, k.epoch = f.last+1, f.last, s.Epoch
+	k.begin = max(f.last, k.most)
+	k.base, k.epoch = k.begin+1, s.Epoch
 	k.pend = keepEpoch(k.pend, s.Epoch)
 	mark := k.base + skip
+	k.mark = mark
 	f.floor = mark - 1
 	k.floorStamp = 0
 	f.mu.Unlock()

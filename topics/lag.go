@@ -178,6 +178,7 @@ func (m *Members) catchUp(slot uint32, s *seating, l *lag) lagState {
 	if !all {
 		cursor = last.seq
 	}
+	debugf("RING slot %d cursor %d -> %d all %v pos %d floor %d", slot, l.cursor-firstBase, cursor-firstBase, all, v.pos-firstBase, v.feed.floor-firstBase)
 	m.unskip(l, cursor)
 	m.advance(s, l, cursor)
 	if last != nil {
@@ -186,7 +187,8 @@ func (m *Members) catchUp(slot uint32, s *seating, l *lag) lagState {
 	switch {
 	case cursor < v.pos:
 		return lagHasMore
-	case v.busy() || m.isAhead(s, l):
+	case v.busy() || v.pos < l.replay || m.isAhead(s, l):
+		m.enqueue(v) // it may not have been told of what concerns nobody else
 		if l.catching == 0 {
 			v.catching = append(v.catching, slot)
 			l.catching = uint32(len(v.catching))

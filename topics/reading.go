@@ -18,8 +18,7 @@ func (a *arrival) Run() {
 	m := a.view.members
 	slots := slices.Collect(maps.Keys(m.asking[a.read.wanted]))
 	delete(m.asking, a.read.wanted)
-	if a.view.wants == a.read.wanted {
-		a.view.takePage(a.read)
+	if a.view.wants == a.read.wanted && a.view.takePage(a.read) {
 		m.enqueue(a.view)
 	}
 	if len(slots) > 0 {

@@ -100,6 +100,8 @@ type shard struct {
 	members *Members
 	sockets map[uint32]*socket
 
+	onStanding func(slot uint32, pattern string, st Standing, err error)
+
 	// Guarded by mu, for timers post too.
 	mu    sync.Mutex
 	tasks []Task
@@ -174,7 +176,11 @@ func (sh *shard) SendCopy(slot uint32, p []byte) Outcome {
 }
 
 // Subscribed implements Sender.
-func (sh *shard) Subscribed(slot uint32, pattern, tag string, _ Standing, err error) {
+func (sh *shard) Subscribed(slot uint32, pattern, tag string, st Standing, err error) {
+	if sh.onStanding != nil {
+		sh.onStanding(slot, pattern, st, err)
+		return
+	}
 	c := sh.sockets[slot]
 	if err != nil {
 		c.got = append(c.got, fmt.Sprintf("refused %s %s: %v", pattern, tag, err))

@@ -50,6 +50,8 @@ type read struct {
 	entries []*entry // in order
 	next    uint64   // everything below has been read; of a snapshot: it is complete below
 	end     bool     // there was no more
+	asOf    uint64   // the feed's newest entry when it was asked for: at the end, all up to it has been read
+	madeAt  uint64   // the feed's newest entry when it was in: who subscribes later is not in match of what comes after
 	verdict Resumption
 	why     LossReason
 
@@ -103,6 +105,16 @@ func (h *Hub) lookLocked(w wanted, v *view, urgency Urgency) *read {
 	return nil
 }
 
+// lookAfresh is look for one for whom what was read is too old.
+func (h *Hub) lookAfresh(r *read, v *view, urgency Urgency) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.shared.reads[r.wanted] == r {
+		h.forgetRead(r)
+	}
+	h.lookLocked(r.wanted, v, urgency)
+}
+
 // start asks the bus.
 func (h *Hub) start(r *read, urgency Urgency) {
 	f := r.wanted.feed
@@ -121,6 +133,7 @@ func (h *Hub) start(r *read, urgency Urgency) {
 		q.From = k.number(r.wanted.from)
 	}
 	epoch := k.epoch
+	r.asOf = f.last
 	h.cfg.History.Read(q, func(p Page, err error) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
@@ -150,8 +163,9 @@ func (h *Hub) fillIn(r *read, p Page) {
 		e.encoded.Store(encodedGone) // it is counted here, and not with a ring
 		r.entries = append(r.entries, e)
 		r.weight += e.weight()
+		k.most = max(k.most, e.seq)
 	}
-	r.next, r.end = k.base+p.Next, p.End
+	r.next, r.end, r.madeAt = k.base+p.Next, p.End, f.last
 	switch r.wanted.kind {
 	case readSnapshot:
 		r.values = make(map[string]*entry, len(r.entries))
@@ -165,9 +179,18 @@ func (h *Hub) fillIn(r *read, p Page) {
 
 func bySeq(a, b *entry) int { return cmp.Compare(a.seq, b.seq) }
 
+// reached is up to where a page has all that there is.
+func (r *read) reached() uint64 {
+	if r.end {
+		return max(r.next-1, r.asOf)
+	}
+	return r.next - 1
+}
+
 // arrived tells those who wait.
 func (h *Hub) arrived(r *read) {
 	r.in = true
+	debugf("ARRIVED %d from %d pattern %q entries %d end %v err %v waiting %d", r.wanted.kind, r.wanted.from-firstBase, r.wanted.pattern, len(r.entries), r.end, r.err, len(r.waiting))
 	waiting := r.waiting
 	r.waiting = nil
 	for _, v := range waiting {
@@ -240,8 +263,9 @@ func (h *Hub) sweepShared(now time.Time) {
 
 // snapshot returns the newest message of each topic that matches, in order and
 // as of the feed's newest entry, whose number it returns too. Without ok it is
-// being read, and the view is told.
-func (h *Hub) snapshot(v *view, w wanted) (entries []*entry, upTo uint64, ok bool) {
+// being read, and the view is told; but not if it was given just now: then the
+// bus has less than the ring, since a replica lags or the stream began anew.
+func (h *Hub) snapshot(v *view, w wanted, given bool) (entries []*entry, upTo uint64, ok bool) {
 	f := v.feed
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -257,6 +281,10 @@ func (h *Hub) snapshot(v *view, w wanted) (entries []*entry, upTo uint64, ok boo
 			return entries, upTo, true
 		}
 		h.forgetRead(r)
+		if given {
+			h.ask(f.kept.stream, nil)
+			return nil, 0, false
+		}
 	}
 	h.lookLocked(w, v, UrgentResume)
 	return nil, 0, false
@@ -310,5 +338,9 @@ func (h *Hub) bringUpToDate(r *read) (entries []*entry, upTo uint64, ok bool) {
 		}
 		slices.SortFunc(r.entries, bySeq)
 	}
-	return r.entries, r.upTo, true
+	upTo = f.last // and not what the stream has beyond, of other topics: that does not come
+	if n := len(r.entries); n > 0 {
+		upTo = max(upTo, r.entries[n-1].seq)
+	}
+	return r.entries, upTo, true
 }

@@ -27,7 +27,10 @@ type view struct {
 	fan      fanout               // up to pos, if under way
 	queued   bool                 // in Members.runnable
 	catching []uint32             // slots that have caught up with what is under way
+	caught   []uint32             // the memory of catching, in turns
 	wants    wanted               // of history, since the ring does not reach back to pos; zero: nothing
+	witness  bool                 // pos is the number of a message of the feed: where history has that, nothing after it is missing
+	whole    Resumption           // whether anything is missing after pos, as was asked; NotResumed: it was not
 	paced    int                  // groups that hold values back
 	flushing []*group             // those whose held values are due
 }
@@ -99,6 +102,10 @@ func (v *view) take() bool {
 	case v.pos > f.kept.begin:
 		f.mu.RUnlock()
 		return v.readOn()
+	case f.floor >= f.kept.mark: // nobody here has been told that history began anew
+		v.batch = append(v.batch, v.restarted())
+		f.mu.RUnlock()
+		return true
 	}
 	defer f.mu.RUnlock()
 	seq := max(v.pos, f.floor)
@@ -118,21 +125,35 @@ func (v *view) take() bool {
 
 // reach notes that nothing concerns the shard up to an entry.
 func (v *view) reach(seq uint64) {
-	v.pos = max(v.pos, seq)
-	if len(v.catching) > 0 {
-		v.finish()
+	v.moveTo(seq, false)
+	v.finish()
+}
+
+// moveTo notes that the shard is at an entry.
+func (v *view) moveTo(seq uint64, witness bool) {
+	if seq > v.pos {
+		v.pos, v.witness, v.whole = seq, witness, NotResumed
 	}
 }
 
 // readOn reads from history what the ring gave up before this shard came to
 // it. It reports whether there is something to do now.
 func (v *view) readOn() bool {
-	w := wanted{feed: v.feed, pattern: v.feed.filter(), from: v.pos, kind: readPage}
+	f := v.feed
+	w := wanted{feed: f, pattern: f.filter(), from: v.pos, kind: readPage}
+	if !f.in.Namespace && !v.witness && v.whole == NotResumed {
+		w.kind = readPlace
+	}
 	if v.wants == w {
 		return false // it is on its way
 	}
 	v.wants = w
-	r := v.members.hub.look(w, v, UrgentRepair)
+	h := v.members.hub
+	r := h.look(w, v, UrgentRepair)
+	if r != nil && min(r.reached(), r.madeAt) <= v.pos {
+		h.lookAfresh(r, v, UrgentRepair)
+		r = nil
+	}
 	return r != nil && v.takePage(r)
 }
 
@@ -150,13 +171,15 @@ func (v *view) takePage(r *read) bool {
 	if r.wanted.from != v.pos || v.next < len(v.batch) {
 		return true
 	}
+	if r.wanted.kind == readPlace {
+		v.whole = r.verdict
+		return true
+	}
 	clear(v.batch)
 	v.batch, v.next = v.batch[:0], 0
-	reached := r.next - 1
-	if r.end {
-		reached = max(reached, f.floor)
-	}
-	if !startsAt(r, v.pos, f.in.Namespace) {
+	reached := min(r.reached(), r.madeAt) // what was not in the ring by then comes by it
+	debugf("VIEW pos %d page from %d entries %d next %d end %v asOf %d err %v evicted %d floor %d last %d", v.pos-firstBase, r.wanted.from-firstBase, len(r.entries), r.next-firstBase, r.end, r.asOf-firstBase, r.err, v.evicted-firstBase, f.floor-firstBase, f.last-firstBase)
+	if v.whole == NotRecovered || v.whole == NotResumed && !startsAt(r, v.pos, f.in.Namespace) {
 		upTo := reached
 		if len(r.entries) > 0 {
 			upTo = r.entries[0].seq - 1
@@ -167,7 +190,7 @@ func (v *view) takePage(r *read) bool {
 		})
 	}
 	for _, e := range r.entries {
-		if e.seq > v.pos && e.matched.shards&m.bit != 0 {
+		if e.seq > v.pos && e.seq <= r.madeAt && e.matched.shards&m.bit != 0 {
 			v.batch = append(v.batch, e)
 		}
 	}
@@ -189,6 +212,14 @@ func (v *view) missed() *entry {
 	return &entry{seq: v.feed.floor, aside: true, after: v.pos, lost: true, why: LossSlow, matched: m}
 }
 
+// restarted stands for the mark that history began anew. feed.mu must be held.
+func (v *view) restarted() *entry {
+	k := v.feed.kept
+	return &entry{
+		seq: k.base, aside: true, after: v.pos, lost: true, why: LossRestarted, to: k.cursor(k.base, 0), matched: &match{shards: v.members.bit},
+	}
+}
+
 // begin starts with the first of some entries, and those behind it that can go
 // with it, unless it has to wait for another view's blend.
 func (v *view) begin(entries []*entry) bool {
@@ -205,11 +236,14 @@ func (v *view) begin(entries []*entry) bool {
 		n = m.blend.gather(v, entries)
 	}
 	v.next += n
-	v.pos = max(v.pos, entries[n-1].seq)
+	v.moveTo(entries[n-1].seq, !entries[n-1].lost)
 	if v.paced > 0 {
 		v.hold(entries[:n])
 	}
-	if direct && len(fan.shares) > 0 {
+	switch {
+	case direct && len(fan.shares) == 0:
+		v.finish() // nobody here gets them
+	case direct:
 		fan.run, fan.began = entries[:n], time.Now()
 		for i, share := range fan.shares {
 			g := share.group
@@ -270,14 +304,22 @@ func (v *view) finishFanout() {
 	}
 }
 
-// finish lets those go on who had caught up with what was under way.
+// finish lets those go on who had caught up with what was under way. They may
+// have to wait again.
 func (v *view) finish() {
+	if len(v.catching) == 0 {
+		return
+	}
 	m := v.members
-	for _, slot := range v.catching {
+	slots := v.catching
+	v.catching = v.caught[:0]
+	for _, slot := range slots {
 		if s := m.at(slot); s != nil { // else it left
 			m.lagOf(s, v).catching = 0
-			m.Drained(slot)
 		}
 	}
-	v.catching = shrunk(v.catching)[:0]
+	for _, slot := range slots {
+		m.Drained(slot)
+	}
+	v.caught = shrunk(slots)[:0]
 }

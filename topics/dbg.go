@@ -1,0 +1,2 @@
+package topics
+var debugf = func(string, ...any) {}
