@@ -37,7 +37,7 @@ type Bar struct{ Value, Least, Most float64 }
 // What a drawing of bars is made of.
 const (
 	barsWidth   = 24 * vg.Centimeter
-	legendWidth = 3 * vg.Centimeter
+	legendWidth = 3.2 * vg.Centimeter
 	groupShare  = 0.84 // of the room of a group that its bars take
 	labelSize   = 6.5  // points, of labels that stand upright
 	lyingLabel  = 1.2 * vg.Centimeter
