@@ -157,13 +157,16 @@ func TestFaultsAreShown(t *testing.T) {
 func TestParseScale(t *testing.T) {
 	const text = "scale -n 1000000\n\n| figure | value |\n| --- | --- |\n| resident memory | 71.7 MB, 72 bytes each |\n" +
 		"| full garbage collection | 460µs CPU of the collector, 1.03ms elapsed |\n| one message to all, best of 5 | 18.7ms CPU, 18.6ms elapsed, 18.7 ns each |\n"
-	figures, err := parseScale(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i, want := range []float64{71.7, 0.46, 18.7} {
-		if diff := figures[i].Value - want; diff > 1e-9 || diff < -1e-9 {
-			t.Errorf("%s is %v %s, want %v", figures[i].Text, figures[i].Value, figures[i].Unit, want)
+	// However times are spelled.
+	for _, spelled := range []string{text, strings.NewReplacer("460µs", "0.46 ms", "18.7ms", "18.7 ms").Replace(text)} {
+		figures, err := parseScale(spelled)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, want := range []float64{71.7, 0.46, 18.7} {
+			if diff := figures[i].Value - want; diff > 1e-9 || diff < -1e-9 {
+				t.Errorf("%s is %v %s, want %v", figures[i].Text, figures[i].Value, figures[i].Unit, want)
+			}
 		}
 	}
 	for _, wrong := range []string{"", strings.Replace(text, "18.7ms CPU", "18.7ms", 1), strings.Replace(text, "71.7 MB", "71.7 GB", 1), strings.Replace(text, "460µs", "little", 1)} {

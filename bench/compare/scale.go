@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -60,22 +61,23 @@ func parseScale(text string) (figures []load.Figure, err error) {
 	return figures, nil
 }
 
+// quantity is a number with its unit, and the CPU that a time has to be of.
+var quantity = regexp.MustCompile(`^([0-9.]+) ?(MB|ns|µs|ms|s)( CPU)?\b`)
+
 func (row scaleRow) find(text string) (float64, error) {
 	for line := range strings.Lines(text) {
 		cells := strings.Split(line, "|")
 		if len(cells) < 3 || !strings.HasPrefix(strings.TrimSpace(cells[1]), row.text) {
 			continue
 		}
-		words := strings.Fields(cells[2])
-		if row.unit == "ms" && len(words) >= 2 && strings.TrimSuffix(words[1], ",") == "CPU" {
-			if d, err := time.ParseDuration(words[0]); err == nil {
-				return d.Seconds() * 1e3, nil
-			}
-		}
-		if len(words) >= 2 && strings.TrimSuffix(words[1], ",") == row.unit {
-			if v, err := strconv.ParseFloat(words[0], 64); err == nil {
-				return v, nil
-			}
+		found := quantity.FindStringSubmatch(strings.TrimSpace(cells[2]))
+		switch {
+		case found == nil:
+		case found[2] == "MB" && row.unit == "MB":
+			return strconv.ParseFloat(found[1], 64)
+		case found[2] != "MB" && row.unit == "ms" && found[3] != "":
+			d, err := time.ParseDuration(found[1] + found[2])
+			return d.Seconds() * 1e3, err
 		}
 		return 0, fmt.Errorf("bench/scale prints %q, in which there is no quantity in %s", strings.TrimSpace(line), row.unit)
 	}
