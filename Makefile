@@ -32,8 +32,8 @@ fuzz: ## each fuzz target for FUZZTIME
 	  done; \
 	done
 
-bench: ## pushd beside its peers, into bench/RESULTS.md: about half an hour
-	$(GO) run ./bench/compare
+bench: ## pushd beside its peers, into bench/RESULTS.md: about 40 minutes; BENCH=-quick sees in a few whether all of it runs
+	$(GO) run ./bench/compare $(BENCH)
 
 microbench: ## the benchmarks that are in the packages
 	$(GO) test -run '^$$' -bench . -benchmem ./...

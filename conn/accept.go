@@ -58,18 +58,21 @@ func (q *Quota) Max() int { return int(q.max) }
 // Open is how many connections are upgraded now.
 func (q *Quota) Open() int { return int(q.open.Load()) }
 
-// accept takes what waits at the listener.
+// accept takes what waits at the listener. That nothing more does takes a
+// failing call to learn, which makes a socket for nothing: so it takes as many
+// as there were of late, and the poller tells again if there are more.
 func (t *Table) accept() {
 	if t.stopped {
 		return
 	}
-	for range acceptBatch {
+	for n := range t.accepts.next {
 		fd, err := t.listener.Accept()
 		switch {
 		case err == nil:
 			t.stats.accepted.Add(1)
 			t.admit(fd)
 		case errors.Is(err, poller.ErrWouldBlock):
+			t.accepts.were(n)
 			return
 		case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
 			t.shed()
@@ -80,7 +83,25 @@ func (t *Table) accept() {
 			return
 		}
 	}
+	t.accepts.wereEnough()
 }
+
+// acceptPace is how many sockets a table accepts at a time.
+type acceptPace struct {
+	next int // at least 1
+	full int // how often in a row there were that many
+}
+
+// wereEnough is for when there were as many as expected, and perhaps more: one
+// call that fails in so many is little.
+func (a *acceptPace) wereEnough() {
+	if a.full++; a.full == 8 {
+		a.next, a.full = min(2*a.next, acceptBatch), 0
+	}
+}
+
+// were is for when there were only n.
+func (a *acceptPace) were(n int) { a.next, a.full = max(n, 1), 0 }
 
 // admit gives a new socket a record.
 func (t *Table) admit(fd int) {

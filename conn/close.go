@@ -36,6 +36,7 @@ func (t *Table) CloseAll(why Reason) {
 // startClosing sends the last that this connection will get.
 // RFC 6455 5.5.1: nothing is sent after a close frame.
 func (t *Table) startClosing(id poller.Token, r *record, why Reason, last []byte) {
+	r.flags |= flagLast
 	t.push(id, r, last)
 	if r.state == stateDead {
 		return
@@ -50,12 +51,17 @@ func (t *Table) startClosing(id poller.Token, r *record, why Reason, last []byte
 // closeOurSide shuts down our half once the last byte has been taken.
 // RFC 6455 7.1.1: the server closes first, and reads on for a while, because a
 // plain close with unread input would send a reset that destroys what is in flight.
+// Where the other side has said its last, there is nothing to wait for.
 func (t *Table) closeOurSide(id poller.Token, r *record) {
 	if r.flags&flagHalfClosed != 0 {
 		return
 	}
 	if t.unsent(r) > 0 {
 		t.deadlines.flushing.add(id, t.loop.Now()+t.ticks.closing)
+		return
+	}
+	if r.flags&flagEnded != 0 {
+		t.doom(id, r, r.why)
 		return
 	}
 	r.flags |= flagHalfClosed

@@ -230,6 +230,66 @@ func TestHalfCloseBehindLittle(t *testing.T) {
 	}
 }
 
+// A client that has said its last is not waited for, unless more of what it
+// said is still to be read: closing then would reset the connection.
+func TestCloseWithoutLinger(t *testing.T) {
+	leaving := maskedClose(1000, "")
+	for _, tc := range []struct {
+		name   string
+		sent   []byte
+		events poller.Events
+		left   int // records after one event
+	}{
+		{"and ends", leaving, poller.Readable | poller.HangUp, 0},
+		{"and is silent", leaving, poller.Readable, 1},
+		{"and ends behind more than a read takes", append(bytes.Clone(leaving), make([]byte, readSize)...), poller.Readable | poller.HangUp, 1},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			table, c := newManual(t, &script{})
+			c.shake()
+			c.write(tc.sent)
+			table.Ready(c.id, tc.events)
+			table.Turn()
+			if n := table.Len(); n != tc.left {
+				t.Errorf("%d connections are left, want %d", n, tc.left)
+			}
+			if got, want := c.read(), AppendClose(nil, 1000, ""); !bytes.Equal(got, want) {
+				t.Errorf("the client got %q, want %q", got, want)
+			}
+		})
+	}
+}
+
+// The close frame and the end of the stream are one packet.
+func TestCloseIsOnePacket(t *testing.T) {
+	segments := func(c *client) (n uint32) {
+		raw, err := c.SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = raw.Control(func(fd uintptr) {
+			info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n = info.Segs_in
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	sh := startShard(t, &script{})
+	c := sh.open()
+	before := segments(c)
+	sh.do(func() { sh.Close(sh.script.newID, ReasonPolicy) })
+	c.wantClose(1008)
+	c.wantEnd()
+	if n := segments(c) - before; n != 1 {
+		t.Errorf("%d packets came for the close, want 1", n)
+	}
+}
+
 // A client that does not read cannot hold up its own end.
 func TestCloseIsBounded(t *testing.T) {
 	onBothBackends(t, func(t *testing.T, backend string) {

@@ -2,13 +2,11 @@ package conn
 
 import (
 	"bytes"
+	"crypto/sha1"
 	"encoding/base64"
-	"io"
 	"net/http"
 	"slices"
 	"unsafe"
-
-	"github.com/gobwas/ws"
 )
 
 // Request is a valid request for an upgrade. Its strings are views of the read
@@ -28,36 +26,21 @@ type Request struct {
 // handshaker answers requests for an upgrade (RFC 6455, 4.2). It is reused for
 // each, and belongs to one loop.
 //
-// ws.Upgrader makes the answer. What it does not do is done before it is
-// asked: it refuses some valid requests (more than one Connection line, Upgrade
-// with other protocols beside websocket), takes some that are ambiguous
-// (repeated keys and hosts), and lends header values out of a pooled buffer
-// that is another's when it returns. So the head is checked and taken apart
-// here, and ws.Upgrader reads the same request in its plainest form.
+// It is no ws.Upgrader, which refuses some valid requests (more than one
+// Connection line, Upgrade with other protocols beside websocket), takes some
+// that are ambiguous (repeated keys and hosts), and lends header values out of
+// a pooled buffer that is another's when it returns.
 type handshaker struct {
 	// Static after construction.
 	protocols []string
-	upgrader  ws.Upgrader
 
 	// Loop-only: the request being answered.
 	req     Request
-	plain   []byte // the plain request, as far as ws.Upgrader has not read it
-	scratch []byte // the memory of plain
 	offered []byte // Sec-WebSocket-Protocol, if it came in several lines
-	out     []byte // the answer
 }
 
 // newHandshaker makes one that knows the given subprotocols.
-func newHandshaker(protocols []string) *handshaker {
-	h := &handshaker{protocols: protocols}
-	h.upgrader = ws.Upgrader{
-		ReadBufferSize: maxHead, // so that no line is cut, which would be copied
-		ProtocolCustom: func([]byte) (string, bool) { return h.req.Protocol, true },
-		// Extensions are declined by not looking at them, well formed or not
-		// (RFC 6455, 9.1).
-	}
-	return h
-}
+func newHandshaker(protocols []string) *handshaker { return &handshaker{protocols: protocols} }
 
 // upgrade answers a complete head, for which WantsUpgrade is true: either the
 // 101 appended to dst, and what was asked for; or dst as it is, and why not.
@@ -71,14 +54,21 @@ func (h *handshaker) upgrade(head, dst []byte) (response []byte, req *Request, r
 		return dst, nil, refused
 	}
 
-	h.writePlain(f)
-	h.out = dst
-	_, err := h.upgrader.Upgrade(h)
-	response, h.out = h.out, nil
-	if err != nil {
-		return dst, nil, badRequest(err.Error())
+	return appendSwitching(dst, f.key, h.req.Protocol), &h.req, nil
+}
+
+// appendSwitching appends the 101. Extensions are declined by saying nothing of
+// them, well formed or not (RFC 6455, 9.1).
+func appendSwitching(dst, key []byte, protocol string) []byte {
+	const keyGUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11" // RFC 6455, 1.3
+	var salted [24 + len(keyGUID)]byte
+	sum := sha1.Sum(append(append(salted[:0], key...), keyGUID...))
+	dst = append(dst, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "...)
+	dst = base64.StdEncoding.AppendEncode(dst, sum[:])
+	if protocol != "" {
+		dst = append(append(dst, "\r\nSec-WebSocket-Protocol: "...), protocol...)
 	}
-	return response, &h.req, nil
+	return append(dst, "\r\n\r\n"...)
 }
 
 // accept checks the fields that decide whether there is a handshake, and makes
@@ -174,41 +164,6 @@ func (h *handshaker) joinProtocols(lines headLines) []byte {
 			separator = ", "
 		}
 	}
-}
-
-// writePlain makes the request that ws.Upgrader reads.
-func (h *handshaker) writePlain(f fields) {
-	b := h.scratch[:0]
-	b = append(b, "GET "...)
-	b = append(b, f.target...)
-	b = append(b, " HTTP/1.1\r\nHost: "...)
-	b = append(b, f.host...)
-	b = append(b, "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: "...)
-	b = append(b, f.wsVersion...)
-	b = append(b, "\r\nSec-WebSocket-Key: "...)
-	b = append(b, f.key...)
-	if h.req.Protocol != "" {
-		b = append(b, "\r\nSec-WebSocket-Protocol: "...)
-		b = append(b, h.req.Protocol...)
-	}
-	b = append(b, "\r\n\r\n"...)
-	h.scratch, h.plain = b, b
-}
-
-// Read gives ws.Upgrader the plain request.
-func (h *handshaker) Read(p []byte) (int, error) {
-	if len(h.plain) == 0 {
-		return 0, io.EOF
-	}
-	n := copy(p, h.plain)
-	h.plain = h.plain[n:]
-	return n, nil
-}
-
-// Write takes the answer of ws.Upgrader.
-func (h *handshaker) Write(p []byte) (int, error) {
-	h.out = append(h.out, p...)
-	return len(p), nil
 }
 
 // validKey reports whether key is 16 bytes in base64 (RFC 6455, 4.2.1, item 5).

@@ -26,11 +26,15 @@ func (t *Table) readable(id poller.Token, r *record, e poller.Events) {
 		t.doom(id, r, reasonOfErrno(errno))
 		return
 	case n == 0 && r.state == stateClosing && t.unsent(r) > 0:
+		r.flags |= flagEnded
 		t.watch(id, r, false, true) // it has said its last; it may still read ours
 		return
 	case n == 0:
 		t.doom(id, r, ReasonClientGone)
 		return
+	}
+	if e&poller.HangUp != 0 && n < len(t.buf) {
+		r.flags |= flagEnded // all it sent was there before the read, which has not filled the buffer
 	}
 	t.tally.bytesIn += uint64(n)
 	r.received, r.pinged = t.loop.Now(), 0

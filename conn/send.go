@@ -100,7 +100,14 @@ func (t *Table) writeRaw(r *record, p []byte) (int, syscall.Errno) {
 	if t.sends++; t.sends%yieldEvery == 0 {
 		runtime.Gosched()
 	}
-	n, errno := rawWrite(int(r.fd), p)
+	var n int
+	var errno syscall.Errno
+	if r.flags&flagLast == 0 {
+		n, errno = rawWrite(int(r.fd), p)
+	} else {
+		r.flags &^= flagLast
+		n, errno = rawWriteLast(int(r.fd), p)
+	}
 	if n > 0 {
 		r.sent = t.loop.Now()
 		t.tally.bytesOut += uint64(n)

@@ -26,6 +26,8 @@ const (
 	flagStallListed                   // an entry in deadlines.stalled is its
 	flagAdopted                       // it came by Adopt
 	flagPaced                         // nothing but pings and pongs went over it since the last ping
+	flagEnded                         // the other side has said its last, and all of it has been read
+	flagLast                          // what is written next is the last, and leaves with our end
 )
 
 // record is one connection, without a pointer, so that a million of them are

@@ -123,9 +123,10 @@ type Table struct {
 	sweptAt   uint32                     // tick of the last slice
 	sweepDebt uint64                     // fraction of a slot that the last slices left over
 	sends     uint                       // since the last yield
-	paused    bool                       // the listener is off until the next tick: no file descriptors
-	stopped   bool                       // no more accepts
-	tally     tally                      // published to stats once a turn
+	accepts   acceptPace
+	paused    bool  // the listener is off until the next tick: no file descriptors
+	stopped   bool  // no more accepts
+	tally     tally // published to stats once a turn
 
 	// Atomic.
 	stats Stats
@@ -154,6 +155,7 @@ func NewTable(cfg Config, loop *poller.Loop, listener *poller.Listener, h Handle
 		shaker:   newHandshaker(cfg.Subprotocols),
 		buf:      make([]byte, readSize),
 		corked:   noSlot,
+		accepts:  acceptPace{next: 1},
 	}
 	t.in.t = t
 	t.sweptAt = loop.Now()
@@ -291,10 +293,7 @@ func (t *Table) bury(d dying) {
 		return
 	}
 	t.dropSide(r)
-	if err := t.loop.Remove(int(r.fd)); err != nil {
-		t.cfg.Log.Error("poller refused to forget a socket", "fd", r.fd, "err", err)
-	}
-	closeFD(int(r.fd))
+	t.loop.CloseFD(int(r.fd))
 	t.slab.free(d.id.Slot())
 	t.cfg.Quota.release()
 }

@@ -89,6 +89,12 @@ func (s *easygoSet) remove(fd int) error {
 	return errnoOf(s.epoll.Del(fd))
 }
 
+// closeFD removes first: a callback that is left behind would refuse whoever gets the number next.
+func (s *easygoSet) closeFD(fd int) {
+	_ = s.epoll.Del(fd)
+	_ = unix.Close(fd)
+}
+
 // errnoOf gives easygo's errors the names that the kernel has for them, so that both backends answer alike.
 func errnoOf(err error) error {
 	switch {

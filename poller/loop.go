@@ -54,6 +54,7 @@ type backend interface {
 	add(fd int, t Token, mask uint32) error
 	modify(fd int, t Token, mask uint32) error
 	remove(fd int) error
+	closeFD(fd int) // remove and close, of a descriptor that is held once
 
 	// run calls turn once, and from then on deliver for each ready descriptor and turn after some of them, all on one
 	// goroutine, until turn answers ended or waiting fails.
@@ -195,6 +196,11 @@ func (l *Loop) Remove(fd int) error {
 	}
 	return nil
 }
+
+// CloseFD ends the reports of fd and closes it, whatever the kernel answers: Linux frees the descriptor in any case. Only for a
+// descriptor that nobody else holds, by dup or in a child process, since the epoll backend leaves it to the kernel to forget
+// it. Only for the loop's goroutine, or before Run.
+func (l *Loop) CloseFD(fd int) { l.set.closeFD(fd) }
 
 // Now returns the current tick. Only for the loop's goroutine, or before Run.
 func (l *Loop) Now() uint32 { return l.clock.now }

@@ -95,8 +95,10 @@ func (m *model) apply(kind byte, interest Events, slot byte) {
 	switch {
 	case kind == opOpen && !s.open, kind == opReplace && s.open:
 		if s.open {
-			err = m.r.Remove(s.mine)
-			s.close()
+			m.r.CloseFD(s.mine)
+			if !s.hungUp {
+				unix.Close(s.theirs)
+			}
 		}
 		*s = modelSocket{pair: openPair(m.t), open: true, generation: s.generation + 1, interest: interest}
 		if err == nil {

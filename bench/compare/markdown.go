@@ -1,80 +1,123 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
+	"math"
 	"os"
+	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"time"
 )
 
+// write writes the result and its drawings.
+func (c *comparison) write() error {
+	plots := filepath.Join(filepath.Dir(c.out), "plots")
+	if err := os.MkdirAll(plots, 0o755); err != nil {
+		return err
+	}
+	drawings, err := c.draw(plots)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(c.out, []byte(c.markdown(drawings)), 0o644)
+}
+
 // markdown is the result for people.
-func (c *comparison) markdown() string {
+func (c *comparison) markdown(drawings []drawing) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# pushd beside its peers\n\nWritten by `%s` on %s.\n\n", strings.Join(append([]string{"go run ./bench/compare"}, os.Args[1:]...), " "), time.Now().UTC().Format(time.DateOnly))
-	fmt.Fprintf(&b, "%s. Server, load generator and, for pushd, NATS share these CPUs. CPU is that of the server's process, "+
-		"user and system; for pushd without NATS, which is a process of its own. Payload 128 bytes. "+
-		"Medians of %d rounds in which all servers had their turn, in parentheses the least and the most. "+
-		"\"floor\" is a C program that accepts, answers a canned 101, and writes each message to each socket; ratios are to its figure of the same round. "+
-		"Peers are the same small hub on each library, see [peers/README.md](peers/README.md); versions stand in peers/go.mod. %s.\n\n",
-		c.machine, c.rounds, runtime.Version())
-	c.writeGoals(&b)
-	for _, m := range measures {
-		if len(c.results[m.name]) > 0 {
+	c.writeHead(&b)
+	if faults := c.faults(nil); len(faults) > 0 {
+		b.WriteString("## What went wrong\n\nThe figures of these runs are left out.\n\n")
+		for _, line := range faults {
+			// An error may have the end of a server's output below it.
+			fmt.Fprintf(&b, "- %s\n", strings.ReplaceAll(line, "\n", "\n  "))
+		}
+		b.WriteString("\n")
+	}
+	b.WriteString("## Goals\n\n| figure | goal | measured | reached |\n| --- | --- | --- | --- |\n")
+	for _, g := range goals() {
+		measured, reached := c.judge(g)
+		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", g.text, g.limit(), measured, reached)
+	}
+	b.WriteString("\n")
+	for _, d := range drawings {
+		fmt.Fprintf(&b, "![%s](plots/%s)\n\n", d.bars.Title, d.file)
+	}
+	for _, m := range measures() {
+		if chosen(c.measures, m.name) && len(c.serversOf(m)) > 0 {
 			c.writeMeasure(&b, m)
 		}
 	}
-	if len(c.failed) > 0 {
-		fmt.Fprintf(&b, "## What went wrong\n\n")
-		for _, line := range c.failed {
-			fmt.Fprintf(&b, "- %s\n", line)
-		}
-	}
+	c.writeCommands(&b)
 	return b.String()
 }
 
-func (c *comparison) writeGoals(b *strings.Builder) {
-	fmt.Fprintf(b, "## Goals\n\n| figure | goal | measured | reached |\n| --- | --- | --- | --- |\n")
-	for _, g := range goals {
-		values := c.values(g.measure, g.server, g.key)
-		if g.ofFloor != "" {
-			values = ratios(values, c.values(g.ofFloor, "floor", g.key))
-		}
-		if len(values) == 0 {
-			continue
-		}
-		reached := "no"
-		if median(values) <= g.most {
-			reached = "yes"
-		}
-		fmt.Fprintf(b, "| %s | at most %v %s | %s | %s |\n", g.text, g.most, g.unit, spread(values), reached)
+func (c *comparison) writeHead(b *strings.Builder) {
+	fmt.Fprintf(b, "# pushd beside its peers\n\nWritten by `%s` on %s, in %v.\n\n", strings.Join(c.command, " "), c.began.UTC().Format(time.DateOnly), c.ended.Sub(c.began).Round(time.Minute))
+	if c.shrink > 1 {
+		fmt.Fprintf(b, "**This run had 1/%d of the clients that titles and goals speak of. It shows that everything runs, and no more.**\n\n", c.shrink)
 	}
-	b.WriteString("\n")
+	fmt.Fprintf(b, "%s. Server, load generator and, for pushd, NATS share these CPUs. CPU is that of the server's process, "+
+		"user and system; for pushd without NATS, which is a process of its own: it is in \"CPU elsewhere\", the part of the machine that neither "+
+		"server nor generator had, together with whatever else ran. Memory is resident memory of the server, without the kernel's for sockets. "+
+		"Payload 128 bytes, unless a title says otherwise. ", c.machine)
+	if c.rounds == 1 {
+		b.WriteString("One round. ")
+	} else {
+		fmt.Fprintf(b, "Medians of %d rounds in which all servers had their turn, in parentheses the least and the most. ", c.rounds)
+	}
+	fmt.Fprintf(b, "\"floor\" is a program that accepts, answers a canned 101, and makes a blocking `write` of each message to each socket; ratios are to its figure of the same round. "+
+		"It is no lower bound where messages wait together, since it never sends two in one write. "+
+		"Peers are the same small hub on each library, see [peers/README.md](%s).\n\n", c.link("bench/peers/README.md"))
+	fmt.Fprintf(b, "| | version |\n| --- | --- |\n")
+	for _, v := range c.versions {
+		fmt.Fprintf(b, "| %s | %s |\n", v.name, v.text)
+	}
+	fmt.Fprintf(b, "| Go | %s |\n\n", runtime.Version())
+}
+
+// link is a path of the project as seen from the result.
+func (c *comparison) link(path string) string {
+	from, err := filepath.Abs(filepath.Dir(c.out))
+	if err != nil {
+		return path
+	}
+	to, err := filepath.Abs(path)
+	if err != nil {
+		return path
+	}
+	relative, err := filepath.Rel(from, to)
+	if err != nil {
+		return path
+	}
+	return filepath.ToSlash(relative)
 }
 
 func (c *comparison) writeMeasure(b *strings.Builder, m measure) {
-	fmt.Fprintf(b, "## %s\n\n| server |", m.title)
-	line := "| --- |"
+	fmt.Fprintf(b, "## %s\n\n", m.title)
+	head, line := "| server |", "| --- |"
 	for _, col := range m.columns {
-		fmt.Fprintf(b, " %s |", col.title)
+		head += " " + col.title + " |"
 		line += " --- |"
 		if col.ofFloor {
-			b.WriteString(" of the floor |")
+			head += " of the floor's |"
 			line += " --- |"
 		}
 	}
-	fmt.Fprintf(b, "\n%s\n", line)
-	for _, s := range c.servers {
-		if len(c.results[m.name][s.name]) == 0 {
-			continue
-		}
-		fmt.Fprintf(b, "| %s |", s.name)
-		for _, col := range m.columns {
-			values := c.values(m.name, s.name, col.key)
-			fmt.Fprintf(b, " %s |", spread(values))
+	fmt.Fprintf(b, "%s\n%s\n", head, line)
+	for _, s := range c.serversOf(m) {
+		fmt.Fprintf(b, "| %s |", c.name(m, s))
+		for i, col := range m.columns {
+			values := c.values(m.name, s.name, col.figure)
+			cell := show(values)
+			if i == 0 {
+				cell = cmp.Or(m.cannot[s.name], cell)
+			}
+			fmt.Fprintf(b, " %s |", cell)
 			if col.ofFloor {
-				fmt.Fprintf(b, " %s |", spread(ratios(values, c.values(m.name, "floor", col.key))))
+				fmt.Fprintf(b, " %s |", show(values.over(c.values(m.name, "floor", col.figure))))
 			}
 		}
 		b.WriteString("\n")
@@ -82,55 +125,65 @@ func (c *comparison) writeMeasure(b *strings.Builder, m measure) {
 	b.WriteString("\n")
 }
 
-// values is a figure of one server in all rounds; NaN-free: a round that failed is missing.
-func (c *comparison) values(measure, server, key string) (values []float64) {
-	for _, r := range c.results[measure][server] {
-		if v, ok := r.Figure(key); ok {
-			values = append(values, v)
+// name is the server in its row, with a mark where not all of its rounds count.
+func (c *comparison) name(m measure, s server) string {
+	rounds, wrong := c.outcomes[outcomeKey{m.name, s.name}], 0
+	for _, o := range rounds {
+		if o.faulty() {
+			wrong++
 		}
 	}
-	return values
+	if wrong == 0 {
+		return s.name
+	}
+	return fmt.Sprintf("%s, **wrong in %d of %d**", s.name, wrong, len(rounds))
 }
 
-// ratios divides round by round; of different lengths, where one has failed, by the median.
-func ratios(values, floor []float64) (list []float64) {
-	if len(floor) == 0 {
-		return nil
-	}
-	for i, v := range values {
-		of := median(floor)
-		if len(floor) == len(values) {
-			of = floor[i]
+// writeCommands says how each cell is measured by itself.
+func (c *comparison) writeCommands(b *strings.Builder) {
+	b.WriteString("## Each by itself\n\n`go run ./bench/compare -measures MEASURE -only floor,SERVER -out bin/bench/one/RESULTS.md` repeats one row. " +
+		"A single run with all that is counted, once the above has built everything: `nats-server` and `pushbench` with the flags of the measure and of the server.\n\n")
+	fmt.Fprintf(b, "    %s/nats-server -a 127.0.0.1 -p %d &\n    go run ./bench/pushbench MEASURE SERVER\n\n| measure | flags |\n| --- | --- |\n", c.dir, c.ports.nats)
+	for _, m := range measures() {
+		switch {
+		case !chosen(c.measures, m.name):
+		case m.name == scaleMeasure:
+			fmt.Fprintf(b, "| %s | no pushbench, but `%s` |\n", m.name, strings.Join(c.scaleCommand(), " "))
+		default:
+			spec := c.spec(m, server{})
+			fmt.Fprintf(b, "| %s | `%s` |\n", m.name, flags(spec))
 		}
-		list = append(list, v/of)
 	}
-	return list
+	b.WriteString("\n")
+	for _, s := range c.servers {
+		if chosen(c.only, s.name) {
+			fmt.Fprintf(b, "%s:\n\n    %s\n\n", s.name, flagsOf(s))
+		}
+	}
 }
 
-func median(values []float64) float64 {
-	sorted := slices.Sorted(slices.Values(values))
-	n := len(sorted)
-	return (sorted[(n-1)/2] + sorted[n/2]) / 2
-}
-
-func spread(values []float64) string {
+// show is the median, with the least and the most where there are several.
+func show(values byRound) string {
 	if len(values) == 0 {
 		return "–"
 	}
+	median, least, most := values.spread()
 	if len(values) == 1 {
-		return number(values[0])
+		return number(median)
 	}
-	return fmt.Sprintf("%s (%s–%s)", number(median(values)), number(slices.Min(values)), number(slices.Max(values)))
+	return fmt.Sprintf("%s (%s–%s)", number(median), number(least), number(most))
 }
 
 // number has three digits that mean something.
 func number(v float64) string {
-	switch {
-	case v >= 100:
+	switch size := math.Abs(v); { // what is a difference may be negative
+	case size == 0:
+		return "0"
+	case size >= 100:
 		return fmt.Sprintf("%.0f", v)
-	case v >= 10:
+	case size >= 10:
 		return fmt.Sprintf("%.1f", v)
-	case v >= 1:
+	case size >= 1:
 		return fmt.Sprintf("%.2f", v)
 	}
 	return fmt.Sprintf("%.3f", v)

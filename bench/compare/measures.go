@@ -1,7 +1,7 @@
 package main
 
 import (
-	"strings"
+	"runtime"
 	"time"
 
 	"github.com/pushd/pushd/bench/load"
@@ -11,103 +11,169 @@ import (
 type measure struct {
 	name    string
 	title   string
+	short   string // below a group of bars
 	spec    load.Spec
 	columns []column
-	without []string // servers that it says nothing about
-	once    bool     // in the first round only: it takes long
+	cannot  map[string]string // servers that cannot do it, and why
+	cutsOff bool              // a server may end connections here
+	once    bool              // in the first round only: it takes long
 }
 
 // column is one figure in a table.
 type column struct {
-	key     string
-	title   string
-	ofFloor bool // shown beside as a ratio to the floor's of the same round
+	title    string
+	figure   figure
+	ofFloor  bool // shown beside as a ratio to the floor's of the same round
+	optional bool // may be missing: it takes more than a short window
 }
 
-func (m measure) skip(server string) bool {
-	for _, name := range m.without {
-		if strings.HasPrefix(server, name) {
-			return true
-		}
+// figure takes a number out of a result.
+type figure func(*load.Result) (float64, bool)
+
+// value is the figure of a key.
+func value(key string) figure {
+	return func(r *load.Result) (float64, bool) { return r.Figure(key) }
+}
+
+// quotient is of two figures of the same run.
+func quotient(key, by string) figure {
+	return func(r *load.Result) (float64, bool) {
+		v, ok := r.Figure(key)
+		of, also := r.Figure(by)
+		return v / of, ok && also && of > 0
 	}
-	return false
 }
 
-var deliveryColumns = []column{
-	{"server_us_per_delivery", "CPU for a delivery, us", true},
-	{"server_user_us_per_delivery", "in user mode, us", false},
-	{"deliveries_per_read", "deliveries in a read", false},
-	{"latency_p99", "to delivery, p99, ms", false},
-	{"last_p99", "to the last subscriber, p99, ms", false},
+// elsewhere is what part of the machine's CPU neither server nor generator had
+// in the measured window: of pushd NATS, and noise.
+func elsewhere(r *load.Result) (float64, bool) {
+	if len(r.Windows) == 0 {
+		return 0, false
+	}
+	w := r.Windows[len(r.Windows)-1]
+	return 100 * w.Elsewhere / (w.Seconds * float64(runtime.NumCPU())), w.Seconds > 0
 }
 
-// measures is what is compared. A measure's spec leaves Duration to the flag,
-// unless it has to be longer.
-var measures = []measure{
-	{
-		name: "fanout", title: "One message at a time to 10,000 subscribers",
-		spec: load.Spec{Scenario: "fanout", Clients: 10_000}, columns: deliveryColumns,
-	},
-	{
-		name: "inflight", title: "16 messages in flight to 18,000 subscribers",
-		spec: load.Spec{Scenario: "fanout", Clients: 18_000, InFlight: 16, Patience: 20 * time.Second}, columns: deliveryColumns,
-	},
-	{
-		name: "many", title: "1,000 topics of 10 subscribers, 2,000 messages a second",
-		spec: load.Spec{Scenario: "many"}, columns: deliveryColumns,
-	},
-	{
-		name: "ticker", title: "1,000 clients on 20 of 500 symbols each, 2,000 updates a second in bursts of 100",
-		spec: load.Spec{Scenario: "ticker"}, columns: deliveryColumns,
-	},
-	{
-		name: "handshake", title: "Connect, subscribe once, close",
-		spec: load.Spec{Scenario: "handshake"},
-		columns: []column{
-			{"server_us_per_handshake", "CPU for each, us", true},
-			{"server_user_us_per_handshake", "in user mode, us", false},
-			{"ready_p99", "to subscribed, p99, ms", false},
+// How few clients and topics a measure has, however much it is shrunk.
+const (
+	leastClients = 20
+	leastTopics  = 2
+)
+
+// Figures that goals and drawings show too.
+
+func costOfDelivery(r *load.Result) (float64, bool)     { return r.Figure("server_us_per_delivery") }
+func costOfHandshake(r *load.Result) (float64, bool)    { return r.Figure("server_us_per_handshake") }
+func lastP99(r *load.Result) (float64, bool)            { return r.Figure("last_p99") }
+func bytesPerConnection(r *load.Result) (float64, bool) { return r.Figure("bytes_per_connection") }
+func idleCPU(r *load.Result) (float64, bool)            { return r.Figure("idle_cpu") }
+
+func deliveryColumns() []column {
+	return []column{
+		{title: "CPU for a delivery, µs", figure: costOfDelivery, ofFloor: true},
+		{title: "in user mode, µs", figure: value("server_user_us_per_delivery")},
+		{title: "deliveries in a read", figure: value("deliveries_per_read")},
+		{title: "to delivery, p99, ms", figure: value("latency_p99")},
+		{title: "to the last subscriber, p99, ms", figure: lastP99},
+		{title: "CPU elsewhere, %", figure: elsewhere},
+	}
+}
+
+// withoutPings are servers that send none as they are set here.
+func withoutPings() map[string]string {
+	cannot := make(map[string]string)
+	for _, name := range []string{"floor", "gorilla", "gws", "nbio", "gobwas", "centrifuge"} {
+		cannot[name] = "sends no pings here"
+	}
+	return cannot
+}
+
+// measures is what is compared. A measure's spec leaves Duration to the flag, unless it has to be longer.
+func measures() []measure {
+	return []measure{
+		{
+			name: "fanout", title: "One message at a time to 10,000 subscribers", short: "one message\nto 10,000",
+			spec: load.Spec{Scenario: "fanout", Clients: 10_000, InFlight: 1}, columns: deliveryColumns(),
 		},
-	},
-	{
-		name: "memory", title: "18,000 idle connections with one subscription",
-		spec: load.Spec{Scenario: "idle", Clients: 18_000, Duration: time.Second},
-		columns: []column{
-			{"bytes_per_connection", "memory of each, bytes", false},
+		{
+			name: "inflight", title: "16 messages in flight to 18,000 subscribers", short: "16 in flight\nto 18,000",
+			spec: load.Spec{Scenario: "fanout", Clients: 18_000, InFlight: 16, Patience: 20 * time.Second}, columns: deliveryColumns(),
 		},
-	},
-	{
-		name: "heartbeat", title: "18,000 idle connections, pinged every 25 s",
-		spec: load.Spec{Scenario: "idle", Clients: 18_000, Duration: time.Minute},
-		columns: []column{
-			{"idle_cpu", "CPU, % of one", false},
-			{"server_us_per_ping", "CPU for a ping and its pong, us", false},
+		{
+			name: "ticker", title: "1,000 clients on 20 of 500 symbols each, 2,000 updates a second in bursts of 100", short: "20 of 500\nsymbols",
+			spec: load.Spec{Scenario: "ticker", Clients: 1_000, Topics: 500, TopicsPerClient: 20}, columns: deliveryColumns(),
 		},
-		without: []string{"floor", "gorilla", "gws", "nbio", "gobwas", "centrifuge"}, // these do not ping here
-		once:    true,
-	},
-}
-
-// goal is what pushd wants to reach.
-type goal struct {
-	text    string
-	measure string
-	server  string
-	key     string
-	most    float64
-	unit    string
-	ofFloor string // measure whose floor it is divided by; "": an absolute figure
-}
-
-var goals = []goal{
-	{"user-space bytes for an idle connection with one subscription", "memory", "pushd-uring", "bytes_per_connection", 200, "bytes", ""},
-	{"CPU for a delivery, one message at a time to 10,000, write lane, of the bare loop", "fanout", "pushd-write", "server_us_per_delivery", 1.12, "", "fanout"},
-	{"the same, io_uring lane", "fanout", "pushd-uring", "server_us_per_delivery", 0.75, "", "fanout"},
-	{"of it in user mode, write lane", "fanout", "pushd-write", "server_user_us_per_delivery", 0.5, "us", ""},
-	{"of it in user mode, io_uring lane", "fanout", "pushd-uring", "server_user_us_per_delivery", 0.5, "us", ""},
-	{"1,000 topics of 10 subscribers, of the bare loop", "many", "pushd-uring", "server_us_per_delivery", 1.1, "", "many"},
-	{"ticker, CPU for a delivery, of the bare loop with one message a write", "ticker", "pushd-uring", "server_us_per_delivery", 0.3, "", "ticker"},
-	{"16 messages in flight to 18,000, CPU for a delivery, of the bare loop", "inflight", "pushd-uring", "server_us_per_delivery", 0.3, "", "inflight"},
-	{"connect and subscribe once, of the bare accept-and-101 loop", "handshake", "pushd-uring", "server_us_per_handshake", 1.25, "", "handshake"},
-	{"idle CPU of 18,000 connections with heartbeats at 25 s", "heartbeat", "pushd-uring", "idle_cpu", 1.5, "% of a CPU", ""},
+		{
+			name: "many", title: "1,000 topics of 10 subscribers, 2,000 messages a second", short: "1,000 topics\nof 10",
+			spec: load.Spec{Scenario: "many", Clients: 10_000, Topics: 1_000}, columns: deliveryColumns(),
+		},
+		{
+			name: "handshake", title: "Connect, subscribe once, close", short: "connect,\nsubscribe",
+			spec: load.Spec{Scenario: "handshake", Clients: 64},
+			columns: []column{
+				{title: "CPU for each, µs", figure: costOfHandshake, ofFloor: true},
+				{title: "in user mode, µs", figure: value("server_user_us_per_handshake")},
+				{title: "to subscribed, p99, ms", figure: value("ready_p99")},
+				{title: "CPU elsewhere, %", figure: elsewhere},
+			},
+		},
+		{
+			name: "storm", title: "10,000 clients on 100 topics lose their connections and come back at once", short: "all\nreconnect",
+			spec: load.Spec{Scenario: "storm", Clients: 10_000, Topics: 100, Patience: 2 * time.Second}, // for what was sent while its subscriber was away
+			columns: []column{
+				{title: "CPU for each reconnect, µs", figure: costOfHandshake, ofFloor: true},
+				{title: "until all are subscribed again, s", figure: value("back")},
+				{title: "connect to subscribed, p99, ms", figure: value("ready_p99")},
+				{title: "memory at its highest, MiB", figure: value("memory_peak")},
+			},
+		},
+		{
+			name: "churn", title: "500 of 1,000 clients leave one of 100 topics for another, 5,000 times a second, among 500 messages a second", short: "unsubscribe,\nsubscribe",
+			spec: load.Spec{Scenario: "churn", Clients: 1_000, Topics: 100, Duration: 3 * time.Second},
+			columns: []column{
+				{title: "CPU for a pair of unsubscribe and subscribe, µs", figure: value("server_us_per_change"), ofFloor: true},
+				{title: "in user mode, µs", figure: value("server_user_us_per_change")},
+				{title: "pairs a second", figure: value("changes_per_second")},
+				{title: "to delivery to those who stay, p99, ms", figure: value("latency_p99")},
+				{title: "of the same without churn", figure: quotient("latency_p99", "latency_p99_before")},
+			},
+		},
+		{
+			name: "slow", title: "40 of 200 subscribers stop reading, 250 messages of 8,000 bytes a second", short: "40 of 200\nstall",
+			spec: load.Spec{Scenario: "slow", Clients: 200, Payload: 8_000, Rate: 250, Duration: 3 * time.Second},
+			columns: []column{
+				{title: "to delivery to the others, p99, ms", figure: value("latency_p99_stalled")},
+				{title: "of the same before some stalled", figure: quotient("latency_p99_stalled", "latency_p99_before")},
+				{title: "memory at its highest, MiB", figure: value("memory_peak")},
+				{title: "connections that the server ended", figure: value("lost")},
+				{title: "of all messages, received by the stalled in the end, %", figure: value("stalled_received")},
+				{title: "losses told to the stalled", figure: value("stalled_gaps")},
+			},
+			cannot:  map[string]string{"floor": "one client that does not read stops it"},
+			cutsOff: true,
+		},
+		{
+			name: "memory", title: "18,000 idle connections with one subscription", short: "idle connection",
+			spec:    load.Spec{Scenario: "idle", Clients: 18_000, Duration: time.Second},
+			columns: []column{{title: "memory of each, bytes", figure: bytesPerConnection}},
+		},
+		{
+			name: "heartbeat", title: "18,000 idle connections, pinged every 25 s", short: "heartbeats",
+			spec: load.Spec{Scenario: "idle", Clients: 18_000, Duration: time.Minute},
+			columns: []column{
+				{title: "CPU, % of one", figure: idleCPU},
+				{title: "CPU for a ping and its pong, µs", figure: value("server_us_per_ping"), optional: true},
+			},
+			cannot: withoutPings(),
+			once:   true,
+		},
+		{
+			name: scaleMeasure, title: "1,000,000 simulated connections, subscribed to one topic, without sockets", short: "simulated",
+			columns: []column{
+				{title: "resident memory in all, MB", figure: value("memory")},
+				{title: "full garbage collection, CPU, ms", figure: value("gc_cpu")},
+				{title: "one message to all, CPU, ms", figure: value("broadcast_cpu")},
+			},
+		},
+	}
 }

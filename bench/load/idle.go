@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/pushd/pushd/bench/load/internal/control"
+	"github.com/pushd/pushd/bench/load/internal/proctree"
 )
 
 const (
@@ -36,6 +37,10 @@ func playIdle(ctx context.Context, r *run) error {
 	if err != nil {
 		return err
 	}
+	kernelBefore, err := proctree.Kernel()
+	if err != nil {
+		return err
+	}
 	connecting, err := r.connectAll(ctx)
 	if err != nil {
 		return err
@@ -47,6 +52,10 @@ func playIdle(ctx context.Context, r *run) error {
 	if err != nil {
 		return err
 	}
+	kernelAfter, err := proctree.Kernel()
+	if err != nil {
+		return err
+	}
 	waiting, err := r.measure(ctx, "idle", func(ctx context.Context, _ *Window) error { return pause(ctx, r.spec.Duration) })
 	if err != nil {
 		return err
@@ -55,6 +64,7 @@ func playIdle(ctx context.Context, r *run) error {
 	if r.server.pid != 0 {
 		grown := float64(after.RSS) - float64(before.RSS)
 		f.add("bytes_per_connection", "server memory for a connection", grown/float64(f.Connections.Open), "B")
+		f.add("pss_bytes_per_connection", "the same, pages that processes share divided among them", (float64(after.PSS)-float64(before.PSS))/float64(f.Connections.Open), "B")
 		f.add("memory_before", "server memory without connections", float64(before.RSS)/(1<<20), "MiB")
 		f.add("memory_after", "server memory with them", float64(after.RSS)/(1<<20), "MiB")
 		f.add("idle_cpu", "server CPU while they wait", waiting.Server.Total()/waiting.Seconds*100, "%")
@@ -62,6 +72,9 @@ func playIdle(ctx context.Context, r *run) error {
 			f.add("server_us_per_ping", "server CPU for a ping and its pong", per(waiting.Server.Total(), waiting.Pings), "µs")
 		}
 	}
+	f.add("kernel_bytes_per_connection", "kernel memory for a connection, both ends, and whatever else the machine did", (float64(kernelAfter)-float64(kernelBefore))/float64(f.Connections.Open), "B")
+	f.add("kernel_before", "kernel memory without connections", float64(kernelBefore)/(1<<20), "MiB")
+	f.add("kernel_after", "kernel memory with them", float64(kernelAfter)/(1<<20), "MiB")
 	f.add("pings", "pings to a connection", float64(waiting.Pings)/float64(f.Connections.Open), "")
 	r.handshakeFigures(connecting)
 	return nil

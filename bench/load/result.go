@@ -94,9 +94,10 @@ type Window struct {
 	Ready   Times `json:"ready"`   // connect to confirmed subscription
 	Behind  Times `json:"behind"`  // how late the publisher was, where it publishes at a rate
 
-	Server    CPU     `json:"server"`    // of its process tree
+	Server    CPU     `json:"server"`    // of its process tree, of all servers where there are nodes
+	Broker    CPU     `json:"broker"`    // of its process tree, where it is known
 	Generator CPU     `json:"generator"` // of workers and publisher
-	Elsewhere float64 `json:"elsewhere"` // CPU seconds of the machine that neither had: noise
+	Elsewhere float64 `json:"elsewhere"` // CPU seconds of the machine that none of these had: noise
 	Memory    Memory  `json:"memory"`    // of the server, at the end of the window
 }
 
@@ -112,6 +113,7 @@ func (c CPU) Total() float64 { return c.User + c.System }
 // Memory is bytes of user space.
 type Memory struct {
 	RSS  uint64 `json:"rss"`
+	PSS  uint64 `json:"pss"`  // what processes share divided among them
 	Peak uint64 `json:"peak"` // since the server's start
 }
 

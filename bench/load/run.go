@@ -144,17 +144,9 @@ const (
 // plan divides the clients among the workers.
 func (r *run) plan(ctx context.Context) error {
 	t := &r.spec.Target
-	u, err := url.Parse(t.URL)
-	if err != nil {
-		return fmt.Errorf("--url: %w", err)
-	}
-	address, err := resolve(ctx, u)
-	if err != nil {
-		return fmt.Errorf("--url: %w", err)
-	}
 	whole := control.Plan{
-		Run: r.id, Address: address.String(), Sources: r.spec.sources(address),
-		TopicsPerClient: r.spec.TopicsPerClient, Request: request(u, t), Accept: rfcAccept, InRequest: strings.Contains(t.URL, "{topic}"),
+		Run:             r.id,
+		TopicsPerClient: r.spec.TopicsPerClient, Accept: rfcAccept,
 		Hello: t.Hello, Subscribe: t.Subscribe, Unsubscribe: t.Unsubscribe,
 		SubscribedMark: t.SubscribedMark, UnsubscribedMark: t.UnsubscribedMark, GapMark: t.GapMark, Echo: t.Echo,
 		SlowEvery: r.spec.SlowEvery, HandshakeTime: r.spec.HandshakeTime,
@@ -170,13 +162,35 @@ func (r *run) plan(ctx context.Context) error {
 	}
 	r.expected = make([]uint32, r.spec.Topics)
 	r.flight.workers = make([]uint32, r.spec.Topics)
+	urls := []string{t.URL}
+	for _, n := range r.spec.Nodes {
+		urls = append(urls, n.URL)
+	}
 	for i := range r.spec.Workers {
 		plan := whole
+		if err := r.aim(ctx, &plan, urls[i*len(urls)/r.spec.Workers]); err != nil {
+			return fmt.Errorf("--url: %w", err)
+		}
 		plan.First = i * r.spec.Clients / r.spec.Workers
 		plan.Count = (i+1)*r.spec.Clients/r.spec.Workers - plan.First
 		r.plans = append(r.plans, plan)
 		r.expect(&plan)
 	}
+	return nil
+}
+
+// aim says which server a worker connects to, and how.
+func (r *run) aim(ctx context.Context, plan *control.Plan, target string) error {
+	u, err := url.Parse(target)
+	if err != nil {
+		return err
+	}
+	address, err := resolve(ctx, u)
+	if err != nil {
+		return err
+	}
+	plan.Address, plan.Sources = address.String(), r.spec.sources(address)
+	plan.Request, plan.InRequest = request(target, u.Host, &r.spec.Target), strings.Contains(target, "{topic}")
 	return nil
 }
 
@@ -222,11 +236,11 @@ func resolve(ctx context.Context, u *url.URL) (netip.AddrPort, error) {
 }
 
 // request is the upgrade that each client sends; {topic} may be left in it.
-func request(u *url.URL, t *Target) string {
+func request(target, host string, t *Target) string {
 	var b strings.Builder
 	// The path is taken from the text: url.URL would escape {topic}.
-	_, path, _ := strings.Cut(strings.TrimPrefix(t.URL, "ws://"), "/")
-	fmt.Fprintf(&b, "GET /%s HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n", path, u.Host)
+	_, path, _ := strings.Cut(strings.TrimPrefix(target, "ws://"), "/")
+	fmt.Fprintf(&b, "GET /%s HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n", path, host)
 	fmt.Fprintf(&b, "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %s\r\n", rfcKey)
 	if t.Protocol != "" && t.Protocol != "-" {
 		fmt.Fprintf(&b, "Sec-WebSocket-Protocol: %s\r\n", t.Protocol)

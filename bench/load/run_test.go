@@ -227,6 +227,11 @@ func TestMistakes(t *testing.T) {
 	f(Spec{Scenario: "fanout", Server: Server{Start: "x", PID: 1}}, "--start and --pid exclude each other")
 	f(Spec{Scenario: "fanout", Sources: []string{"localhost"}}, "--sources: ")
 	f(Spec{Scenario: "fanout", Clients: 1 << 30, Workers: 1}, "--workers is 1, but 1073741824 clients need")
+	self := os.Getpid()
+	f(Spec{Scenario: "fanout", Nodes: []Node{{URL: "ws://127.0.0.1:1", PID: self}}}, "the process of the first server is needed")
+	f(Spec{Scenario: "fanout", Server: Server{PID: self}, Nodes: []Node{{URL: "ws://127.0.0.1:1"}}}, `node "ws://127.0.0.1:1" needs a process`)
+	f(Spec{Scenario: "fanout", Clients: 1, Server: Server{PID: self}, Nodes: []Node{{URL: "ws://127.0.0.1:1", PID: self}}}, "--clients is 1, but there are 2 servers")
+	f(Spec{Scenario: "fanout", Workers: 3, Server: Server{PID: self}, Nodes: []Node{{URL: "ws://127.0.0.1:1", PID: self}}}, "--workers is 3, but must be a multiple of the 2 servers")
 	f(Spec{Scenario: "idle", Target: nowhere}, "no connection to ws://127.0.0.1:1/ws: map[failed: connect: connection refused:")
 	f(Spec{Scenario: "fanout", Target: nowhere}, "--publish nats://127.0.0.1:1: ")
 	f(Spec{Scenario: "idle", Target: nowhere, Server: Server{Start: "echo went wrong; exit 3"}}, "it ended by itself\n\twent wrong")
@@ -240,13 +245,13 @@ func TestMistakes(t *testing.T) {
 	defer listener.Close()
 	taken := Pushd("ws://"+listener.Addr().String()+"/ws", "nats://127.0.0.1:1")
 	f(Spec{Scenario: "idle", Target: taken, Server: Server{Start: "sleep 60"}}, "listens at "+listener.Addr().String()+" already")
-	self, err := os.Executable()
+	binary, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	// A server that hears no publication: the topics have different names.
 	deaf := Pushd("ws://{ws}/", "tcp://{publish}")
 	deaf.SubscribedMark, deaf.Subscribe = "", `{"type":"subscribe","topic":"other.{topic}"}`
-	f(Spec{Scenario: "fanout", Clients: 2, Target: deaf, Server: Server{Start: faultyVariable + "=mute exec " + self}},
+	f(Spec{Scenario: "fanout", Clients: 2, Target: deaf, Server: Server{Start: faultyVariable + "=mute exec " + binary}},
 		"2 subscriptions of 2 get nothing: do --subscribe-frame and --publish name the same topics?")
 }

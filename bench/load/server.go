@@ -26,11 +26,13 @@ const (
 	gcTime    = time.Minute      // for GCURL to answer
 )
 
-// server is the process under test. Its methods belong to one goroutine.
+// server is the process under test, or several. Its methods belong to one goroutine.
 type server struct {
 	// Static.
-	pid   int // 0: not known
-	gcURL string
+	pid    int // 0: not known
+	gcURL  string
+	nodes  []Node // further ones
+	broker int    // process, 0: not known
 
 	// Where it was started here.
 	command *exec.Cmd
@@ -41,7 +43,7 @@ type server struct {
 // startServer starts the server where the spec says how, and fills in the
 // addresses that it prints.
 func startServer(ctx context.Context, spec *Spec) (*server, error) {
-	s := &server{pid: spec.Server.PID, gcURL: spec.Server.GCURL}
+	s := &server{pid: spec.Server.PID, gcURL: spec.Server.GCURL, nodes: spec.Nodes, broker: spec.Server.BrokerPID}
 	if spec.Server.Start == "" {
 		return s, nil
 	}
@@ -164,21 +166,48 @@ func (s *server) usage() (proctree.Usage, error) {
 	if s.pid == 0 {
 		return proctree.Usage{}, nil
 	}
-	u, err := proctree.Read(s.pid)
+	sum, err := proctree.Read(s.pid)
+	for _, n := range s.nodes {
+		var u proctree.Usage
+		if err == nil {
+			u, err = proctree.Read(n.PID)
+		}
+		sum.Add(u)
+	}
 	if err != nil {
-		return u, fmt.Errorf("usage of the server: %w", err)
+		return sum, fmt.Errorf("usage of the server: %w", err)
+	}
+	return sum, nil
+}
+
+// brokerUsage is the CPU time of the broker; nothing where its process is not known.
+func (s *server) brokerUsage() (proctree.Usage, error) {
+	if s.broker == 0 {
+		return proctree.Usage{}, nil
+	}
+	u, err := proctree.Read(s.broker)
+	if err != nil {
+		return u, fmt.Errorf("usage of the broker: %w", err)
 	}
 	return u, nil
 }
 
-// collect makes the server give back what it does not need, where it can be asked.
+// collect makes each server give back what it does not need, where it can be asked.
 func (s *server) collect(ctx context.Context) error {
-	if s.gcURL == "" {
+	err := collect(ctx, s.gcURL)
+	for _, n := range s.nodes {
+		err = errors.Join(err, collect(ctx, n.GCURL))
+	}
+	return err
+}
+
+func collect(ctx context.Context, gcURL string) error {
+	if gcURL == "" {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, gcTime)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.gcURL, nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, gcURL, nil)
 	if err != nil {
 		return fmt.Errorf("--gc-url: %w", err)
 	}
@@ -192,7 +221,7 @@ func (s *server) collect(ctx context.Context) error {
 		return fmt.Errorf("--gc-url: %w", err)
 	}
 	if answer.StatusCode != http.StatusOK {
-		return fmt.Errorf("--gc-url %s: %s", s.gcURL, answer.Status)
+		return fmt.Errorf("--gc-url %s: %s", gcURL, answer.Status)
 	}
 	return nil
 }

@@ -24,6 +24,7 @@ type Spec struct {
 	Name     string `json:"name,omitempty"` // of the server, in tables. Default: the program that Start names, else the host of its URL
 	Target   Target `json:"target"`
 	Server   Server `json:"server"`
+	Nodes    []Node `json:"nodes,omitempty"` // further servers, beside Target and Server; all have an equal share of the clients
 
 	Clients         int `json:"clients,omitempty"`
 	Topics          int `json:"topics,omitempty"`
@@ -100,6 +101,17 @@ type Server struct {
 	Start string `json:"start,omitempty"`
 	PID   int    `json:"pid,omitempty"`    // of a server that runs already
 	GCURL string `json:"gc_url,omitempty"` // fetched before its memory is read, such as http://127.0.0.1:8081/debug/pprof/heap?gc=1
+
+	// BrokerPID is a process between publisher and servers, such as NATS, whose CPU is counted by itself.
+	BrokerPID int `json:"broker_pid,omitempty"`
+}
+
+// Node is one more server of the same kind, which runs already and gets the same messages.
+// What the servers use is counted together.
+type Node struct {
+	URL   string `json:"url"`              // as in Target
+	PID   int    `json:"pid"`              // as in Server
+	GCURL string `json:"gc_url,omitempty"` // as in Server
 }
 
 // Pushd returns the Target that the zero Target stands for: a pushd, and a NATS server that
@@ -206,6 +218,11 @@ func (s *Spec) check() error {
 	bad(s.Server.Start == "" && s.Target.open(), "{ws} and {publish} stand for what a server prints that --start starts")
 	bad(!strings.HasPrefix(s.Target.URL, "ws://"), "--url is %q, but must begin with ws://: clients speak no TLS", s.Target.URL)
 	bad(s.Target.Subscribe == "" && !strings.Contains(s.Target.URL, "{topic}"), "--subscribe-frame is empty, and --url has no {topic}: nobody would get anything")
+	bad(len(s.Nodes) > 0 && s.Server.PID == 0, "the process of the first server is needed where there are nodes")
+	bad(s.Clients <= len(s.Nodes), "--clients is %d, but there are %d servers", s.Clients, 1+len(s.Nodes))
+	for _, n := range s.Nodes {
+		bad(!strings.HasPrefix(n.URL, "ws://") || n.PID == 0, "node %q needs a process, and a URL that begins with ws://", n.URL)
+	}
 	for _, source := range s.Sources {
 		_, err := netip.ParseAddr(source)
 		bad(err != nil, "--sources: %v", err)
@@ -225,13 +242,17 @@ func (s *Spec) divide() error {
 		return fmt.Errorf("a process may open %d files: raise ulimit -Hn", limit.Max)
 	}
 	least := (s.Clients + each - 1) / each
-	if s.Workers == 0 {
-		s.Workers = max(least, defaultWorkers)
+	servers := 1 + len(s.Nodes)
+	if s.Workers == 0 { // the same number for each server, since a worker has one
+		s.Workers = (max(least, defaultWorkers) + servers - 1) / servers * servers
+	}
+	if s.Workers%servers != 0 {
+		return fmt.Errorf("--workers is %d, but must be a multiple of the %d servers", s.Workers, servers)
 	}
 	if s.Workers < least {
 		return fmt.Errorf("--workers is %d, but %d clients need %d where a process may open %d files: raise one of them, or ulimit -Hn", s.Workers, s.Clients, least, limit.Max)
 	}
-	s.Workers = min(s.Workers, s.Clients)
+	s.Workers = min(s.Workers, s.Clients/servers*servers)
 	return nil
 }
 

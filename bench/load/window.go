@@ -61,6 +61,7 @@ func (r *run) stride() uint32 {
 type moment struct {
 	at     time.Time
 	server proctree.Usage
+	broker proctree.Usage
 	own    unix.Rusage
 	busy   time.Duration
 	status control.Status
@@ -71,6 +72,9 @@ func (r *run) look(ctx context.Context) (m moment, err error) {
 		return m, err
 	}
 	if m.server, err = r.server.usage(); err != nil {
+		return m, err
+	}
+	if m.broker, err = r.server.brokerUsage(); err != nil {
 		return m, err
 	}
 	if m.busy, err = proctree.Busy(); err != nil {
@@ -86,12 +90,13 @@ func (m moment) until(end moment, w *Window) {
 	w.Handshakes = end.status.Handshakes - m.status.Handshakes
 	w.Changes = end.status.Changes - m.status.Changes
 	w.Server = CPU{(end.server.User - m.server.User).Seconds(), (end.server.System - m.server.System).Seconds()}
-	w.Memory = Memory{RSS: end.server.RSS, Peak: end.server.Peak}
+	w.Broker = CPU{(end.broker.User - m.broker.User).Seconds(), (end.broker.System - m.broker.System).Seconds()}
+	w.Memory = memoryOf(end.server)
 	w.Generator = CPU{
 		time.Duration(end.own.Utime.Nano() - m.own.Utime.Nano()).Seconds(),
 		time.Duration(end.own.Stime.Nano() - m.own.Stime.Nano()).Seconds(),
 	}
-	w.Elsewhere = (end.busy - m.busy).Seconds() // report takes away what server and generator had of it
+	w.Elsewhere = (end.busy - m.busy).Seconds() // report takes away what server, broker and generator had of it
 }
 
 // report collects what the workers counted.
@@ -131,7 +136,7 @@ func (r *run) report(ctx context.Context, w *Window, request control.Window) err
 			return err
 		}
 	}
-	w.Elsewhere = max(0, w.Elsewhere-w.Server.Total()-w.Generator.Total())
+	w.Elsewhere = max(0, w.Elsewhere-w.Server.Total()-w.Broker.Total()-w.Generator.Total())
 	last := newHistogram()
 	for i, a := range arrivals {
 		number := request.Number + uint32(i)*request.Stride
@@ -186,5 +191,7 @@ func (r *run) memory(ctx context.Context) (Memory, error) {
 	if err != nil {
 		return Memory{}, fmt.Errorf("memory: %w", err)
 	}
-	return Memory{RSS: u.RSS, Peak: u.Peak}, nil
+	return memoryOf(u), nil
 }
+
+func memoryOf(u proctree.Usage) Memory { return Memory{RSS: u.RSS, PSS: u.PSS, Peak: u.Peak} }

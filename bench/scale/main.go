@@ -1,128 +1,98 @@
-// Scale answers: what do a million, or ten million, connections cost pushd
-// itself, where no machine at hand has the sockets for them?
+// Scale answers: what do very many connections cost?
 //
-// It runs the real code of one process (slab, members, feeds, heartbeat sweep,
-// shards) over connections that have no socket: what is sent to them goes into
-// a sink behind the send lane. What the kernel and TCP cost is not in these
-// figures; docs/SCALING.md adds it up.
+// By itself it asks what a million, or ten million, cost pushd itself, where no
+// machine at hand has the sockets for them. It runs the real code of one process
+// (slab, members, feeds, heartbeat sweep, shards) over connections that have no
+// socket: what is sent to them goes into a sink behind the send lane. What the
+// kernel and TCP cost is not in these figures; docs/SCALING.md adds it up.
+//
+// With -real the connections are real ones: over several pushd processes and one
+// NATS, from clients on the same machine. It builds both, so it is run in the
+// project's folder, and ends whatever it started.
 //
 //	go run ./bench/scale -n 1000000
+//	go run ./bench/scale -real -n 100000
 package main
 
 import (
+	"cmp"
+	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"runtime"
-	"runtime/debug"
-	"runtime/metrics"
-	"strings"
 	"syscall"
 	"time"
+
+	"github.com/pushd/pushd/bench/load"
+)
+
+// Defaults that differ between the two ways.
+const (
+	simulatedConnections, realConnections = 1_000_000, 100_000
+	simulatedTopics, realTopics           = 1, 1_000
 )
 
 func main() {
-	n := flag.Int("n", 1_000_000, "connections")
-	shards := flag.Int("shards", runtime.GOMAXPROCS(0), "shards that they are spread over")
-	topicCount := flag.Int("topics", 1, "topics that they are spread over, one subscription each")
-	heartbeat := flag.Duration("heartbeat", 25*time.Second, "heartbeat interval, whose sweep is measured")
-	flag.Parse()
-	if err := run(os.Stdout, *n, *shards, *topicCount, *heartbeat); err != nil {
+	load.WorkerMain()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil && !errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintln(os.Stderr, "scale:", err)
 		os.Exit(1)
 	}
 }
 
 // run fails where not everything was delivered: its figures would be worth nothing.
-func run(out io.Writer, n, shardCount, topicCount int, heartbeat time.Duration) error {
-	debug.SetGCPercent(400)
-	s, err := newSim(shardCount, heartbeat)
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	flags := flag.NewFlagSet("scale", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	n := flags.Int("n", 0, fmt.Sprintf("connections (default %d, with -real %d)", simulatedConnections, realConnections))
+	topics := flags.Int("topics", 0, fmt.Sprintf("topics that they are spread over, one subscription each (default %d, with -real %d in the run with many)", simulatedTopics, realTopics))
+	heartbeat := flags.Duration("heartbeat", 25*time.Second, "heartbeat interval")
+	shards := flags.Int("shards", runtime.GOMAXPROCS(0), "simulated: shards that connections are spread over")
+	isReal := flags.Bool("real", false, "hold real connections, over several pushd processes")
+	e := experiment{settle: 3 * time.Second}
+	flags.IntVar(&e.processes, "processes", 0, "real: pushd processes, and as many of clients (default: as the limit of open files demands, at least 2)")
+	flags.IntVar(&e.rounds, "rounds", 3, "real: how often messages are sent to newly started processes; medians are shown")
+	flags.IntVar(&e.broadcasts, "broadcasts", 10, "real: messages to all in a round, one at a time")
+	flags.Float64Var(&e.deliveries, "deliveries", 20_000, "real: deliveries a second where there are many topics")
+	flags.DurationVar(&e.duration, "duration", 10*time.Second, "real: how long messages go to many topics, in a round")
+	flags.DurationVar(&e.wait, "wait", time.Minute, "real: how long the CPU of heartbeats is measured")
+	limit := flags.Duration("limit", 20*time.Minute, "real: give up after this")
+	text := flags.Bool("text", false, "print aligned text instead of Markdown")
+	asJSON := flags.Bool("json", false, "print JSON instead of Markdown")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if flags.NArg() > 0 {
+		return fmt.Errorf("%q is no flag", flags.Arg(0))
+	}
+	var result report
+	var err error
+	if *isReal {
+		e.connections, e.topics, e.heartbeat = cmp.Or(*n, realConnections), cmp.Or(*topics, realTopics), *heartbeat
+		e.progress = stderr
+		ctx, cancel := context.WithTimeoutCause(ctx, *limit, fmt.Errorf("not done within -limit %v", *limit))
+		defer cancel()
+		if result, err = e.run(ctx); err != nil && ctx.Err() != nil {
+			err = errors.Join(context.Cause(ctx), err)
+		}
+	} else {
+		result, err = simulate(cmp.Or(*n, simulatedConnections), *shards, cmp.Or(*topics, simulatedTopics), *heartbeat)
+	}
 	if err != nil {
 		return err
 	}
-	defer s.close()
-	heapBefore, rssBefore := memory()
-	populating := measure(func() { s.populate(n, topicCount) })
-	heapAfter, rssAfter := memory()
-
-	gc := measure(runtime.GC)
-	gcCPU := gcSeconds(runtime.GC)
-	const broadcasts = 5
-	var fanOuts []cost
-	for i := range broadcasts {
-		fanOuts = append(fanOuts, measure(func() { s.broadcast(topicCount, i) }))
+	switch {
+	case *asJSON:
+		return writeJSON(stdout, result)
+	case *text:
+		return writeText(stdout, result)
+	default:
+		return writeMarkdown(stdout, result)
 	}
-	beat := measure(s.heartbeats)
-	if want := uint64(broadcasts) * uint64(n); s.delivered() != want {
-		return fmt.Errorf("%d deliveries, want %d: the figures are worth nothing", s.delivered(), want)
-	}
-	if s.pings() < uint64(n) {
-		return fmt.Errorf("%d pings for %d silent connections: the figures are worth nothing", s.pings(), n)
-	}
-
-	fmt.Fprintf(out, "%s\n%s, %d CPUs\n\n", strings.Join(os.Args, " "), runtime.Version(), runtime.NumCPU())
-	fmt.Fprintf(out, "| figure | value |\n| --- | --- |\n")
-	row := func(name, format string, args ...any) {
-		fmt.Fprintf(out, "| %s | "+format+" |\n", append([]any{name}, args...)...)
-	}
-	row("connections, subscriptions, topics, shards", "%d, %d, %d, %d", n, n, topicCount, shardCount)
-	row("heap", "%.1f MB, %.0f bytes each", mb(heapAfter-heapBefore), float64(heapAfter-heapBefore)/float64(n))
-	row("resident memory", "%.1f MB, %.0f bytes each", mb(rssAfter-rssBefore), float64(rssAfter-rssBefore)/float64(n))
-	row("connect and subscribe, CPU each", "%.0f ns", float64(populating.cpu.Nanoseconds())/float64(n))
-	row("full garbage collection", "%v CPU of the collector, %v elapsed", time.Duration(gcCPU*1e9).Round(10*time.Microsecond), gc.wall.Round(10*time.Microsecond))
-	best := fanOuts[0]
-	for _, c := range fanOuts {
-		if c.cpu < best.cpu {
-			best = c
-		}
-	}
-	row(fmt.Sprintf("one message to all, best of %d", broadcasts), "%v CPU, %v elapsed, %.1f ns each", best.cpu.Round(100*time.Microsecond), best.wall.Round(100*time.Microsecond), float64(best.cpu.Nanoseconds())/float64(n))
-	row(fmt.Sprintf("heartbeats of %v, all silent", heartbeat), "%v CPU, %.2f %% of one CPU", beat.cpu.Round(100*time.Microsecond), 100*beat.cpu.Seconds()/heartbeat.Seconds())
-	return nil
-}
-
-func mb(n int64) float64 { return float64(n) / 1e6 }
-
-// cost is what something took.
-type cost struct{ wall, cpu time.Duration }
-
-func measure(f func()) cost {
-	began, used := time.Now(), processCPU()
-	f()
-	return cost{time.Since(began), processCPU() - used}
-}
-
-func processCPU() time.Duration {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		panic(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
-
-// gcSeconds is the CPU that the garbage collector itself uses while f runs.
-func gcSeconds(f func()) float64 {
-	sample := []metrics.Sample{{Name: "/cpu/classes/gc/total:cpu-seconds"}}
-	metrics.Read(sample)
-	before := sample[0].Value.Float64()
-	f()
-	metrics.Read(sample)
-	return sample[0].Value.Float64() - before
-}
-
-// memory is the live heap and the resident memory, both after garbage was collected.
-func memory() (heap, rss int64) {
-	debug.FreeOSMemory()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	text, err := os.ReadFile("/proc/self/statm")
-	if err != nil {
-		panic(err)
-	}
-	var size, resident int64
-	if _, err := fmt.Sscan(string(text), &size, &resident); err != nil {
-		panic(err)
-	}
-	return int64(m.HeapAlloc), resident * int64(os.Getpagesize())
 }

@@ -24,9 +24,9 @@ var inside = map[string][]string{
 	"internal/natstest":    {},
 	"internal/server":      {"conn", "internal/config", "internal/hostfeed", "internal/page", "internal/wire", "poller", "topics", "topics/natsbus"},
 	"cmd/pushd":            {"internal/config", "internal/server", "internal/wire", "topics"},
-	"bench/echo":           {"conn", "poller"},           // nothing but the two, or it would measure something else
-	"bench/scale":          {"conn", "poller", "topics"}, // what it simulates
-	"bench/load":           {"bench/load"},               // drives any server, so it knows none
+	"bench/echo":           {"conn", "poller"},                         // nothing but the two, or it would measure something else
+	"bench/scale":          {"bench/load", "conn", "poller", "topics"}, // what it simulates, and what drives real ones
+	"bench/load":           {"bench/load"},                             // drives any server, so it knows none
 	"bench/pushbench":      {"bench/load"},
 	"bench/compare":        {"bench/load"},
 }

@@ -375,14 +375,22 @@ func (d *dialer) Dial(network, address string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &dialled{conn, context.AfterFunc(d.kept, func() { conn.Close() })}, nil
+	return &dialled{conn, newRawReader(conn), context.AfterFunc(d.kept, func() { conn.Close() })}, nil
 }
 
 // dialled is a connection that is closed when the Bus cuts it off: nats.go
 // would wait for a write that is under way. It compares connections, hence a pointer.
 type dialled struct {
 	net.Conn
+	raw  *rawReader  // nil: it can only be read as any other
 	stop func() bool // forgets it
+}
+
+func (c *dialled) Read(p []byte) (int, error) {
+	if c.raw == nil {
+		return c.Conn.Read(p)
+	}
+	return c.raw.Read(p)
 }
 
 func (c *dialled) Close() error {

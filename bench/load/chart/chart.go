@@ -121,9 +121,11 @@ func durations(least, most float64) []plot.Tick {
 }
 
 // save writes the file, and says where it fails.
-func save(p *plot.Plot, path string) error {
+func save(p *plot.Plot, path string) error { return saveSize(path, width, height, p.Draw) }
+
+func saveSize(path string, width, height vg.Length, paint func(draw.Canvas)) error {
 	canvas := vgsvg.New(width, height)
-	p.Draw(draw.New(canvas))
+	paint(draw.New(canvas))
 	file, err := os.Create(path)
 	if err != nil {
 		return err

@@ -16,6 +16,7 @@ const userHZ = 100
 type Usage struct {
 	User, System time.Duration // since the start, of those that live and of those that they have waited for
 	RSS          uint64        // bytes resident, as the page tables have it
+	PSS          uint64        // the same, each page divided by the processes that have it
 	Peak         uint64        // the most that it ever was, bytes
 	Processes    int
 }
@@ -54,6 +55,16 @@ func Read(pid int) (Usage, error) {
 	return u, nil
 }
 
+// Add adds what another tree uses.
+func (u *Usage) Add(o Usage) {
+	u.User += o.User
+	u.System += o.System
+	u.RSS += o.RSS
+	u.PSS += o.PSS
+	u.Peak += o.Peak
+	u.Processes += o.Processes
+}
+
 func (u *Usage) add(stat procfs.ProcStat) error {
 	u.User += ticks(stat.UTime) + ticks(uint(stat.CUTime))
 	u.System += ticks(stat.STime) + ticks(uint(stat.CSTime))
@@ -73,6 +84,7 @@ func (u *Usage) add(stat procfs.ProcStat) error {
 		return err
 	}
 	u.RSS += rollup.Rss
+	u.PSS += rollup.Pss
 	u.Peak += max(status.VmHWM, rollup.Rss)
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"testing"
 
+	"github.com/prometheus/procfs"
 	"go.uber.org/goleak"
 )
 
@@ -43,7 +44,7 @@ func TestRead(t *testing.T) {
 	if u.Processes != 2 {
 		t.Errorf("%d processes, want 2", u.Processes)
 	}
-	if u.RSS < 2*4096 || u.Peak < u.RSS {
+	if u.RSS < 2*4096 || u.Peak < u.RSS || u.PSS == 0 || u.PSS > u.RSS {
 		t.Errorf("memory: %+v", u)
 	}
 	own, err := Read(os.Getpid())
@@ -98,5 +99,24 @@ func TestCPU(t *testing.T) {
 	}
 	if later <= busy {
 		t.Errorf("the machine did nothing: %v, then %v", busy, later)
+	}
+}
+
+// What the kernel has for itself is less than the machine has.
+func TestKernel(t *testing.T) {
+	n, err := Kernel()
+	if err != nil {
+		t.Fatal(err)
+	}
+	fs, err := procfs.NewDefaultFS()
+	if err != nil {
+		t.Fatal(err)
+	}
+	memory, err := fs.Meminfo()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n < 1<<20 || n > *memory.MemTotalBytes {
+		t.Errorf("%d bytes of kernel memory, of %d", n, *memory.MemTotalBytes)
 	}
 }
