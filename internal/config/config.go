@@ -4,6 +4,7 @@
 package config
 
 import (
+	"strings"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -63,13 +64,19 @@ type Flags Config
 type Namespace struct {
 	Delivery Delivery `name:"delivery" default:"live" enum:"live,latest,all"`
 	Interest Interest `name:"interest" default:"namespace" enum:"namespace,topic"`
+	Stream   string   `name:"stream"`  // keeps the history instead of one of pushd's own; it is never created nor changed
+	Subject  string   `name:"subject"` // below which the topics lie; "": PREFIX.NAMESPACE. It needs history
 	History  History  `kong:"-"`
 }
+
+// KeepsHistory reports whether messages are kept, in a stream of pushd's own
+// or in one that was there before.
+func (n Namespace) KeepsHistory() bool { return n.History != (History{}) || n.Stream != "" }
 
 // Delivery is what a subscriber that falls behind gets.
 type Delivery string
 
-// The delivery modes. This version serves DeliveryLive alone: the others need history.
+// The delivery modes. DeliveryLatest and DeliveryAll need history.
 const (
 	DeliveryLive   Delivery = "live"   // what is still in memory, else a gap
 	DeliveryLatest Delivery = "latest" // the newest value of each topic
@@ -85,14 +92,24 @@ const (
 	InterestTopic     Interest = "topic"     // each topic by itself; no wildcards
 )
 
-// History is what a namespace keeps, each field a bound and 0 no bound. The
-// zero History keeps nothing, which is all that this version serves.
+// History is what a namespace keeps. The zero History keeps nothing, else one
+// of the bounds is set: 0 is no bound.
 type History struct {
 	Age      time.Duration `name:"age"`
 	Bytes    Bytes         `name:"bytes"`
 	Messages int           `name:"messages"` // for each topic
-	Replicas int           `name:"replicas"`
+	Replicas int           `name:"replicas"` // 0: 1
+	Storage  Storage       `name:"storage"`  // "": see Config.StorageOf
 }
+
+// Storage is where history lies.
+type Storage string
+
+// The kinds of storage.
+const (
+	StorageFile   Storage = "file"
+	StorageMemory Storage = "memory" // ends with the NATS server's process
+)
 
 // Default returns the settings of a server that was told nothing. The
 // environment has no part in it.
@@ -110,6 +127,38 @@ func (c *Config) Namespace(name string) Namespace {
 	}
 	return c.Default
 }
+
+// StreamOf returns the name of the stream that has a namespace's history:
+// push_scores, unless another was chosen.
+func (c *Config) StreamOf(name string) string {
+	if stream := c.Namespaces[name].Stream; stream != "" {
+		return stream
+	}
+	return strings.ReplaceAll(c.Prefix, ".", "_") + "_" + name
+}
+
+// SubjectOf returns the NATS subject below which a namespace's topics lie.
+func (c *Config) SubjectOf(name string) string {
+	if subject := c.Namespaces[name].Subject; subject != "" {
+		return subject
+	}
+	return c.Prefix + "." + name
+}
+
+// StorageOf returns where a history lies: on disk, unless it says otherwise or
+// the embedded NATS server has none.
+func (c *Config) StorageOf(h History) Storage {
+	switch {
+	case h.Storage != "":
+		return h.Storage
+	case c.diskless():
+		return StorageMemory
+	}
+	return StorageFile
+}
+
+// diskless reports whether NATS is one that keeps nothing on disk.
+func (c *Config) diskless() bool { return len(c.NATS) == 0 && c.Store == memoryStore }
 
 // settings returns the definition of each tagged field of *group, in order:
 // its name, default, enumeration and text codec, bound to the field itself.

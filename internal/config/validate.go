@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"net/url"
 	"slices"
@@ -44,15 +43,7 @@ func (c *Config) problems() []problem {
 	v.nats(c)
 	v.prefix(c.Prefix)
 	v.bounds(c)
-	v.namespace("default", c.Default)
-	for _, name := range slices.Sorted(maps.Keys(c.Namespaces)) {
-		key := "namespaces." + name
-		if err := topics.CheckTopic(name); err != nil || topics.Namespace(name) != name {
-			v.addf(key, "%q under namespaces: is no namespace: it must be one token of A-Z a-z 0-9 _ -", name)
-			continue
-		}
-		v.namespace(key, c.Namespaces[name])
-	}
+	v.namespaces(c)
 	return v.found
 }
 
@@ -170,19 +161,6 @@ func (v *validator) bounds(c *Config) {
 func between[T cmp.Ordered](v *validator, key string, value, low, high T) {
 	if value < low || value > high {
 		v.addf(key, "--%s is %v, but must be %v to %v", key, value, low, high)
-	}
-}
-
-// noHistory ends the refusal of a documented value that needs history.
-const noHistory = "this version keeps no history yet, so it can only be "
-
-func (v *validator) namespace(key string, ns Namespace) {
-	v.enums(key+".", settings(&ns))
-	if ns.Delivery == DeliveryLatest || ns.Delivery == DeliveryAll {
-		v.addf(key+".delivery", `%s.delivery is %q: `+noHistory+`"live"`, key, ns.Delivery)
-	}
-	if ns.History != (History{}) {
-		v.addf(key+".history", `%s.history is set: `+noHistory+`"none"`, key)
 	}
 }
 

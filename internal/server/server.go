@@ -83,7 +83,8 @@ func New(cfg config.Config, log *slog.Logger) (s *Server, err error) {
 		URLs: cfg.NATS, Listen: cfg.NATSListen, Store: cfg.Store, Prefix: cfg.Prefix,
 		MaxPayload: int(max(cfg.MaxMessage, 1<<20)), MaxMessage: int(cfg.MaxMessage),
 		Credentials: cfg.NATSCreds, NKey: cfg.NATSNKey, CA: cfg.NATSCA, Cert: cfg.NATSCert, Key: cfg.NATSKey,
-		Log: log,
+		Streams: streams(&cfg),
+		Log:     log,
 	}); err != nil {
 		return s, err
 	}
@@ -94,9 +95,8 @@ func New(cfg config.Config, log *slog.Logger) (s *Server, err error) {
 		Final: func(err error) bool { // what NATS will not have one day either
 			return errors.Is(err, natsbus.ErrDenied)
 		},
-		Settings: func(namespace string) topics.Settings {
-			return topics.Settings{ByTopic: cfg.Namespace(namespace).Interest == config.InterestTopic}
-		},
+		Settings: func(namespace string) topics.Settings { return served(cfg.Namespace(namespace)) },
+		History:  s.bus,
 	}, s.bus, encoder{})
 	s.pool = poller.NewPool(cfg.Workers, handoverQueue)
 	if err := s.openAdmin(); err != nil {
