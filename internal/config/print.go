@@ -81,7 +81,7 @@ func (p *printer) head(path string) {
 func (p *printer) namespace(path string, ns Namespace) {
 	p.head(path)
 	for _, s := range settings(&ns) {
-		if !s.Target.IsZero() { // what is not set does not go with every namespace
+		if s.Target.Kind() != reflect.String || s.Target.Len() > 0 { // a stream and a subject are not every namespace's
 			p.value(path, s)
 		}
 	}

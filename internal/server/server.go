@@ -40,6 +40,7 @@ type Server struct {
 	plain   *plainHTTP // requests that are no upgrade
 	admin   *http.Server
 	adminLn net.Listener
+	history chan struct{} // holds one for each request for history under way
 
 	// Atomic.
 	stopping atomic.Bool
@@ -67,7 +68,7 @@ func New(cfg config.Config, log *slog.Logger) (s *Server, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s = &Server{cfg: cfg, log: log, node: rand.Uint32()}
+	s = &Server{cfg: cfg, log: log, node: rand.Uint32(), history: make(chan struct{}, maxHistoryRequests)}
 	defer func() {
 		if err != nil {
 			s.release()
