@@ -28,7 +28,8 @@ type excerpt struct {
 const windowFactor = 8
 
 // newest finds the newest messages of a topic. Streams are read forwards alone,
-// so it goes back in windows that grow.
+// so it goes back in windows that grow until one has too many to read through:
+// then it gropes for where these end.
 func (p *past) newest(ctx context.Context) (excerpt, error) {
 	st, err := p.stream(ctx)
 	if err != nil {
@@ -39,43 +40,53 @@ func (p *past) newest(ctx context.Context) (excerpt, error) {
 		return excerpt{}, err
 	}
 	if len(page.Messages) == 0 {
-		return excerpt{end: readUpTo(st, page.Next, topics.Cursor{Epoch: st.Epoch})}, nil
+		return excerpt{end: beginning(st)}, nil
 	}
 	last := page.Messages[len(page.Messages)-1]
 	found := window{limit: p.limit, bytes: p.bytes}
 	found.add(last)
 	rest := last.Cursor.Seq // what lies below has not been searched
-	for span := uint64(windowFactor * p.limit); rest > st.First && st.PerTopic != 1 && !found.full; span *= windowFactor {
+	growth := uint64(windowFactor)
+	for span := growth * uint64(p.limit); rest > st.First && st.PerTopic != 1 && !found.full; {
 		from := max(st.First, rest-min(span, rest))
-		earlier, err := p.window(ctx, from, rest, found.room())
+		earlier, whole, err := p.window(ctx, from, rest, found.room())
 		if err != nil {
 			return excerpt{}, err
 		}
+		if !whole {
+			span, growth = (rest-from)/2, 2
+			continue
+		}
 		found.prepend(earlier)
 		rest = from
+		span *= growth
 	}
 	return excerpt{messages: found.messages, end: readUpTo(st, page.Next, last.Cursor)}, nil
 }
 
 // window finds the newest messages of the topic among those numbered from up
-// to below to, as far as there is room for them.
-func (p *past) window(ctx context.Context, from, to uint64, w window) (window, error) {
-	for from < to {
+// to below to, as far as w has room for them. It reports false where there
+// are many more than that.
+func (p *past) window(ctx context.Context, from, to uint64, w window) (found window, whole bool, err error) {
+	for most := 2*w.limit + pageMessages; from < to; {
 		page, err := p.read(ctx, topics.Query{Pattern: p.topic, From: from, Messages: int(min(to-from, pageMessages))})
 		if err != nil {
-			return w, err
+			return w, false, err
 		}
 		for _, m := range page.Messages {
 			if m.Cursor.Seq < to {
 				w.add(m)
+				most--
 			}
 		}
 		if page.End || page.Next <= from {
 			break
 		}
-		from = page.Next
+		if from = page.Next; most < 0 && from < to {
+			return w, false, nil
+		}
 	}
-	return w, nil
+	return w, true, nil
 }
 
 // pageMessages is how many messages are read at a time.
@@ -128,10 +139,10 @@ func (p *past) after(ctx context.Context, c topics.Cursor) (excerpt, error) {
 	if e.resumed, e.why, err = p.check(ctx, st, c); err != nil {
 		return excerpt{}, err
 	}
-	from := c.Seq + 1
-	if e.resumed == topics.NotRecovered && e.why == topics.LossRestarted {
-		from, e.end = 1, topics.Cursor{Epoch: st.Epoch}
+	if first := beginning(st); c.Seq < first.Seq || e.resumed == topics.NotRecovered && e.why == topics.LossRestarted {
+		e.end = first
 	}
+	from := e.end.Seq + 1
 	size := 0
 	for {
 		page, err := p.read(ctx, topics.Query{Pattern: p.topic, From: from, Messages: min(p.limit+1, pageMessages)})
@@ -148,11 +159,34 @@ func (p *past) after(ctx context.Context, c topics.Cursor) (excerpt, error) {
 			size += len(m.Data)
 		}
 		if page.End || page.Next <= from {
-			e.end = readUpTo(st, page.Next, e.end)
-			return e, nil
+			err = p.settle(ctx, st, &e)
+			return e, err
 		}
 		from = page.Next
 	}
+}
+
+// settle moves the end of an excerpt behind which there is nothing to the
+// stream's own.
+func (p *past) settle(ctx context.Context, st topics.Stream, e *excerpt) error {
+	if e.end.Seq >= st.Last {
+		return nil
+	}
+	page, err := p.read(ctx, topics.Query{Pattern: p.topic, Newest: true})
+	if err != nil || len(page.Messages) == 0 {
+		return err
+	}
+	if page.Messages[0].Cursor.Seq > e.end.Seq {
+		e.more = true // it has come meanwhile
+		return nil
+	}
+	e.end = readUpTo(st, page.Next, e.end)
+	return nil
+}
+
+// beginning is the place before all that is kept.
+func beginning(st topics.Stream) topics.Cursor {
+	return topics.Cursor{Epoch: st.Epoch, Seq: max(st.First, 1) - 1}
 }
 
 // check says whether all that came behind a cursor is still there.
@@ -182,10 +216,11 @@ func (p *past) check(ctx context.Context, st topics.Stream, c topics.Cursor) (to
 	return topics.Recovered, 0, nil
 }
 
-// readUpTo returns the place up to which a topic was read, which is the stream's
-// end where next says so: the topic's own last message goes one day, and
-// to go on from there would look like a loss. The replica that answered
-// may lag behind the stream, so its word counts.
+// readUpTo returns the place up to which a topic was read: that of its last
+// message, or the stream's end where next, from the same answer, says that all
+// up to there has been read. The message itself goes one day, and to go on from
+// there would look like a loss. Why not the end always: the replica
+// that answered may lag behind the stream.
 func readUpTo(st topics.Stream, next uint64, last topics.Cursor) topics.Cursor {
 	if next > st.Last && st.Last > last.Seq {
 		return topics.Cursor{Epoch: st.Epoch, Seq: st.Last, Stamp: st.Stamp}
