@@ -43,7 +43,7 @@ type Config struct {
 	Workers      int    `name:"workers" env:"PUSHD_WORKERS" default:"4" group:"Tuning" help:"Run what may block on this many goroutines, beside the event loops."`
 	Poller       string `name:"poller" env:"PUSHD_POLLER" default:"epoll" enum:"epoll,easygo" group:"Tuning" help:"Wait for sockets with this backend: epoll, or easygo, which costs 105 bytes more for each connection."`
 	Send         string `name:"send" env:"PUSHD_SEND" default:"auto" enum:"auto,write,uring" group:"Tuning" help:"Send to many sockets at a time through io_uring (uring), or by a write for each (write). auto uses io_uring where the kernel allows it."`
-	RingMessages int    `name:"ring-messages" env:"PUSHD_RING_MESSAGES" default:"16384" group:"Tuning" help:"Keep this many of the newest messages of each feed in memory. A client that falls further behind gets a gap."`
+	RingMessages int    `name:"ring-messages" env:"PUSHD_RING_MESSAGES" default:"16384" group:"Tuning" help:"Keep this many of the newest messages of each feed in memory. A client that falls further behind is fed from history, or gets a gap."`
 	RingMemory   Bytes  `name:"ring-memory" env:"PUSHD_RING_MEMORY" default:"64MiB" group:"Tuning" help:"Keep at most this much of those messages over all feeds (bytes, or with a unit such as MiB)."`
 
 	LogLevel  string `name:"log-level" env:"PUSHD_LOG_LEVEL" default:"info" enum:"debug,info,warn,error" group:"Logs" help:"Log what is at least this serious: debug, info, warn or error."`

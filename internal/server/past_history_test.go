@@ -198,7 +198,10 @@ func TestHistoryOfAnExistingStream(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := js.AddStream(&nats.StreamConfig{Name: "ORDERS", Subjects: []string{"shop.orders.>"}, AllowDirect: true}); err != nil {
+	if _, err := js.AddStream(&nats.StreamConfig{
+		Name: "ORDERS", Subjects: []string{"shop.orders.>"}, AllowDirect: true,
+		RePublish: &nats.RePublish{Source: ">", Destination: "push-live.orders.>"},
+	}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := js.Publish("shop.orders.eu", []byte("1")); err != nil {
@@ -209,7 +212,7 @@ func TestHistoryOfAnExistingStream(t *testing.T) {
 	}
 	r := start(t, func(c *config.Config) {
 		c.Store = first.cfg.Store
-		c.Namespaces = map[string]config.Namespace{"orders": {Delivery: config.DeliveryAll, Stream: "ORDERS", Subject: "shop.orders"}}
+		c.Namespaces = map[string]config.Namespace{"orders": {Delivery: config.DeliveryAll, Interest: config.InterestNamespace, Stream: "ORDERS", Subject: "shop.orders"}}
 	})
 	r.store("orders.eu", "2")
 	if got := r.past("orders.eu", ""); got.data() != "1 2" {

@@ -13,10 +13,10 @@ import (
 func keeping(namespaces ...string) func(*config.Config) {
 	return func(c *config.Config) {
 		c.Namespaces = map[string]config.Namespace{
-			"latest": {Delivery: config.DeliveryLatest, History: config.History{Messages: 1}},
+			"latest": {Delivery: config.DeliveryLatest, Interest: config.InterestNamespace, History: config.History{Messages: 1}},
 		}
 		for _, name := range namespaces {
-			c.Namespaces[name] = config.Namespace{Delivery: config.DeliveryAll, History: config.History{Age: time.Hour, Messages: 10_000}}
+			c.Namespaces[name] = config.Namespace{Delivery: config.DeliveryAll, Interest: config.InterestNamespace, History: config.History{Age: time.Hour, Messages: 10_000}}
 		}
 	}
 }
