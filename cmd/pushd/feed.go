@@ -79,6 +79,7 @@ type record struct {
 	topic  string
 	data   []byte // JSON on one line
 	end    int64  // bytes of input up to its end
+	key    string // by which the server knows it again; set by the poster
 }
 
 // Bounds of one request: large enough that its cost vanishes, small enough to

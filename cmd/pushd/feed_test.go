@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"regexp"
 	"slices"
 	"strings"
@@ -161,6 +162,37 @@ func TestPosterRetries(t *testing.T) {
 			}
 			if !strings.Contains(notes.String(), "; trying again in ") {
 				t.Errorf("nothing told of the fault: %q", notes.String())
+			}
+		})
+	}
+}
+
+// A batch of which the answer was lost is known again by its keys, also in part.
+func TestPosterKeys(t *testing.T) {
+	for _, lost := range []string{"all", "some"} {
+		t.Run(lost, func(t *testing.T) {
+			var server *publisher
+			faults := 2
+			server = newPublisher(t, nil)
+			server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if faults--; faults < 0 {
+					server.many(w, r)
+					return
+				}
+				server.many(httptest.NewRecorder(), r) // it is published, and the answer lost
+				if lost == "some" {
+					w.Write(append(wire.AppendResult(nil, "a", "c.0"), '\n'))
+				}
+			})
+			p := newPoster(server.URL+"/publish", program{stderr: io.Discard}.notef)
+			p.backoff = backoff{first: 1, most: 1}
+			for range 2 {
+				if err := p.publish(testContext(t), []record{{topic: "a", data: []byte("1")}, {topic: "a", data: []byte("1")}, {topic: "b", data: []byte("2")}}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got, want := server.got(), []string{"a 1", "a 1", "b 2", "a 1", "a 1", "b 2"}; !slices.Equal(got, want) || server.twice == 0 {
+				t.Errorf("published %q, of which %d came twice; want %q", got, server.twice, want)
 			}
 		})
 	}

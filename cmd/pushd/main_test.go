@@ -132,7 +132,7 @@ func TestMistakes(t *testing.T) {
 // What config prints says where a value came from, and is a file for --config.
 func TestConfigCommand(t *testing.T) {
 	t.Chdir(t.TempDir())
-	writeFile(t, "pushd.yaml", "heartbeat: 30s\nnamespaces: {user: {interest: topic}}\n")
+	writeFile(t, "pushd.yaml", "heartbeat: 30s\nnamespaces: {user: {interest: topic}, stocks: {delivery: latest}, log: {history: {age: 1h}}, orders: {delivery: all, stream: ORDERS}}\n")
 	t.Setenv("PUSHD_SHARDS", "3")
 	first := runWith(testContext(t), "", "config", "--config=pushd.yaml", "--listen=127.0.0.1:0")
 	if first.code != 0 || first.stderr != "" {

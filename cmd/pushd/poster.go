@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,11 +17,13 @@ import (
 type poster struct {
 	// Static.
 	url     string
+	run     string // starts the keys of its records
 	client  *http.Client
 	notef   func(format string, args ...any)
 	giveUp  time.Duration // how long a batch may fail
 	backoff backoff       // of a batch: each starts with a copy
 
+	numbered  int // records that were given a key
 	published int
 	refused   int
 	body      bytes.Buffer // kept for its memory
@@ -29,17 +32,22 @@ type poster struct {
 func newPoster(url string, notef func(format string, args ...any)) *poster {
 	return &poster{
 		url:     url,
+		run:     rand.Text(),
 		client:  &http.Client{Timeout: publishTimeout},
 		notef:   notef,
-		giveUp:  2 * time.Minute,
+		giveUp:  90 * time.Second, // with the last wait and request, about the two minutes for which keys are remembered
 		backoff: backoff{first: 200 * time.Millisecond, most: 10 * time.Second},
 	}
 }
 
 // publish posts a batch until each of its records is published or refused. A
-// batch whose answer was lost is posted again, so that a record may be
-// published twice but none is left out.
+// batch whose answer was lost is posted again, with the same keys: none of it
+// is left out, nor published twice where its namespace keeps history.
 func (p *poster) publish(ctx context.Context, batch []record) error {
+	for i := range batch {
+		p.numbered++
+		batch[i].key = fmt.Sprintf("%s-%d", p.run, p.numbered)
+	}
 	retry, started := p.backoff, time.Now()
 	for len(batch) > 0 {
 		left, err := p.post(ctx, batch)
@@ -73,8 +81,8 @@ func (p *poster) publish(ctx context.Context, batch []record) error {
 func (p *poster) post(ctx context.Context, batch []record) (left []record, err error) {
 	p.body.Reset()
 	for _, r := range batch {
-		// A topic that was checked needs no escapes.
-		fmt.Fprintf(&p.body, `{"topic":"%s","data":%s}`+"\n", r.topic, r.data)
+		// A topic that was checked needs no escapes, nor does a key.
+		fmt.Fprintf(&p.body, `{"topic":"%s","data":%s,"idempotency_key":"%s"}`+"\n", r.topic, r.data, r.key)
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, p.url, bytes.NewReader(p.body.Bytes()))
 	if err != nil {

@@ -3,18 +3,22 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"strings"
 	"time"
 
+	"github.com/pushd/pushd/internal/wire"
 	"github.com/pushd/pushd/topics"
 )
 
 type publishCommand struct {
 	serverFlag
-	Verbose bool    `short:"v" help:"Say so when it worked."`
+	Verbose bool    `short:"v" help:"Say so when it worked, with the cursor where the message is stored."`
+	ID      string  `name:"id" placeholder:"KEY" help:"Publish only if no message with this key was published to the topic within two minutes. It needs a namespace with history. By default each message has a key of its own, so that trying again does no harm."`
 	Topic   string  `arg:"" help:"Publish to this topic."`
 	Data    *string `arg:"" optional:"" help:"The message, as it is. Without it, what comes on standard input."`
 }
@@ -31,37 +35,91 @@ func (c *publishCommand) Run(ctx context.Context, p program) error {
 	if err != nil {
 		return err
 	}
-	var body io.Reader
+	key := c.ID
+	if key == "" {
+		key = rand.Text()
+	} else if err := wire.CheckKey(key); err != nil {
+		return fmt.Errorf("--id: %s", err.Message)
+	}
+	var data []byte
 	if c.Data != nil {
-		body = strings.NewReader(*c.Data)
+		data = []byte(*c.Data)
 	} else {
 		input := p.input(ctx)
 		defer input.Close()
-		data, err := io.ReadAll(input)
-		if err != nil {
+		if data, err = io.ReadAll(input); err != nil {
 			return fmt.Errorf("standard input: %w", err)
 		}
-		body = bytes.NewReader(data) // of known length, so that the server can refuse it by its size
 	}
-	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url.String(), body)
+	one := singlePoster{
+		url: url.String(), key: key, notef: p.notef,
+		giveUp:  15 * time.Second,
+		backoff: backoff{first: 200 * time.Millisecond, most: 5 * time.Second},
+	}
+	stored, err := one.publish(ctx, data)
 	if err != nil {
 		return err
 	}
+	switch {
+	case !c.Verbose:
+	case stored == "":
+		p.notef("published to %s", c.Topic)
+	default:
+		p.notef("published to %s, stored at %s", c.Topic, stored)
+	}
+	return nil
+}
+
+// singlePoster publishes one message, with a key by which the server knows it again.
+type singlePoster struct {
+	url, key string
+	notef    func(format string, args ...any)
+	giveUp   time.Duration // how long it may fail
+	backoff  backoff
+}
+
+// publish tries until the message is published, or refused for good. It
+// returns the cursor where it is stored, "" where nobody keeps it.
+func (p *singlePoster) publish(ctx context.Context, data []byte) (stored string, err error) {
+	for started := time.Now(); ; {
+		stored, err = p.post(ctx, data)
+		var no *refusal
+		if err == nil || !errors.As(err, &no) || !no.temporary() {
+			return stored, err
+		}
+		wait := max(p.backoff.next(), no.retryAfter)
+		if time.Since(started)+wait > p.giveUp {
+			return "", err
+		}
+		p.notef("%v; trying again in %v", err, wait.Round(time.Millisecond))
+		if sleep(ctx, wait) != nil {
+			return "", err
+		}
+	}
+}
+
+func (p *singlePoster) post(ctx context.Context, data []byte) (stored string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, p.url, bytes.NewReader(data)) // of known length, so that the server can refuse it by its size
+	if err != nil {
+		return "", err
+	}
 	request.Header.Set("Content-Type", "application/octet-stream")
+	request.Header.Set("Idempotency-Key", p.key)
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return unreachable(err)
+		return "", unreachable(err)
 	}
 	defer response.Body.Close()
 	if response.StatusCode >= http.StatusMultipleChoices {
-		return refused(response)
+		return "", refused(response)
 	}
-	if c.Verbose {
-		p.notef("published to %s", c.Topic)
+	var result struct{ Cursor string }
+	if json.NewDecoder(response.Body).Decode(&result) != nil {
+		return "", nil // what counts is the status
 	}
-	return nil
+	return result.Cursor, nil
 }
 
 // input is standard input, of which a Read ends when ctx does. Nothing can

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -22,11 +23,15 @@ type publisher struct {
 
 	mu       sync.Mutex
 	requests int
-	messages []string // topic, space, data
+	messages []string       // topic, space, data
+	keys     []string       // of messages
+	places   map[string]int // of messages, by key
+	twice    int            // messages whose key had come before, which are not among them
+	store    bool           // answer with cursors, as a namespace with history does
 }
 
 func newPublisher(t *testing.T, intercept func(w http.ResponseWriter, body []byte) bool) *publisher {
-	p := &publisher{intercept: intercept}
+	p := &publisher{intercept: intercept, places: make(map[string]int)}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /publish/{topic}", p.one)
 	mux.HandleFunc("POST /publish", p.many)
@@ -50,6 +55,24 @@ func (p *publisher) take(w http.ResponseWriter, r *http.Request) (body []byte, o
 	return body, err == nil && (p.intercept == nil || !p.intercept(w, body))
 }
 
+// keep notes a message, if its key is new, and returns its cursor.
+func (p *publisher) keep(message, key string) (cursor string) {
+	if at, ok := p.places[key]; ok && key != "" {
+		p.twice++
+		return p.cursor(at)
+	}
+	p.places[key] = len(p.messages)
+	p.messages, p.keys = append(p.messages, message), append(p.keys, key)
+	return p.cursor(len(p.messages) - 1)
+}
+
+func (p *publisher) cursor(at int) string {
+	if !p.store {
+		return ""
+	}
+	return fmt.Sprintf("c.%d", at)
+}
+
 func (p *publisher) one(w http.ResponseWriter, r *http.Request) {
 	body, ok := p.take(w, r)
 	if !ok {
@@ -57,9 +80,9 @@ func (p *publisher) one(w http.ResponseWriter, r *http.Request) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.messages = append(p.messages, r.PathValue("topic")+" "+string(body))
+	cursor := p.keep(r.PathValue("topic")+" "+string(body), r.Header.Get("Idempotency-Key"))
 	w.WriteHeader(http.StatusAccepted)
-	w.Write(wire.AppendResult(nil, r.PathValue("topic"), ""))
+	w.Write(wire.AppendResult(nil, r.PathValue("topic"), cursor))
 }
 
 func (p *publisher) many(w http.ResponseWriter, r *http.Request) {
@@ -79,8 +102,8 @@ func (p *publisher) many(w http.ResponseWriter, r *http.Request) {
 		case topics.Namespace(pub.Topic) == "forbidden":
 			w.Write(append(wire.AppendFailure(nil, pub.Topic, wire.Forbidden, "not for you"), '\n'))
 		default:
-			p.messages = append(p.messages, strings.Clone(pub.Topic)+" "+string(pub.Data))
-			w.Write(append(wire.AppendResult(nil, pub.Topic, ""), '\n'))
+			cursor := p.keep(strings.Clone(pub.Topic)+" "+string(pub.Data), strings.Clone(pub.Key))
+			w.Write(append(wire.AppendResult(nil, pub.Topic, cursor), '\n'))
 		}
 	}
 }
@@ -119,8 +142,7 @@ func TestPublishRefused(t *testing.T) {
 	}{
 		{400, `{"code":"invalid_topic","message":"no such place"}`, "pushd: invalid_topic: no such place\n"},
 		{413, `{"code":"message_too_large","message":"65537 bytes, of at most 65536"}`, "pushd: message_too_large: 65537 bytes, of at most 65536\n"},
-		{503, `{"code":"unavailable","message":"NATS is away"}`, "pushd: unavailable: NATS is away\n"},
-		{502, "<html>", "pushd: HTTP 502: Bad Gateway\n"}, // from a proxy
+		{405, "<html>", "pushd: HTTP 405: Method Not Allowed\n"}, // from a proxy
 		{404, "{}", "pushd: HTTP 404: Not Found\n"},
 	} {
 		server := newPublisher(t, func(w http.ResponseWriter, _ []byte) bool {
@@ -131,6 +153,58 @@ func TestPublishRefused(t *testing.T) {
 		if got, want := runWith(testContext(t), "", "publish", "--server", server.URL, "a", "x"), (result{1, "", test.want}); got != want {
 			t.Errorf("%d: %+v, want %+v", test.status, got, want)
 		}
+	}
+}
+
+// The cursor of a message that is stored is told, and a key that was used before
+// publishes nothing.
+func TestPublishWithKey(t *testing.T) {
+	server := newPublisher(t, nil)
+	server.store = true
+	for _, args := range [][]string{{"--id=k"}, {"--id=k"}, {}, {}} {
+		got := runWith(testContext(t), "", append([]string{"publish", "-v", "--server", server.URL, "a", "x"}, args...)...)
+		want := fmt.Sprintf("pushd: published to a, stored at c.%d\n", len(server.got())-1)
+		if got != (result{0, "", want}) {
+			t.Errorf("%q: %+v, want %s", args, got, want)
+		}
+	}
+	if len(server.got()) != 3 || server.keys[0] != "k" || server.keys[1] == server.keys[2] || wire.CheckKey(server.keys[1]) != nil {
+		t.Errorf("%d messages with keys %q, want one for k and one for each call without", len(server.got()), server.keys)
+	}
+	got := runWith(testContext(t), "", "publish", "--server", server.URL, "--id=a b", "a", "x")
+	if want := "pushd: --id: the idempotency key is \"a b\": it must be 1 to 128 visible ASCII characters, without spaces\n"; got != (result{1, "", want}) {
+		t.Errorf("%+v", got)
+	}
+}
+
+// A server that is away for a while is asked again, with the same key.
+func TestPublishTriesAgain(t *testing.T) {
+	away := 0
+	server := newPublisher(t, func(w http.ResponseWriter, _ []byte) bool {
+		if away--; away < 0 {
+			return false
+		}
+		w.WriteHeader(http.StatusServiceUnavailable)
+		w.Write(wire.AppendRefusal(nil, wire.Unavailable, "NATS is away"))
+		return true
+	})
+	server.store = true
+	var notes output
+	one := func(giveUp time.Duration) *singlePoster {
+		return &singlePoster{url: server.URL + "/publish/a", key: "k", notef: program{stderr: &notes}.notef, giveUp: giveUp, backoff: backoff{first: 1, most: 1}}
+	}
+	for range 2 {
+		away = 3
+		if stored, err := one(testTimeout).publish(testContext(t), []byte("x")); err != nil || stored != "c.0" {
+			t.Errorf("stored at %q, %v", stored, err)
+		}
+	}
+	if n := strings.Count(notes.String(), "unavailable: NATS is away; trying again in "); n != 6 || len(server.got()) != 1 || server.twice != 1 {
+		t.Errorf("told %d times, %d messages, %d twice", n, len(server.got()), server.twice)
+	}
+	away = 1 << 30
+	if _, err := one(0).publish(testContext(t), []byte("x")); err == nil || err.Error() != "unavailable: NATS is away" {
+		t.Errorf("one that is away for ever: %v", err)
 	}
 }
 

@@ -6,14 +6,18 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"math"
 	"time"
 )
 
 type subscribeCommand struct {
 	serverFlag
-	Format string   `enum:"text,json,raw" default:"text" help:"Print each message as text (time, topic, data), json (the line as the server sent it) or raw (its data alone)."`
-	Count  int      `placeholder:"N" help:"Exit after this many messages. 0 goes on until interrupted."`
-	Topics []string `arg:"" name:"topic" help:"Subscribe to these topics. * stands for one token and a last > for one or more: quote them from the shell."`
+	Format  string   `enum:"text,json,raw" default:"text" help:"Print each message as text (time, topic, data), json (the line as the server sent it) or raw (its data alone)."`
+	Count   int      `placeholder:"N" help:"Exit after this many messages. 0 goes on until interrupted."`
+	Cursor  []string `sep:"none" placeholder:"CURSOR" help:"Begin after this cursor, which a message or a former run told (--format json). Once for each topic, in the same order."`
+	Mode    string   `enum:",all,latest,live" default:"" help:"Get every message (all), the newest value of each topic (latest), or what comes while this keeps up (live), where the namespace allows it."`
+	MaxRate float64  `placeholder:"N" help:"With --mode latest, at most this many values a second of each topic. 0 is no limit."`
+	Topics  []string `arg:"" name:"topic" help:"Subscribe to these topics. * stands for one token and a last > for one or more: quote them from the shell."`
 }
 
 // Run prints messages until there were enough, ctx is done, or the server says
@@ -26,10 +30,17 @@ func (c *subscribeCommand) Run(ctx context.Context, p program) error {
 	if c.Count < 0 {
 		return fmt.Errorf("--count is %d, but must be 0 or more", c.Count)
 	}
+	if c.MaxRate < 0 || math.IsNaN(c.MaxRate) || math.IsInf(c.MaxRate, 0) {
+		return fmt.Errorf("--max-rate is %v, but must be 0 or more", c.MaxRate)
+	}
+	if len(c.Cursor) > 0 && len(c.Cursor) != len(c.Topics) {
+		return fmt.Errorf("--cursor is there %d times for %d topics: give one for each, in the same order", len(c.Cursor), len(c.Topics))
+	}
 	url.Scheme = map[string]string{"http": "ws", "https": "wss"}[url.Scheme]
 	s := subscriber{
 		url:      url.String(),
-		topics:   c.Topics,
+		wants:    wants{mode: c.Mode, maxRate: c.MaxRate},
+		subs:     newSubscriptions(c.Topics, c.Cursor),
 		out:      &messagePrinter{w: bufio.NewWriter(p.stdout), format: c.Format},
 		limit:    c.Count,
 		notef:    p.notef,
@@ -47,9 +58,11 @@ type message struct {
 	Time     int64           `json:"time"` // in ms since the epoch
 	Data     json.RawMessage `json:"data"`
 	Encoding string          `json:"encoding"`
+	Cursor   string          `json:"cursor"` // of messages and subscribed
 
+	Recovered *bool  `json:"recovered"` // subscribed
 	Heartbeat int64  `json:"heartbeat"` // welcome: in ms
-	Reason    string `json:"reason"`    // gap, unsubscribed, reconnect
+	Reason    string `json:"reason"`    // subscribed, gap, unsubscribed, reconnect
 	Count     int    `json:"count"`     // skipped
 	After     int64  `json:"after"`     // reconnect: in ms
 	Code      string `json:"code"`      // error

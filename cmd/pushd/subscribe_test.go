@@ -23,7 +23,7 @@ func fastSubscriber(url string, limit int) (s *subscriber, stdout, stderr *outpu
 	stdout, stderr = new(output), new(output)
 	return &subscriber{
 		url:      strings.Replace(url, "http", "ws", 1) + "/ws",
-		topics:   []string{"a.b"},
+		subs:     newSubscriptions([]string{"a.b"}, nil),
 		out:      &messagePrinter{w: bufio.NewWriter(stdout), format: "text"},
 		limit:    limit,
 		notef:    program{stderr: stderr}.notef,

@@ -22,12 +22,13 @@ import (
 type subscriber struct {
 	// Static.
 	url      string
-	topics   []string
+	wants    wants
 	out      *messagePrinter
 	limit    int                              // messages to print; 0: no limit
 	notef    func(format string, args ...any) // tells a person what is no message
 	patience time.Duration                    // to connect, and for a sign of life that was asked for
 
+	subs    []subscription
 	printed int
 	backoff backoff
 }
@@ -151,20 +152,18 @@ func (s *session) run() ending {
 	}
 }
 
-// subscribeID, on the command, tells its refusals from other errors.
-const subscribeID = "1"
-
 // subscribe asks for every topic at once; each gets a reply.
 func (s *session) subscribe() error {
-	command, err := json.Marshal(struct {
-		Type   string      `json:"type"`
-		ID     json.Number `json:"id"`
-		Topics []string    `json:"topics"`
-	}{"subscribe", subscribeID, s.topics})
-	if err != nil {
-		return err
+	for _, request := range requests(s.subs, s.wants) {
+		command, err := json.Marshal(request)
+		if err != nil {
+			return err
+		}
+		if err := s.send(string(command)); err != nil {
+			return err
+		}
 	}
-	return s.send(string(command))
+	return nil
 }
 
 // read takes one message, and answers the control frames before and within it.
@@ -216,6 +215,7 @@ func (s *session) handle(m *message, text []byte) error {
 		if err := s.out.print(m, text); err != nil {
 			return &fatalError{err}
 		}
+		s.passed(m)
 		if s.printed++; s.printed == s.limit {
 			return errEnough
 		}
@@ -225,6 +225,7 @@ func (s *session) handle(m *message, text []byte) error {
 		}
 	case "subscribed":
 		s.backoff.failures = 0
+		s.stands(m)
 	case "gap":
 		s.notef("gap in %s: messages were lost (%s)", m.Topic, m.Reason)
 	case "skipped":
@@ -246,7 +247,7 @@ func (s *session) handle(m *message, text []byte) error {
 func (s *session) handleError(m *message) error {
 	no := &refusal{Code: m.Code, Message: m.Message}
 	switch {
-	case string(m.ID) != subscribeID:
+	case !answersRequest(m.ID, s.subs):
 		s.notef("the server says %v", no)
 		return nil
 	case no.temporary():
@@ -254,7 +255,7 @@ func (s *session) handleError(m *message) error {
 	case no.Code == string(wire.BadRequest): // is about the command, not about one of its topics
 		return &fatalError{no}
 	}
-	if s.refused++; s.refused == len(s.topics) {
+	if s.refused++; s.refused == len(s.subs) {
 		return &fatalError{no}
 	}
 	s.notef("%v", no)

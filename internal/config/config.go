@@ -4,6 +4,7 @@
 package config
 
 import (
+	"strings"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -42,7 +43,7 @@ type Config struct {
 	Workers      int    `name:"workers" env:"PUSHD_WORKERS" default:"4" group:"Tuning" help:"Run what may block on this many goroutines, beside the event loops."`
 	Poller       string `name:"poller" env:"PUSHD_POLLER" default:"epoll" enum:"epoll,easygo" group:"Tuning" help:"Wait for sockets with this backend: epoll, or easygo, which costs 105 bytes more for each connection."`
 	Send         string `name:"send" env:"PUSHD_SEND" default:"auto" enum:"auto,write,uring" group:"Tuning" help:"Send to many sockets at a time through io_uring (uring), or by a write for each (write). auto uses io_uring where the kernel allows it."`
-	RingMessages int    `name:"ring-messages" env:"PUSHD_RING_MESSAGES" default:"16384" group:"Tuning" help:"Keep this many of the newest messages of each feed in memory. A client that falls further behind gets a gap."`
+	RingMessages int    `name:"ring-messages" env:"PUSHD_RING_MESSAGES" default:"16384" group:"Tuning" help:"Keep this many of the newest messages of each feed in memory. A client that falls further behind is fed from history, or gets a gap."`
 	RingMemory   Bytes  `name:"ring-memory" env:"PUSHD_RING_MEMORY" default:"64MiB" group:"Tuning" help:"Keep at most this much of those messages over all feeds (bytes, or with a unit such as MiB)."`
 
 	LogLevel  string `name:"log-level" env:"PUSHD_LOG_LEVEL" default:"info" enum:"debug,info,warn,error" group:"Logs" help:"Log what is at least this serious: debug, info, warn or error."`
@@ -64,13 +65,19 @@ type Namespace struct {
 	Delivery   Delivery      `name:"delivery" default:"live" enum:"live,latest,all"`
 	Interest   Interest      `name:"interest" default:"namespace" enum:"namespace,topic"`
 	BatchDelay time.Duration `name:"batch_delay" default:"0s"` // how long deliveries of a feed are gathered, to leave together; 0: not at all
+	Stream     string        `name:"stream"`                   // keeps the history instead of one of pushd's own; it is never created nor changed
+	Subject    string        `name:"subject"`                  // below which the topics lie; "": PREFIX.NAMESPACE. It needs history
 	History    History       `kong:"-"`
 }
+
+// KeepsHistory reports whether messages are kept, in a stream of pushd's own
+// or in one that was there before.
+func (n Namespace) KeepsHistory() bool { return n.History != (History{}) || n.Stream != "" }
 
 // Delivery is what a subscriber that falls behind gets.
 type Delivery string
 
-// The delivery modes. This version serves DeliveryLive alone: the others need history.
+// The delivery modes. DeliveryLatest and DeliveryAll need history.
 const (
 	DeliveryLive   Delivery = "live"   // what is still in memory, else a gap
 	DeliveryLatest Delivery = "latest" // the newest value of each topic
@@ -86,14 +93,24 @@ const (
 	InterestTopic     Interest = "topic"     // each topic by itself; no wildcards
 )
 
-// History is what a namespace keeps, each field a bound and 0 no bound. The
-// zero History keeps nothing, which is all that this version serves.
+// History is what a namespace keeps. The zero History keeps nothing, else one
+// of the bounds is set: 0 is no bound.
 type History struct {
 	Age      time.Duration `name:"age"`
 	Bytes    Bytes         `name:"bytes"`
 	Messages int           `name:"messages"` // for each topic
-	Replicas int           `name:"replicas"`
+	Replicas int           `name:"replicas"` // 0: 1
+	Storage  Storage       `name:"storage"`  // "": see Config.StorageOf
 }
+
+// Storage is where history lies.
+type Storage string
+
+// The kinds of storage.
+const (
+	StorageFile   Storage = "file"
+	StorageMemory Storage = "memory" // ends with the NATS server's process
+)
 
 // Default returns the settings of a server that was told nothing. The
 // environment has no part in it.
@@ -111,6 +128,38 @@ func (c *Config) Namespace(name string) Namespace {
 	}
 	return c.Default
 }
+
+// StreamOf returns the name of the stream that has a namespace's history:
+// push_scores, unless another was chosen.
+func (c *Config) StreamOf(name string) string {
+	if stream := c.Namespaces[name].Stream; stream != "" {
+		return stream
+	}
+	return strings.ReplaceAll(c.Prefix, ".", "_") + "_" + name
+}
+
+// SubjectOf returns the NATS subject below which a namespace's topics lie.
+func (c *Config) SubjectOf(name string) string {
+	if subject := c.Namespaces[name].Subject; subject != "" {
+		return subject
+	}
+	return c.Prefix + "." + name
+}
+
+// StorageOf returns where a history lies: on disk, unless it says otherwise or
+// the embedded NATS server has none.
+func (c *Config) StorageOf(h History) Storage {
+	switch {
+	case h.Storage != "":
+		return h.Storage
+	case c.diskless():
+		return StorageMemory
+	}
+	return StorageFile
+}
+
+// diskless reports whether NATS is one that keeps nothing on disk.
+func (c *Config) diskless() bool { return len(c.NATS) == 0 && c.Store == memoryStore }
 
 // settings returns the definition of each tagged field of *group, in order:
 // its name, default, enumeration and text codec, bound to the field itself.

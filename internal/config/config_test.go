@@ -157,6 +157,11 @@ namespaces:
     history: none
     batch_delay: 20ms
   "007":
+  scores:
+    delivery: all
+    history: {age: 24h, bytes: 1GiB, messages: 10_000, replicas: 1, storage: memory}
+  quotes: {delivery: latest}
+  orders: {delivery: latest, stream: ORDERS, subject: shop.orders}
 default: {interest: topic, history: none}
 `)
 	want := Default()
@@ -173,6 +178,9 @@ default: {interest: topic, history: none}
 		"stocks": {Delivery: DeliveryLive, Interest: InterestTopic},
 		"chat":   {Delivery: DeliveryLive, Interest: InterestNamespace, BatchDelay: 20 * time.Millisecond},
 		"007":    {Delivery: DeliveryLive, Interest: InterestNamespace}, // not what default: says
+		"scores": {Delivery: DeliveryAll, Interest: InterestNamespace, History: History{Age: 24 * time.Hour, Bytes: 1 << 30, Messages: 10000, Replicas: 1, Storage: StorageMemory}},
+		"quotes": {Delivery: DeliveryLatest, Interest: InterestNamespace, History: History{Messages: 1}}, // all that it takes
+		"orders": {Delivery: DeliveryLatest, Interest: InterestNamespace, Stream: "ORDERS", Subject: "shop.orders"},
 	}
 	got, sources, err := load(t, "--config=pushd.yaml")
 	if err != nil {
@@ -190,7 +198,7 @@ default: {interest: topic, history: none}
 		"namespaces.stocks.delivery":   "default",
 		"namespaces.chat.history":      "pushd.yaml:14:14",
 		"namespaces.chat.batch_delay":  "pushd.yaml:15:18",
-		"default.interest":             "pushd.yaml:17:21",
+		"default.interest":             "pushd.yaml:22:21",
 		"namespaces.elsewhere.history": "default",
 	} {
 		if got := sources.of(key); got != want {
@@ -234,7 +242,8 @@ func TestWriteRoundTrip(t *testing.T) {
 	odd.MaxMessage = 65537
 	odd.Open = true
 	odd.Namespaces = map[string]Namespace{
-		"true": {Delivery: DeliveryAll, Interest: InterestTopic, History: History{Age: time.Hour, Bytes: 1 << 30, Messages: 5, Replicas: 3}},
+		"true": {Delivery: DeliveryAll, Interest: InterestTopic, Subject: "null", History: History{Age: time.Hour, Bytes: 1 << 30, Messages: 5, Replicas: 3, Storage: StorageFile}},
+		"0":    {Delivery: DeliveryLatest, Interest: InterestNamespace, Stream: "on", Subject: "# not a comment"},
 		"-":    {Delivery: DeliveryLive, Interest: InterestNamespace, BatchDelay: 2500 * time.Microsecond},
 	}
 	for name, c := range map[string]Config{"default": Default(), "odd": odd} {
@@ -256,7 +265,7 @@ func TestWriteRoundTrip(t *testing.T) {
 }
 
 func TestWrite(t *testing.T) {
-	writeFile(t, "max-message: 32KiB\nnamespaces: {user: {interest: topic}}\n")
+	writeFile(t, "max-message: 32KiB\nnamespaces: {user: {interest: topic}, stocks: {delivery: latest}, orders: {stream: ORDERS}}\n")
 	t.Setenv("PUSHD_LOG_LEVEL", "warn")
 	c, sources, err := load(t, "--config=pushd.yaml", "--nats", "nats://a,nats://b")
 	if err != nil {
@@ -280,6 +289,12 @@ func TestWrite(t *testing.T) {
 		"interest: topic # pushd.yaml:2:31",
 		"batch_delay: 0s # default",
 		"history: none # default",
+		"subject: push.stocks # default",
+		"messages: 1 # default",
+		"replicas: 1 # default",
+		"storage: file # default",
+		"stream: ORDERS # pushd.yaml:2:84",
+		"subject: push.orders # default",
 	} {
 		if !strings.Contains(squeeze(text.String()), "\n"+want+"\n") {
 			t.Errorf("no line %q in\n%s", want, &text)

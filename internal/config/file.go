@@ -85,9 +85,13 @@ func (f *file) settings(c *Config, root ast.Node) {
 }
 
 func (f *file) namespace(path string, node ast.Node, ns *Namespace) {
+	history := path + "." + keyHistory
 	f.mapping(path, node, settings(ns), map[string]func(ast.Node){
-		keyHistory: func(node ast.Node) { f.history(path+"."+keyHistory, node, &ns.History) },
+		keyHistory: func(node ast.Node) { f.history(history, node, &ns.History) },
 	})
+	if ns.Delivery == DeliveryLatest && f.sources[history] == "" && !ns.KeepsHistory() && path != keyDefault {
+		ns.History.Messages = 1 // which is all that it takes
+	}
 }
 
 // history reads "none", or a mapping of bounds.
@@ -98,13 +102,13 @@ func (f *file) history(path string, node ast.Node, h *History) {
 		return
 	}
 	if _, ok := node.(ast.MapNode); !ok {
-		f.failf(node, "%s: must be %s, or a mapping with age, bytes, messages or replicas", path, noneWord)
+		f.failf(node, "%s: must be %s, or a mapping with age, bytes or messages", path, noneWord)
 		return
 	}
 	before := len(f.errs)
 	f.mapping(path, node, settings(h), nil)
 	if *h == (History{}) && len(f.errs) == before {
-		f.failf(node, "%s: keeps nothing as it stands: give age, bytes, messages or replicas more than 0, or write %s", path, noneWord)
+		f.failf(node, "%s: keeps nothing as it stands: give age, bytes or messages more than 0, or write %s", path, noneWord)
 	}
 }
 

@@ -35,7 +35,7 @@ func Write(w io.Writer, c *Config, sources Sources) error {
 		p.line(keyNamespaces+":", "")
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Namespaces)) {
-		p.namespace(keyNamespaces+"."+name, c.Namespaces[name])
+		p.namespace(keyNamespaces+"."+name, c.inForce(name))
 	}
 
 	columns := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
@@ -43,6 +43,20 @@ func Write(w io.Writer, c *Config, sources Sources) error {
 		return err
 	}
 	return columns.Flush()
+}
+
+// inForce returns the settings of a namespace that is named, with the defaults
+// that depend on other settings.
+func (c *Config) inForce(name string) Namespace {
+	ns := c.Namespaces[name]
+	if ns.KeepsHistory() {
+		ns.Subject = c.SubjectOf(name)
+	}
+	if ns.History != (History{}) {
+		ns.History.Replicas = max(1, ns.History.Replicas)
+		ns.History.Storage = c.StorageOf(ns.History)
+	}
+	return ns
 }
 
 type printer struct {
@@ -67,7 +81,9 @@ func (p *printer) head(path string) {
 func (p *printer) namespace(path string, ns Namespace) {
 	p.head(path)
 	for _, s := range settings(&ns) {
-		p.value(path, s)
+		if s.Target.Kind() != reflect.String || s.Target.Len() > 0 { // a stream and a subject are not every namespace's
+			p.value(path, s)
+		}
 	}
 	history := join(path, keyHistory)
 	if ns.History == (History{}) {

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"net/url"
 	"slices"
@@ -44,15 +43,7 @@ func (c *Config) problems() []problem {
 	v.nats(c)
 	v.prefix(c.Prefix)
 	v.bounds(c)
-	v.namespace("default", c.Default)
-	for _, name := range slices.Sorted(maps.Keys(c.Namespaces)) {
-		key := "namespaces." + name
-		if err := topics.CheckTopic(name); err != nil || topics.Namespace(name) != name {
-			v.addf(key, "%q under namespaces: is no namespace: it must be one token of A-Z a-z 0-9 _ -", name)
-			continue
-		}
-		v.namespace(key, c.Namespaces[name])
-	}
+	v.namespaces(c)
 	return v.found
 }
 
@@ -175,22 +166,6 @@ func between[T cmp.Ordered](v *validator, key string, value, low, high T) {
 
 // maxBatchDelay keeps live data live.
 const maxBatchDelay = time.Second
-
-// noHistory ends the refusal of a documented value that needs history.
-const noHistory = "this version keeps no history yet, so it can only be "
-
-func (v *validator) namespace(key string, ns Namespace) {
-	v.enums(key+".", settings(&ns))
-	if ns.Delivery == DeliveryLatest || ns.Delivery == DeliveryAll {
-		v.addf(key+".delivery", `%s.delivery is %q: `+noHistory+`"live"`, key, ns.Delivery)
-	}
-	if ns.BatchDelay < 0 || ns.BatchDelay > maxBatchDelay {
-		v.addf(key+".batch_delay", "%s.batch_delay is %v, but must be 0s to %v", key, ns.BatchDelay, maxBatchDelay)
-	}
-	if ns.History != (History{}) {
-		v.addf(key+".history", `%s.history is set: `+noHistory+`"none"`, key)
-	}
-}
 
 // enums checks each setting that has a closed list of values. prefix is what
 // stands before its name in a message: "--" where it is a flag, else the path

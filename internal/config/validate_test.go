@@ -99,7 +99,7 @@ func TestValidate(t *testing.T) {
 	},
 		`"" under namespaces: is no namespace: it must be one token of A-Z a-z 0-9 _ -`,
 		`"*" under namespaces: is no namespace: it must be one token of A-Z a-z 0-9 _ -`,
-		`namespaces.a.delivery is "all": this version keeps no history yet, so it can only be "live"`)
+		`namespaces.a.delivery is "all", which needs history: give for instance history: {age: 24h}, or stream:`)
 
 	// All that is wrong comes at once.
 	f(func(c *Config) { c.Poller, c.Listen, c.Shards = "x", "y", 99 },

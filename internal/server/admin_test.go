@@ -25,7 +25,7 @@ func TestMetrics(t *testing.T) {
 	r := start(t)
 	nc := r.backend()
 	a, b := r.subscribed("stocks.AAPL", "stocks.*"), r.subscribed("stocks.AAPL")
-	r.http("GET", "/healthz", "", "")
+	r.http("GET", "/history/stocks.AAPL", "", "")
 	nc.Publish("push.stocks.AAPL", []byte("1"))
 	a.wantData("stocks.AAPL", "1")
 	b.wantData("stocks.AAPL", "1")
@@ -45,6 +45,10 @@ func TestMetrics(t *testing.T) {
 		`pushd_behind 0`,
 		`pushd_gaps_total{reason="slow"} 0`,
 		`pushd_gaps_total{reason="upstream"} 0`,
+		`pushd_gaps_total{reason="expired"} 0`,
+		`pushd_gaps_total{reason="restarted"} 0`,
+		`pushd_history_requests_total{result="served"} 0`,
+		`pushd_history_requests_total{result="refused"} 1`,
 		`pushd_commands_total{type="subscribe"} 3`,
 		`pushd_command_errors_total{code="bad_request"} 1`,
 		`pushd_nats_connected 1`,

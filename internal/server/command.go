@@ -111,7 +111,7 @@ func (sh *shard) publish(id poller.Token, cmd *wire.Command) {
 		return
 	}
 	topic = strings.Clone(topic) // both are views of the read buffer
-	taken := sh.server.bus.Publish(natsbus.Publication{Topic: topic, Data: bytes.Clone(data), Done: func(at topics.Cursor, err error) {
+	taken := sh.server.bus.Publish(natsbus.Publication{Topic: topic, Data: bytes.Clone(data), ID: publicationID(topic, cmd.Key), Done: func(at topics.Cursor, err error) {
 		sh.loop.Post(poller.Func(func() {
 			if sh.table.IsOpen(id) {
 				sh.client(id.Slot()).publish--

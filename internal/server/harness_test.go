@@ -176,6 +176,9 @@ type message struct {
 	Data                                                         json.RawMessage
 	Time                                                         int64
 	Connections                                                  int
+	Recovered                                                    *bool
+	From, To                                                     string
+	Count                                                        int
 	Heartbeat                                                    int `json:"heartbeat"`
 	MaxMessage                                                   int `json:"max_message"`
 }
@@ -248,7 +251,7 @@ func (r *running) http(method, path, contentType, body string) (status int, head
 	return r.request(method, "http://"+r.Addr()+path, contentType, body)
 }
 
-func (r *running) request(method, url, contentType, body string) (int, http.Header, string) {
+func (r *running) request(method, url, contentType, body string, headers ...string) (int, http.Header, string) {
 	r.t.Helper()
 	req, err := http.NewRequest(method, url, strings.NewReader(body))
 	if err != nil {
@@ -256,6 +259,9 @@ func (r *running) request(method, url, contentType, body string) (int, http.Head
 	}
 	if contentType != "" {
 		req.Header.Set("Content-Type", contentType)
+	}
+	for i := 0; i < len(headers); i += 2 {
+		req.Header.Add(headers[i], headers[i+1])
 	}
 	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Do(req)

@@ -42,6 +42,9 @@ func TestHTTP(t *testing.T) {
 	f("POST", "/publish/a.b", "", strings.Repeat("x", 65536), 202, `a.b`)
 	f("POST", "/publish/a.b", "", strings.Repeat("x", 65537), 413, `"code":"message_too_large"`)
 	f("POST", "/publish", "application/json", `{}`, 415, `application/x-ndjson`)
+	f("GET", "/history/a.b", "", "", 400, `"code":"no_history"`)
+	f("GET", "/history/a.*", "", "", 400, `"code":"invalid_topic"`)
+	f("POST", "/history/a.b", "", "", 405, `GET`)
 }
 
 func TestPublishOverHTTP(t *testing.T) {
@@ -82,6 +85,41 @@ func TestPublishLines(t *testing.T) {
 	s.wantData("log.a", "1")
 	s.wantData("log.b", `{"x":"y"}`)
 	s.wantData("log.d", `"hi"`)
+}
+
+// A key that is none is refused before anything is published.
+func TestIdempotencyKeys(t *testing.T) {
+	r := start(t)
+	s := r.subscribed("a.b")
+	publish := func(path, contentType, body string, keys ...string) (int, string) {
+		headers := []string{}
+		for _, k := range keys {
+			headers = append(headers, keyHeader, k)
+		}
+		status, _, answer := r.request("POST", "http://"+r.Addr()+path, contentType, body, headers...)
+		return status, answer
+	}
+	for _, keys := range [][]string{{""}, {"a b"}, {"a\tb"}, {"caf\u00e9"}, {strings.Repeat("x", 129)}, {"a", "b"}} {
+		for path, contentType := range map[string]string{"/publish/a.b": "", "/publish": "application/x-ndjson"} {
+			if status, answer := publish(path, contentType, `{"topic":"a.b","data":1}`, keys...); status != 400 || !strings.Contains(answer, `"code":"bad_request"`) {
+				t.Errorf("%s with %q: %d %s", path, keys, status, answer)
+			}
+		}
+	}
+	// A namespace without history has nothing to compare a key with.
+	longest := strings.Repeat("x", 128)
+	for range 2 {
+		if status, answer := publish("/publish/a.b", "", "1", longest); status != 202 {
+			t.Errorf("%d %s", status, answer)
+		}
+	}
+	if status, answer := publish("/publish", "application/x-ndjson", `{"topic":"a.b","data":2}`+"\n"+`{"topic":"a.b","data":3,"idempotency_key":"a b"}`, longest); status != 200 ||
+		!strings.HasPrefix(answer, `{"topic":"a.b"}`+"\n"+`{"topic":"a.b","code":"bad_request"`) {
+		t.Errorf("%d %s", status, answer)
+	}
+	for _, data := range []string{"1", "1", "2"} {
+		s.wantData("a.b", data)
+	}
 }
 
 // TestPublishLinesAsTheyCome holds that a line is answered before the next is

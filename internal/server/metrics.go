@@ -20,6 +20,7 @@ type metrics struct {
 	commands  [wire.NumCommandTypes]prometheus.Counter
 	refusals  *prometheus.CounterVec
 	plainShed prometheus.Counter
+	history   *prometheus.CounterVec
 }
 
 func newMetrics(s *Server) *metrics {
@@ -36,6 +37,8 @@ func newMetrics(s *Server) *metrics {
 			Help: "Error replies to clients' commands."}, []string{"code"}),
 		plainShed: prometheus.NewCounter(prometheus.CounterOpts{Name: "pushd_http_shed_total",
 			Help: "HTTP requests answered 503 because too many were under way."}),
+		history: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "pushd_history_requests_total",
+			Help: "Requests for a topic's history, by result: served, refused (wrong), failed (NATS did not answer, or too many at a time)."}, []string{"result"}),
 	}
 	commands := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "pushd_commands_total",
 		Help: "Well-formed commands of clients."}, []string{"type"})
@@ -44,7 +47,10 @@ func newMetrics(s *Server) *metrics {
 			m.commands[t] = commands.WithLabelValues(name)
 		}
 	}
-	m.registry.MustRegister(m.loopLag, m.fanOut, m.refusals, m.plainShed, commands, m,
+	for _, result := range []string{historyServed, historyRefused, historyFailed} {
+		m.history.WithLabelValues(result) // from the start, as below
+	}
+	m.registry.MustRegister(m.loopLag, m.fanOut, m.refusals, m.plainShed, m.history, commands, m,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

@@ -40,6 +40,7 @@ type Server struct {
 	plain   *plainHTTP // requests that are no upgrade
 	admin   *http.Server
 	adminLn net.Listener
+	history chan struct{} // holds one for each request for history under way
 
 	// Atomic.
 	stopping atomic.Bool
@@ -67,7 +68,7 @@ func New(cfg config.Config, log *slog.Logger) (s *Server, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s = &Server{cfg: cfg, log: log, node: rand.Uint32()}
+	s = &Server{cfg: cfg, log: log, node: rand.Uint32(), history: make(chan struct{}, maxHistoryRequests)}
 	defer func() {
 		if err != nil {
 			s.release()
@@ -83,7 +84,8 @@ func New(cfg config.Config, log *slog.Logger) (s *Server, err error) {
 		URLs: cfg.NATS, Listen: cfg.NATSListen, Store: cfg.Store, Prefix: cfg.Prefix,
 		MaxPayload: int(max(cfg.MaxMessage, 1<<20)), MaxMessage: int(cfg.MaxMessage),
 		Credentials: cfg.NATSCreds, NKey: cfg.NATSNKey, CA: cfg.NATSCA, Cert: cfg.NATSCert, Key: cfg.NATSKey,
-		Log: log,
+		Streams: streams(&cfg),
+		Log:     log,
 	}); err != nil {
 		return s, err
 	}
@@ -94,12 +96,8 @@ func New(cfg config.Config, log *slog.Logger) (s *Server, err error) {
 		Final: func(err error) bool { // what NATS will not have one day either
 			return errors.Is(err, natsbus.ErrDenied)
 		},
-		Settings: func(namespace string) topics.Settings {
-			return topics.Settings{ByTopic: cfg.Namespace(namespace).Interest == config.InterestTopic}
-		},
-		BatchDelay: func(namespace string) time.Duration {
-			return cfg.Namespace(namespace).BatchDelay
-		},
+		Settings: func(namespace string) topics.Settings { return served(cfg.Namespace(namespace)) },
+		History:  s.bus,
 	}, s.bus, encoder{})
 	s.pool = poller.NewPool(cfg.Workers, handoverQueue)
 	if err := s.openAdmin(); err != nil {

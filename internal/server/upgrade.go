@@ -3,7 +3,6 @@ package server
 import (
 	"errors"
 	"net/url"
-	"strings"
 
 	"github.com/pushd/pushd/conn"
 	"github.com/pushd/pushd/internal/wire"
@@ -16,9 +15,10 @@ const socketPath = "/ws"
 
 // opening is what an upgrade request asks for.
 type opening struct {
-	format wire.Format
-	topics []string
-	ask    wire.Command // cursor, mode and rate, which are for all topics alike
+	format  wire.Format
+	topics  []string
+	cursors []string     // of topics, by index; empty: none has one
+	ask     wire.Command // mode and rate, which are for all topics alike
 }
 
 // Upgrade implements conn.Handler: welcome, and the subscriptions of the query string.
@@ -38,7 +38,10 @@ func (sh *shard) Upgrade(id poller.Token, r *conn.Request) *conn.Refusal {
 	if c.format == wire.JSON {
 		sh.reply(id, wire.AppendWelcome(sh.json[:0], sh.server.clientName(sh, id), sh.server.cfg.Heartbeat, int(sh.server.cfg.MaxMessage)))
 	}
-	for _, topic := range open.topics {
+	for i, topic := range open.topics {
+		if len(open.cursors) > 0 {
+			open.ask.Cursor = open.cursors[i]
+		}
 		err := sh.subscribe(id, wire.ID{}, topic, &open.ask)
 		if err == nil {
 			continue
@@ -75,11 +78,8 @@ func readOpening(r *conn.Request) (o opening, refused *wire.Error) {
 		}
 	}
 	o.topics = q["topic"]
-	if cursors := q["cursor"]; len(cursors) > 0 {
-		if len(cursors) != len(o.topics) {
-			return o, &wire.Error{Code: wire.BadRequest, Message: "there must be one cursor for each topic, in the same order"}
-		}
-		o.ask.Cursor = strings.Join(cursors, "") // only whether there is one matters
+	if o.cursors = q["cursor"]; len(o.cursors) > 0 && len(o.cursors) != len(o.topics) {
+		return o, &wire.Error{Code: wire.BadRequest, Message: "there must be one cursor for each topic, in the same order; it may be empty"}
 	}
 	if m := q.Get("mode"); m != "" {
 		if o.ask.Mode, refused = wire.ParseMode(m); refused != nil {
@@ -96,22 +96,15 @@ func readOpening(r *conn.Request) (o opening, refused *wire.Error) {
 
 // subscribe adds one subscription, and replies, at once or when it stands.
 func (sh *shard) subscribe(id poller.Token, cmd wire.ID, topic string, ask *wire.Command) *wire.Error {
-	if ask.Cursor != "" || ask.MaxRate != 0 || (ask.Mode != "" && ask.Mode != wire.ModeLive) {
-		if err := topics.CheckPattern(topic); err != nil {
-			return &wire.Error{Code: wire.InvalidTopic, Message: err.Error()}
-		}
-		return &wire.Error{Code: wire.NoHistory, Message: "namespace " + topics.Namespace(topic) +
-			" keeps no history: cursor, max_rate and the modes all and latest need it"}
+	want, refused := wanted(ask)
+	if refused != nil {
+		return refused
 	}
 	c := sh.client(id.Slot())
-	st, stands, err := sh.members.Subscribe(id.Slot(), topics.Format(c.format), topic, cmd.String(), topics.Want{})
+	st, stands, err := sh.members.Subscribe(id.Slot(), topics.Format(c.format), topic, cmd.String(), want)
 	switch {
-	case errors.Is(err, topics.ErrTooMany):
-		return &wire.Error{Code: wire.TooManyTopics, Message: err.Error()}
-	case errors.Is(err, topics.ErrTooManyWaiting):
-		return &wire.Error{Code: wire.RateLimited, Message: err.Error()}
 	case err != nil:
-		return &wire.Error{Code: wire.InvalidTopic, Message: err.Error()}
+		return sh.server.subscribeError(topic, err)
 	case !stands:
 		if !sh.table.IsOpen(id) {
 			c.awaited++
@@ -122,8 +115,45 @@ func (sh *shard) subscribe(id poller.Token, cmd wire.ID, topic string, ask *wire
 	return nil
 }
 
+// modes has what the protocol's modes are to the hub.
+var modes = map[wire.Mode]topics.Mode{
+	"":              topics.ModeDefault,
+	wire.ModeAll:    topics.ModeAll,
+	wire.ModeLive:   topics.ModeLive,
+	wire.ModeLatest: topics.ModeLatest,
+}
+
+// wanted reads what a subscriber asks for beside the topic.
+func wanted(ask *wire.Command) (topics.Want, *wire.Error) {
+	want := topics.Want{Mode: modes[ask.Mode], MaxRate: ask.MaxRate}
+	if ask.Cursor != "" {
+		var err error
+		if want.Cursor, err = topics.ParseCursor(ask.Cursor); err != nil {
+			return want, &wire.Error{Code: wire.BadRequest, Message: `"cursor" is ` + err.Error()}
+		}
+		want.Resume = true
+	}
+	return want, nil
+}
+
+// subscribeError says in the protocol's words why a subscription was not added.
+func (s *Server) subscribeError(topic string, err error) *wire.Error {
+	code := wire.InvalidTopic
+	switch {
+	case errors.Is(err, topics.ErrTooMany):
+		code = wire.TooManyTopics
+	case errors.Is(err, topics.ErrTooManyWaiting):
+		code = wire.RateLimited
+	case errors.Is(err, topics.ErrMode) && !s.cfg.Namespace(topics.Namespace(topic)).KeepsHistory():
+		code = wire.NoHistory // which is what the mode would need
+	case errors.Is(err, topics.ErrMode), errors.Is(err, topics.ErrRate):
+		code = wire.BadRequest
+	}
+	return &wire.Error{Code: code, Message: err.Error()}
+}
+
 func appendSubscribed(dst []byte, cmd wire.ID, pattern string, st topics.Standing) []byte {
-	return wire.AppendSubscribed(dst, cmd, pattern, st.Cursor.String(), wire.Recovery(st.Resumed))
+	return wire.AppendSubscribed(dst, cmd, pattern, st.Cursor.String(), wire.Recovery(st.Resumed), gapReasons[st.Why])
 }
 
 // refusal is err as HTTP; status 0: the one that its code has.

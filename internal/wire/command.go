@@ -79,6 +79,7 @@ type Command struct {
 
 	Data     []byte // publish: the JSON text of "data"; see PayloadOf
 	Encoding string // publish: what "data" is encoded with; see PayloadOf
+	Key      string // publish: the same again is the same publication; empty: none
 
 	Token string // auth
 }
@@ -97,6 +98,7 @@ const (
 	fieldData
 	fieldEncoding
 	fieldToken
+	fieldKey
 	numFields
 )
 
@@ -112,6 +114,7 @@ var fieldNames = [numFields]string{
 	fieldData:     "data",
 	fieldEncoding: "encoding",
 	fieldToken:    "token",
+	fieldKey:      "idempotency_key",
 }
 
 func (f field) String() string { return fieldNames[f] }
@@ -181,6 +184,9 @@ func (r *Parser) Parse(p []byte, c *Command) *Error {
 		return r.readTopics(c)
 	case CommandPublish:
 		if err := r.readTopic(c); err != nil {
+			return err
+		}
+		if c.Key, err = r.key(); err != nil {
 			return err
 		}
 		c.Data, c.Encoding, err = r.data()

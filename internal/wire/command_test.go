@@ -20,9 +20,13 @@ type modelCommand struct {
 	cursor, mode          string
 	maxRate               float64
 	data, encoding, token string
+	key                   string
 }
 
-var modelInteger = regexp.MustCompile(`^-?[0-9]+$`)
+var (
+	modelInteger = regexp.MustCompile(`^-?[0-9]+$`)
+	modelKey     = regexp.MustCompile(`^[!-~]{1,128}$`)
+)
 
 func modelParse(p []byte) (m modelCommand, code ErrorCode) {
 	fields, twice, ok := modelFields(p)
@@ -89,6 +93,10 @@ func modelParse(p []byte) (m modelCommand, code ErrorCode) {
 		one()
 		need("data")
 		m.data, m.encoding = string(fields["data"]), str("encoding")
+		if fields["idempotency_key"] != nil {
+			m.key = str("idempotency_key")
+			bad = bad || !modelKey.MatchString(m.key)
+		}
 	case "presence":
 		one()
 	case "auth":
@@ -191,7 +199,7 @@ func FuzzCommand(f *testing.F) {
 			return
 		}
 		got := modelCommand{typ: c.Type.String(), id: c.ID.String(), topics: c.Topics, cursor: c.Cursor, mode: string(c.Mode),
-			maxRate: c.MaxRate, data: string(c.Data), encoding: c.Encoding, token: c.Token}
+			maxRate: c.MaxRate, data: string(c.Data), encoding: c.Encoding, token: c.Token, key: c.Key}
 		if code != "" || !slices.Equal(got.topics, want.topics) {
 			t.Fatalf("got %+v, want %+v, code %q: %q", got, want, code, p)
 		}

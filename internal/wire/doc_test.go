@@ -50,7 +50,7 @@ func TestPublishedExamples(t *testing.T) {
 		"subscribe", "unsubscribe", "publish", "auth", "presence command", "ping",
 		"welcome", "subscribed", "message", "gap", "skipped", "unsubscribed", "published",
 		"authenticated", "presence", "pong", "error", "reconnect",
-		"publication", "result", "failure", "refusal",
+		"publication", "result", "failure", "refusal", "history",
 	} {
 		if !seen[kind] {
 			t.Errorf("%s shows no %s", published, kind)
@@ -76,6 +76,8 @@ func checkExample(example []byte) (kind string, err error) {
 		Type, Client, Topic, Cursor, From, To, Reason, Code, Message, Encoding string
 		ID, Data                                                               json.RawMessage
 		Recovered                                                              *bool
+		Messages                                                               []json.RawMessage
+		More                                                                   bool
 		Connections                                                            *int
 		Heartbeat, Time, Expires, After                                        int64
 		MaxMessage                                                             int `json:"max_message"`
@@ -119,7 +121,7 @@ func checkExample(example []byte) (kind string, err error) {
 	case "welcome":
 		got = AppendWelcome(nil, e.Client, time.Duration(e.Heartbeat)*time.Millisecond, e.MaxMessage)
 	case "subscribed":
-		got = AppendSubscribed(nil, id, e.Topic, e.Cursor, recovery)
+		got = AppendSubscribed(nil, id, e.Topic, e.Cursor, recovery, GapReason(e.Reason))
 	case "message":
 		payload := []byte(e.Data)
 		if e.Encoding != "" {
@@ -146,6 +148,15 @@ func checkExample(example []byte) (kind string, err error) {
 		got = AppendReconnect(nil, time.Duration(e.After)*time.Millisecond, ReconnectReason(e.Reason))
 	case "":
 		switch {
+		case e.Messages != nil:
+			kind, got = "history", AppendHistoryStart(nil, e.Topic)
+			got = append(got, bytes.Join(asBytes(e.Messages), []byte(","))...)
+			got = AppendHistoryEnd(got, HistoryEnd{Cursor: e.Cursor, Resumed: recovery, Why: GapReason(e.Reason), More: e.More})
+			for _, m := range e.Messages {
+				if of, err := checkExample(m); err != nil || of != "message" {
+					return kind, fmt.Errorf("it has what is no message: %v", err)
+				}
+			}
 		case e.Code == "":
 			kind, got = "result", AppendResult(nil, e.Topic, e.Cursor)
 		case e.Topic != "":
@@ -160,6 +171,14 @@ func checkExample(example []byte) (kind string, err error) {
 		return kind, fmt.Errorf("the code makes\n%s\nof what the page shows as\n%s", got, example)
 	}
 	return kind, nil
+}
+
+func asBytes(messages []json.RawMessage) [][]byte {
+	list := make([][]byte, len(messages))
+	for i, m := range messages {
+		list[i] = m
+	}
+	return list
 }
 
 func TestPublishedCloseCodes(t *testing.T) {
@@ -232,6 +251,7 @@ func TestPublishedLimits(t *testing.T) {
 		fmt.Sprintf("at most %d deep", maxDepth),
 		fmt.Sprintf("nests deeper than %d", maxDepth),
 		fmt.Sprintf("at most %d bytes as it stands in the JSON", maxIDLength),
+		fmt.Sprintf("1 to %d visible ASCII", MaxKeyLength),
 		SubprotocolJSON, SubprotocolRaw,
 	} {
 		if !strings.Contains(page, want) {

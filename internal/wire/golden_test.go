@@ -18,11 +18,13 @@ func TestServerMessagesGolden(t *testing.T) {
 		got  []byte
 	}{
 		{"welcome", AppendWelcome(nil, "c_8fk2", 25*time.Second, 65536)},
-		{"subscribed", AppendSubscribed(nil, id, "stocks.AAPL", "", NotResumed)},
-		{"subscribed-cursor", AppendSubscribed(nil, id, "stocks.AAPL", "k3:40", NotResumed)},
-		{"subscribed-recovered", AppendSubscribed(nil, id, "stocks.AAPL", "k3:40", Recovered)},
-		{"subscribed-truncated", AppendSubscribed(nil, id, "stocks.AAPL", "k3:40", Truncated)},
-		{"subscribed-no-id", AppendSubscribed(nil, none, "stocks.>", "", NotResumed)},
+		{"subscribed", AppendSubscribed(nil, id, "stocks.AAPL", "", NotResumed, "")},
+		{"subscribed-cursor", AppendSubscribed(nil, id, "stocks.AAPL", "k3:40", NotResumed, "")},
+		{"subscribed-recovered", AppendSubscribed(nil, id, "stocks.AAPL", "k3:40", Recovered, "")},
+		{"subscribed-truncated", AppendSubscribed(nil, id, "stocks.AAPL", "k3:40", Truncated, GapExpired)},
+		{"subscribed-restarted", AppendSubscribed(nil, id, "stocks.AAPL", "k4:0", Truncated, GapRestarted)},
+		{"subscribed-no-history", AppendSubscribed(nil, none, "chat.lobby", "", Truncated, GapExpired)},
+		{"subscribed-no-id", AppendSubscribed(nil, none, "stocks.>", "", NotResumed, "")},
 		{"message", AppendMessage(nil, "stocks.AAPL", "k3:42", at, price)},
 		{"message-no-cursor", AppendMessage(nil, "stocks.AAPL", "", at, price)},
 		{"message-spaced-json", AppendMessage(nil, "a", "", at, []byte("\n{ \"a\" : [ 1 , 2.50 ] }\r\n"))},
@@ -57,6 +59,10 @@ func TestServerMessagesGolden(t *testing.T) {
 		{"http-refusal", AppendRefusal(nil, RateLimited, "too many connections")},
 		{"http-result", AppendResult(nil, "chat.lobby", "")},
 		{"http-result-stored", AppendResult(nil, "chat.lobby", "k3:58")},
+		{"history", history("k3:58", NotResumed, "", false, "k3:57", "k3:58")},
+		{"history-empty", history("k3:58", NotResumed, "", false)},
+		{"history-more", history("k3:57", Recovered, "", true, "k3:57")},
+		{"history-truncated", history("k3:58", Truncated, GapExpired, false, "k3:58")},
 		{"http-failure", AppendFailure(nil, "chat.*", InvalidTopic, `no wildcards in "chat.*"`)},
 		{"http-failure-no-topic", AppendFailure(nil, "", BadRequest, `"topic" is missing`)},
 	}
@@ -69,6 +75,18 @@ func TestServerMessagesGolden(t *testing.T) {
 		names[c.name+".json"] = true
 	}
 	wantNoStrays(t, "server", names)
+}
+
+// history makes a whole answer, with a message for each cursor.
+func history(cursor string, r Recovery, why GapReason, more bool, messages ...string) []byte {
+	text := AppendHistoryStart(nil, "chat.lobby")
+	for i, c := range messages {
+		if i > 0 {
+			text = append(text, ',')
+		}
+		text = AppendMessage(text, "chat.lobby", c, 1732212345678, []byte(`"hi"`))
+	}
+	return AppendHistoryEnd(text, HistoryEnd{Cursor: cursor, Resumed: r, Why: why, More: more})
 }
 
 // Each file shows what the client sends, how it is understood, and the reply if it is refused.
@@ -84,6 +102,7 @@ func TestCommandsGolden(t *testing.T) {
 		{"publish-null", `{"type":"publish","topic":"a","data":null}`},
 		{"publish-string", `{"type":"publish","topic":"a","data":"hi"}`},
 		{"publish-base64", `{"type":"publish","topic":"a","data":"aGk\/","encoding":"base64"}`},
+		{"publish-key", `{"type":"publish","topic":"a","data":1,"idempotency_key":"order-17\u002f2"}`},
 		{"auth", `{"type":"auth","id":6,"token":"e30.e30."}`},
 		{"presence", `{"type":"presence","id":7,"topic":"chat.lobby"}`},
 		{"ping", `{"type":"ping","id":8}`},
@@ -139,6 +158,10 @@ func TestCommandsGolden(t *testing.T) {
 		{"refused-publish-base64", `{"type":"publish","id":1,"topic":"a","data":"aGk","encoding":"base64"}`},
 		{"refused-publish-base64-lines", `{"type":"publish","id":1,"topic":"a","data":"aG\nk=","encoding":"base64"}`},
 		{"refused-publish-base64-not-string", `{"type":"publish","id":1,"topic":"a","data":{},"encoding":"base64"}`},
+		{"refused-publish-key-empty", `{"type":"publish","id":1,"topic":"a","data":1,"idempotency_key":""}`},
+		{"refused-publish-key-space", `{"type":"publish","id":1,"topic":"a","data":1,"idempotency_key":"a b"}`},
+		{"refused-publish-key-long", `{"type":"publish","id":1,"topic":"a","data":1,"idempotency_key":"` + strings.Repeat("x", MaxKeyLength+1) + `"}`},
+		{"refused-publish-key-not-string", `{"type":"publish","id":1,"topic":"a","data":1,"idempotency_key":17}`},
 		{"refused-auth-no-token", `{"type":"auth","id":1}`},
 		{"refused-auth-token", `{"type":"auth","id":1,"token":{}}`},
 		{"refused-presence-no-topic", `{"type":"presence","id":1}`},
@@ -191,6 +214,7 @@ func describe(t *testing.T, r *Parser, c *Command, text string) []byte {
 	line("mode", c.Mode, c.Mode != "")
 	line("max_rate", c.MaxRate, c.MaxRate != 0)
 	line("token", c.Token, c.Token != "")
+	line("idempotency_key", c.Key, c.Key != "")
 	if c.Type == CommandPublish {
 		payload, _ := PayloadOf(c.Data, c.Encoding)
 		line("payload", string(payload), true)

@@ -19,7 +19,7 @@ type Recovery uint8
 const (
 	NotResumed Recovery = iota // the command had no cursor; the field is absent
 	Recovered                  // everything behind the cursor follows
-	Truncated                  // history no longer reaches back to the cursor
+	Truncated                  // something behind the cursor is missing; what is there follows
 )
 
 // AppendWelcome appends the first message of a connection:
@@ -39,17 +39,24 @@ func AppendWelcome(dst []byte, client string, heartbeat time.Duration, maxMessag
 // AppendSubscribed appends the reply to subscribe, one for each topic:
 //
 //	{"type":"subscribed","id":1,"topic":"stocks.AAPL","cursor":"k3:40","recovered":true}
-func AppendSubscribed(dst []byte, id ID, topic, cursor string, r Recovery) []byte {
+//
+// why is of Truncated alone.
+func AppendSubscribed(dst []byte, id ID, topic, cursor string, r Recovery, why GapReason) []byte {
 	dst = appendReply(dst, "subscribed", id)
 	dst = appendText(dst, `,"topic":`, topic)
 	dst = appendOptional(dst, `,"cursor":`, cursor)
+	dst = appendRecovery(dst, r, why)
+	return append(dst, '}')
+}
+
+func appendRecovery(dst []byte, r Recovery, why GapReason) []byte {
 	switch r {
 	case Recovered:
-		dst = append(dst, `,"recovered":true`...)
+		return append(dst, `,"recovered":true`...)
 	case Truncated:
-		dst = append(dst, `,"recovered":false`...)
+		return appendText(append(dst, `,"recovered":false`...), `,"reason":`, string(why))
 	}
-	return append(dst, '}')
+	return dst
 }
 
 // AppendMessage appends a publication:

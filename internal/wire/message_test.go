@@ -108,7 +108,7 @@ func TestAppendDoesNotAllocate(t *testing.T) {
 			AppendMessage(dst, "stocks.AAPL", "k3:42", 1732212345678, payload)
 		}
 		AppendWelcome(dst, "c_8fk2", 25*time.Second, 65536)
-		AppendSubscribed(dst, id, "stocks.AAPL", "k3:40", Recovered)
+		AppendSubscribed(dst, id, "stocks.AAPL", "k3:40", Recovered, "")
 		AppendGap(dst, "stocks.AAPL", "k3:42", "k3:57", GapSlow)
 		AppendSkipped(dst, "stocks.AAPL", 14)
 		AppendUnsubscribed(dst, id, "stocks.AAPL", UnsubscribedRequested)

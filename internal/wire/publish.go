@@ -10,10 +10,11 @@ import (
 //	{"topic":"chat.lobby","data":{"text":"hi"}}
 //	{"topic":"cam.42","data":"3q2+7w==","encoding":"base64"}
 //
-// Both fields may be views, as those of Command are.
+// All fields may be views, as those of Command are.
 type Publication struct {
 	Topic string // as the client wrote it: its syntax is not checked here
 	Data  []byte // the payload to publish
+	Key   string // of "idempotency_key"; empty: none
 }
 
 // ParsePublication reads one line, without its newline, into pub. An Error
@@ -36,12 +37,43 @@ func (r *Parser) ParsePublication(line []byte, pub *Publication) *Error {
 	if r.fields[fieldTopic] == nil {
 		return missing(fieldTopic)
 	}
+	if pub.Key, err = r.key(); err != nil {
+		return err
+	}
 	data, encoding, err := r.data()
 	if err != nil {
 		return err
 	}
 	pub.Data, err = PayloadOf(data, encoding)
 	return err
+}
+
+// key returns "idempotency_key", empty where it is absent.
+func (r *Parser) key() (string, *Error) {
+	if r.fields[fieldKey] == nil {
+		return "", nil
+	}
+	key, err := r.text(fieldKey)
+	if err != nil {
+		return "", err
+	}
+	return key, CheckKey(key)
+}
+
+// MaxKeyLength is the longest idempotency key, in bytes.
+const MaxKeyLength = 128
+
+// CheckKey reports what is wrong with an idempotency key, of a command, a
+// publication or the header Idempotency-Key.
+func CheckKey(key string) *Error {
+	ok := len(key) >= 1 && len(key) <= MaxKeyLength
+	for i := 0; ok && i < len(key); i++ {
+		ok = key[i] > ' ' && key[i] <= '~'
+	}
+	if !ok {
+		return badRequest("the idempotency key is %s: it must be 1 to %d visible ASCII characters, without spaces", quote(key), MaxKeyLength)
+	}
+	return nil
 }
 
 // PayloadOf returns the bytes that the data of a publication stands for on

@@ -1,0 +1,42 @@
+package server
+
+import (
+	"github.com/pushd/pushd/internal/config"
+	"github.com/pushd/pushd/topics"
+	"github.com/pushd/pushd/topics/natsbus"
+)
+
+// streams says which streams keep the history of which namespaces.
+func streams(cfg *config.Config) map[string]natsbus.StreamConfig {
+	all := make(map[string]natsbus.StreamConfig)
+	for name, ns := range cfg.Namespaces {
+		if !ns.KeepsHistory() {
+			continue
+		}
+		stream := natsbus.StreamConfig{Name: cfg.StreamOf(name), Subject: cfg.SubjectOf(name)}
+		if ns.Stream != "" {
+			stream.Existing = true
+		} else {
+			h := ns.History
+			stream.Age, stream.Bytes, stream.Messages = h.Age, int64(h.Bytes), h.Messages
+			stream.Replicas = max(1, h.Replicas)
+			stream.InMemory = cfg.StorageOf(h) == config.StorageMemory
+		}
+		all[name] = stream
+	}
+	return all
+}
+
+// served says how a namespace's subscribers are served.
+func served(ns config.Namespace) topics.Settings {
+	s := topics.Settings{ByTopic: ns.Interest == config.InterestTopic, History: ns.KeepsHistory()}
+	switch ns.Delivery {
+	case config.DeliveryAll:
+		s.Mode = topics.ModeAll
+	case config.DeliveryLatest:
+		s.Mode = topics.ModeLatest
+	default:
+		s.Mode = topics.ModeLive
+	}
+	return s
+}
