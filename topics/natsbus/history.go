@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -43,7 +45,8 @@ type StreamConfig struct {
 type history struct {
 	// Static after Open.
 	namespace string
-	config    StreamConfig // with its defaults
+	config    StreamConfig        // with its defaults
+	own       jetstream.RePublish // what a stream of pushd's own has
 	live      *republish
 	lives     []string // all that the stream republishes, as patterns
 	maxData   int      // of a message, in bytes; 0: no limit
@@ -54,6 +57,41 @@ type history struct {
 	last     atomic.Uint64 // newest number that is known here
 	perTopic atomic.Int64  // messages kept of each; 0: no limit
 	renewed  atomic.Int64  // when renew last began, in ms since the epoch
+}
+
+// newHistories checks what namespaces keep, before anything is started.
+func newHistories(cfg Config) (map[string]*history, error) {
+	histories := make(map[string]*history, len(cfg.Streams))
+	for _, namespace := range slices.Sorted(maps.Keys(cfg.Streams)) {
+		h, err := newHistory(cfg, namespace)
+		if err != nil {
+			return nil, err
+		}
+		histories[namespace] = h
+	}
+	if len(cfg.URLs) == 0 && cfg.Store == storeMemory {
+		keepInMemory(histories)
+	}
+	return histories, nil
+}
+
+// keepInMemory is for an embedded server without a folder. Streams without a
+// bound of bytes share half of its memory that others leave: without it they
+// would refuse what is new when all is full, rather than drop what is old.
+func keepInMemory(histories map[string]*history) {
+	left, unbounded := int64(maxStreamMemory), int64(0)
+	for _, h := range histories {
+		h.config.InMemory = true
+		left -= h.config.Bytes
+		if h.config.Bytes == 0 {
+			unbounded++
+		}
+	}
+	for _, h := range histories {
+		if h.config.Bytes == 0 {
+			h.config.Bytes = max(left/2/unbounded, 1)
+		}
+	}
 }
 
 // newHistory checks a configuration, as far as that needs no server.
@@ -88,7 +126,12 @@ func newHistory(cfg Config, namespace string) (*history, error) {
 	case !c.Existing && c.Age == 0 && c.Bytes == 0 && c.Messages == 0:
 		return fail("stream %s would grow for ever: set age, bytes or messages", c.Name)
 	}
-	return &history{namespace: namespace, config: c, maxData: cfg.MaxMessage}, nil
+	return &history{
+		namespace: namespace,
+		config:    c,
+		own:       ownRepublish(cfg.Prefix, namespace, c.Subject),
+		maxData:   cfg.MaxMessage,
+	}, nil
 }
 
 func validSubject(s string) bool {
@@ -125,11 +168,7 @@ func (h *history) decode(m *nats.Msg) (msg topics.Message, prev uint64, err erro
 	if errSeq != nil || errTime != nil {
 		return msg, 0, errNotStored
 	}
-	if text := header(m, nats.JSLastSequence); text != "" {
-		if prev, err = strconv.ParseUint(text, 10, 64); err != nil {
-			return msg, 0, errNotStored
-		}
-	}
+	prev, _ = strconv.ParseUint(header(m, nats.JSLastSequence), 10, 64) // not in the reply to a get of one
 	msg = topics.Message{
 		Data:   m.Data,
 		Time:   at.UnixMilli(),
