@@ -41,8 +41,8 @@ type Cluster struct {
 	Servers []*Process
 }
 
-// StartCluster returns once streams can be made.
-func StartCluster(tb testing.TB) *Cluster {
+// StartCluster returns once streams can be made. Options are of each server.
+func StartCluster(tb testing.TB, options ...Option) *Cluster {
 	tb.Helper()
 	const size = 3
 	c := &Cluster{tb: tb}
@@ -51,9 +51,9 @@ func StartCluster(tb testing.TB) *Cluster {
 	clients, routes := ports[:size], ports[size:]
 	for i := range size {
 		name := fmt.Sprintf("n%d", i+1)
-		c.Servers = append(c.Servers, Start(tb, Port(clients[i]), Store(filepath.Join(dir, name)), func(s *settings) {
-			s.Name, s.Routed, s.Routes = name, routes[i], routes
-		}))
+		member := func(s *settings) { s.Name, s.Routed, s.Routes = name, routes[i], routes }
+		all := append([]Option{Port(clients[i]), Store(filepath.Join(dir, name)), member}, options...)
+		c.Servers = append(c.Servers, Start(tb, all...))
 	}
 	c.await("JetStream", func(ctx context.Context, js jetstream.JetStream) bool {
 		_, err := js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{Name: "natstest", Replicas: size})

@@ -107,9 +107,11 @@ func serve(s settings) error {
 	}
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGTERM)
+	go func() {
+		<-stop
+		srv.Shutdown()
+	}()
 	fmt.Println(ready)
-	<-stop
-	srv.Shutdown()
 	srv.WaitForShutdown()
 	return nil
 }

@@ -30,6 +30,8 @@ const patience = 30 * time.Second
 type event struct {
 	topic, data string
 	time        int64
+	cursor      topics.Cursor
+	prev        uint64
 	lost        topics.Interest
 	lostAll     bool
 }
@@ -72,7 +74,7 @@ func (r *recorder) Deliver(batch []topics.Message) {
 	}
 	events := make([]event, len(batch))
 	for i, m := range batch {
-		events[i] = event{topic: m.Topic, data: string(m.Data), time: m.Time}
+		events[i] = event{topic: m.Topic, data: string(m.Data), time: m.Time, cursor: m.Cursor, prev: m.Prev}
 	}
 	r.add(events...)
 }
