@@ -187,27 +187,24 @@ func (h *history) covers(pattern string) bool {
 
 // explain makes one line of why a stream is not as it must be.
 func (k *keeper) explain(h *history, verb string, todo []difference, err error) error {
-	if !errors.Is(err, ErrDenied) && !isAPIError(err) {
-		return away(err)
-	}
-	wanted := h.wanted()
 	var api *jetstream.APIError
-	if errors.As(err, &api) {
-		if api.Code == 503 && api.ErrorCode != codeInsufficient {
-			return away(err)
-		}
+	switch {
+	case errors.Is(err, ErrDenied):
+	case errors.As(err, &api) && (api.Code != 503 || api.ErrorCode == codeInsufficient):
 		return fmt.Errorf("namespace %s: cannot %s stream %s: %s: correct the namespace's history, or the limits of the NATS account", h.namespace, verb, h.config.Name, api.Description)
+	default:
+		return away(err)
 	}
 	var differ string
 	if len(todo) > 0 {
 		settings := make([]string, len(todo))
-		for i, c := range todo {
-			settings[i] = c.setting + " is " + c.from
+		for i, d := range todo {
+			settings[i] = d.setting + " is " + d.from
 		}
 		differ = " (" + strings.Join(settings, "; ") + ")"
 	}
-	return fmt.Errorf("namespace %s: this NATS account may not %s stream %s%s: allow $JS.API.STREAM.%s.%s, or have it made: %s",
-		h.namespace, verb, h.config.Name, differ, strings.ToUpper(verb), h.config.Name, command(verb, wanted))
+	return fmt.Errorf("namespace %s: this NATS account may not %s stream %s%s: allow $JS.API.STREAM.%s.%s, or have it done: %s",
+		h.namespace, verb, h.config.Name, differ, strings.ToUpper(verb), h.config.Name, command(verb, h.wanted()))
 }
 
 // checkApart refuses streams that meet: one that stores what another
