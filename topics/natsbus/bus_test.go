@@ -20,6 +20,9 @@ import (
 
 func TestMain(m *testing.M) {
 	natstest.Main()
+	if dir := os.Getenv(envChild); dir != "" {
+		publishUntilKilled(dir)
+	}
 	goleak.VerifyTestMain(m)
 }
 
