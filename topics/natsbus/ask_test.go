@@ -28,7 +28,7 @@ func TestPick(t *testing.T) {
 		r := &request{
 			lane:    a.lanes[rand.IntN(streams)],
 			urgency: topics.Urgency(rand.IntN(int(topics.NumUrgencies))),
-			cost:    rand.IntN(maxOutstanding / 6),
+			cost:    rand.IntN(maxOutstanding / 3),
 			id:      id,
 			done:    func(error) {},
 		}

@@ -134,13 +134,13 @@ func TestLostWhileReading(t *testing.T) {
 	fill(t, b, "ns", 5000, 5)
 	var whole, away atomic.Int64
 	const readers = 500
-	done := make(chan struct{}, 2*readers)
+	done, enough := make(chan struct{}, 2*readers), make(chan struct{})
 	for range readers {
 		b.Read(topics.Query{Namespace: "ns", Messages: 2000, Bytes: 1 << 20}, func(page topics.Page, err error) {
 			switch {
 			case err == nil && len(page.Messages) == 2000 && page.Next == 2001:
 				if whole.Add(1) == 10 {
-					go s.Kill()
+					close(enough)
 				}
 			case errors.Is(err, ErrAway) && len(page.Messages) == 0:
 				away.Add(1)
@@ -150,6 +150,8 @@ func TestLostWhileReading(t *testing.T) {
 			done <- struct{}{}
 		})
 	}
+	wait(t, enough, "page")
+	s.Kill()
 	for range readers {
 		wait(t, done, "answer")
 	}
