@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -148,7 +149,8 @@ func (a *acks) failAll() {
 // refused fails the publications to a subject that the server's permissions denied.
 func (a *acks) refused(subject string) {
 	a.fail(fmt.Errorf("%w: %s", ErrDenied, subject), func(p *unacked) bool {
-		return p.history.subject(p.Topic) == subject
+		rest, below := strings.CutPrefix(subject, p.history.config.Subject)
+		return below && rest == p.Topic[len(p.history.namespace):]
 	})
 }
 

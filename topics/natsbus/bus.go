@@ -3,13 +3,48 @@
 // an external NATS, or one that runs embedded in this process.
 //
 // A topic is the NATS subject below a prefix: topic "stocks.AAPL" is subject
-// "push.stocks.AAPL". Two connections are kept, so that what is published here
-// never waits behind what arrives: a live one, which only reads, and one which
-// only publishes.
+// "push.stocks.AAPL". Three connections are kept, so that nothing waits behind
+// what is not its kind: a live one, which only reads, one which only publishes,
+// and, where a namespace keeps history, one which asks for it.
 //
 // Three goroutines do the work: one subscribes (interest.go), one hands what
-// arrives to the sink (read.go), one publishes (publish.go). What callers give
-// to them is queued, so nothing here blocks a caller but Open and Close.
+// arrives to the sink (read.go), one publishes (publish.go). A fourth asks for
+// history (ask.go). What callers give to them is queued, so nothing here blocks
+// a caller but Open and Close.
+//
+// # History
+//
+// A namespace with history has a JetStream stream (streams.go), which stores
+// what is published to the namespace's subjects and republishes it, with its
+// number and time, to others: push.scores.a to push-live.scores.a. The live
+// connection listens there. A message that arrives without a number did not
+// come from the stream, and is dropped. Republishing is at most once, in the
+// order of the numbers; whoever needs what is missing reads it (kept.go).
+//
+// # Rights
+//
+// An account of an external NATS that has permissions needs these, with the
+// configured prefix, and for each namespace NS with history the name of its
+// stream, push_NS by default:
+//
+//	publish    push.>
+//	subscribe  push.>
+//
+// and where a namespace keeps history also
+//
+//	publish    $JS.API.STREAM.INFO.push_NS
+//	publish    $JS.API.STREAM.MSG.GET.push_NS
+//	publish    $JS.API.DIRECT.GET.push_NS
+//	publish    the stream's subject, and that with .>, where it is not below push
+//	subscribe  push-live.>, or where the stream republishes to
+//	subscribe  _INBOX.>
+//
+// and for streams that Open is to make, and to change when their configuration does
+//
+//	publish    $JS.API.STREAM.CREATE.push_NS
+//	publish    $JS.API.STREAM.UPDATE.push_NS
+//
+// Nobody else should be allowed to publish to push-live.>.
 package natsbus
 
 import (
@@ -186,6 +221,7 @@ func (b *Bus) connect(ctx context.Context, cfg Config, dial *dialer) error {
 	}
 
 	b.reader = newReader(b.arrived, cfg.Prefix, b.histories, cfg.MaxMessage)
+	b.reader.wentBack = b.renew
 	live := newLink("live", cfg.Log)
 	b.interests = newInterests(cfg.Prefix, b.histories, live, b.arrived, b.reader, cfg.Log)
 	b.reader.tooLarge = b.interests.messagesTooLarge
@@ -221,6 +257,8 @@ func (b *Bus) openHistories(ctx context.Context, cfg Config, dial *dialer) error
 	}
 	b.asker = asker
 	b.asking.Go(asker.run)
+	stop := context.AfterFunc(ctx, func() { asker.failAll(ErrAway) })
+	defer stop()
 	k := &keeper{asker: asker, link: kept, prefix: cfg.Prefix, histories: b.histories, patience: cfg.ConnectTimeout, log: cfg.Log}
 	return k.openAll(ctx)
 }

@@ -52,10 +52,13 @@ type history struct {
 	maxData   int      // of a message, in bytes; 0: no limit
 	lane      *lane
 
+	newest uint64 // number that came live; only the reader touches it
+
 	// Atomic.
 	epoch    atomic.Uint32
 	last     atomic.Uint64 // newest number that is known here
 	perTopic atomic.Int64  // messages kept of each; 0: no limit
+	raised   atomic.Uint64 // before this number, topics may have lost more than their bound tells
 	renewed  atomic.Int64  // when renew last began, in ms since the epoch
 }
 
@@ -203,4 +206,6 @@ func (h *history) note(info *jetstream.StreamInfo) {
 	h.epoch.Store(max(hash.Sum32(), 1))
 	h.last.Store(info.State.LastSeq)
 	h.perTopic.Store(max(info.Config.MaxMsgsPerSubject, 0))
+	raised, _ := strconv.ParseUint(info.Config.Metadata[raisedKey], 10, 64)
+	h.raised.Store(raised)
 }

@@ -28,6 +28,10 @@ func (a *asker) intact(h *history, pattern string, after uint64) (bool, error) {
 	case state.LastSeq-state.FirstSeq+1 == state.Msgs:
 		return true, nil
 	case h.perTopic.Load() > 0:
+		// What publishers let expire, or roll up, leaves a topic below its bound too.
+		if after < h.raised.Load() || reply.Config.AllowMsgTTL || reply.Config.AllowRollup {
+			return false, nil
+		}
 		return a.topicsIntact(h, pattern, after)
 	case state.LastSeq-state.FirstSeq+1-state.Msgs > maxDeleted:
 		return false, nil

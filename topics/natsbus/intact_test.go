@@ -98,3 +98,41 @@ func TestIntact(t *testing.T) {
 		t.Errorf("read %+v of a purged stream", page)
 	}
 }
+
+// TestIntactRaised raises the bound of each topic: what was dropped before does
+// not come back, although no topic is at its bound any more.
+func TestIntactRaised(t *testing.T) {
+	dir := t.TempDir()
+	bus := func(messages int) *Bus {
+		b, _ := open(t, Config{Store: dir, Streams: map[string]StreamConfig{"ns": {Messages: messages}}})
+		return b
+	}
+	closeBus := func(b *Bus) {
+		t.Helper()
+		if err := b.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b := bus(2)
+	keep(t, b, "ns.idle", "x", "")
+	for range 5 { // 2 to 6, of which 5 and 6 are kept
+		keep(t, b, "ns.busy", "x", "")
+	}
+	closeBus(b)
+	f := func(messages int, wholeAfter uint64) {
+		t.Helper()
+		b := bus(messages)
+		defer closeBus(b)
+		keep(t, b, "ns.busy", "x", "")
+		for after := range mustStream(t, b, "ns").Last {
+			if got := intact(t, b, "ns", "", after); got != (after >= wholeAfter) {
+				t.Errorf("%d messages: intact after %d: %v", messages, after, got)
+			}
+		}
+	}
+	f(10, 6) // raised at 6
+	f(10, 6)
+	f(3, 6)  // of 5 to 9 the last three are kept
+	f(20, 9) // raised at 9
+	f(20, 9)
+}

@@ -45,8 +45,8 @@ func (b *Bus) Read(q topics.Query, done func(topics.Page, error)) {
 }
 
 // Intact is of topics.History. It asks the stream's leader alone. Of a stream
-// with a bound for each topic, messages that somebody deleted by hand are not
-// told from those that are still to come.
+// with a bound for each topic it does not notice what somebody deleted by hand,
+// nor that the owner of an existing stream raised the bound.
 func (b *Bus) Intact(namespace, pattern string, after uint64, done func(bool, error)) {
 	if err := validPattern(namespace, pattern); err != nil {
 		go done(false, err)

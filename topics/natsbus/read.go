@@ -33,6 +33,10 @@ type reader struct {
 	// subscriptions stand for; whoever does calls tell.
 	tooLarge func(map[*nats.Subscription]struct{})
 
+	// wentBack is called when a stream's numbers go back, since it must have
+	// been made anew, and must not block.
+	wentBack func(*history)
+
 	// Only run touches these.
 	batch     []topics.Message
 	oversized map[*nats.Subscription]struct{} // those of the batch that tooLarge must hear of
@@ -161,6 +165,10 @@ func (r *reader) read(m *nats.Msg, now int64) (topics.Message, bool) {
 		return topics.Message{}, false
 	}
 	msg.Prev = prev
+	if msg.Cursor.Seq <= h.newest {
+		r.wentBack(h)
+	}
+	h.newest = msg.Cursor.Seq
 	h.last.Store(msg.Cursor.Seq)
 	return msg, true
 }

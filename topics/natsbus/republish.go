@@ -1,6 +1,7 @@
 package natsbus
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -31,7 +32,8 @@ type destToken struct {
 var reference = regexp.MustCompile(`^(?:\$(\d+)|\{\{\s*[wW]ildcard\s*\(\s*(\d+)\s*\)\s*\}\})$`)
 
 // newRepublish reads a stream's setting. An error says what cannot be followed:
-// a destination from which the subject of one topic cannot be told.
+// a destination where a topic has no subject known beforehand, or one that it
+// shares with others.
 func newRepublish(r jetstream.RePublish) (*republish, error) {
 	if r.Source == "" {
 		r.Source = wildcardRest
@@ -47,6 +49,7 @@ func newRepublish(r jetstream.RePublish) (*republish, error) {
 		}
 	}
 	rp := &republish{source: source}
+	kept := make(map[int]bool)
 	for _, token := range strings.Split(r.Destination, ".") {
 		found := reference.FindStringSubmatch(token)
 		if found == nil {
@@ -61,6 +64,10 @@ func newRepublish(r jetstream.RePublish) (*republish, error) {
 			return nil, fmt.Errorf("%q in its destination names no wildcard of the source", token)
 		}
 		rp.dest = append(rp.dest, destToken{wildcard: n})
+		kept[n] = true
+	}
+	if len(kept) < stars {
+		return nil, errors.New("its destination leaves out a wildcard of the source, so that topics meet")
 	}
 	return rp, nil
 }

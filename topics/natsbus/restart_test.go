@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -100,6 +101,32 @@ func TestStreamMadeAnew(t *testing.T) {
 	}
 	if again := keep(t, b, "ns.a", "x", ""); again != (topics.Cursor{Epoch: s.Epoch, Seq: 1}) {
 		t.Errorf("cursor %+v", again)
+	}
+}
+
+// TestStreamWentBack makes the stream anew without a word: messages that come
+// live tell of it.
+func TestStreamWentBack(t *testing.T) {
+	b, r := open(t, Config{Listen: "127.0.0.1:0", Streams: map[string]StreamConfig{"ns": {Messages: 10}}})
+	mustSubscribe(t, b, namespace("ns"))
+	js, nc := jetStream(t, b.ClientURL()), client(t, b.ClientURL())
+	first := keep(t, b, "ns.a", "x", "")
+	keep(t, b, "ns.a", "x", "")
+	config := streamConfig(t, js, "push_ns")
+	if err := js.DeleteStream(t.Context(), "push_ns"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.CreateStream(t.Context(), config); err != nil {
+		t.Fatal(err)
+	}
+	outside(t, nc, "push.ns.a", "new")
+	r.awaitMessage(t, "new")
+	eventually(t, "another epoch", func() bool { return b.State().Streams["ns"].Epoch != first.Epoch })
+	outside(t, nc, "push.ns.a", "newer")
+	r.awaitMessage(t, "newer")
+	all := r.all()
+	if last := all[len(all)-1].cursor; last.Epoch == first.Epoch || last.Seq != 2 {
+		t.Errorf("cursor %+v, first %+v", last, first)
 	}
 }
 
@@ -239,6 +266,10 @@ func TestKillEmbedded(t *testing.T) {
 func TestLeaderKilled(t *testing.T) {
 	t.Parallel()
 	c := natstest.StartCluster(t)
+	logged := openClose(t, Config{URLs: c.URLs(), Streams: map[string]StreamConfig{"mem": {Messages: 1, InMemory: true}}})
+	if !strings.Contains(logged, "level=WARN") || !strings.Contains(logged, "stream=push_mem") {
+		t.Errorf("no warning of one replica in memory: %s", logged)
+	}
 	b, r := open(t, Config{URLs: c.URLs(), Streams: map[string]StreamConfig{"ns": {Bytes: 1 << 20, Replicas: 3}}})
 	mustSubscribe(t, b, namespace("ns"))
 	fill(t, b, "ns", 1000, 10)

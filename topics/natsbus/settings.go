@@ -2,6 +2,7 @@ package natsbus
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,6 +13,14 @@ import (
 
 // duplicateWindow is how long a publication's ID is remembered.
 const duplicateWindow = 2 * time.Minute
+
+// raisedKey is where a stream's metadata say at which number its bound for
+// each topic was last raised: what a topic had lost by then cannot be told from
+// how many of its messages are kept. raisedNow is the number until it is known.
+const (
+	raisedKey = "pushd-raised"
+	raisedNow = "18446744073709551615"
+)
 
 // wanted is the configuration of a stream of pushd's own.
 func (h *history) wanted() jetstream.StreamConfig {
@@ -77,6 +86,13 @@ func differences(is *jetstream.StreamConfig, wanted jetstream.StreamConfig) (all
 		is.MaxAge = wanted.MaxAge
 	}
 	bound("max_bytes", &is.MaxBytes, wanted.MaxBytes)
+	if is.MaxMsgsPerSubject > 0 && (wanted.MaxMsgsPerSubject < 0 || wanted.MaxMsgsPerSubject > is.MaxMsgsPerSubject) {
+		is.Metadata = maps.Clone(is.Metadata)
+		if is.Metadata == nil {
+			is.Metadata = make(map[string]string)
+		}
+		is.Metadata[raisedKey] = raisedNow
+	}
 	bound("max_msgs_per_subject", &is.MaxMsgsPerSubject, wanted.MaxMsgsPerSubject)
 	if is.Replicas != wanted.Replicas {
 		note("num_replicas", is.Replicas, wanted.Replicas, false)

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -52,10 +53,10 @@ func (k *keeper) open(ctx context.Context, h *history) error {
 		switch {
 		case err == nil:
 			return nil
-		case !errors.Is(err, ErrAway):
-			return err
 		case ctx.Err() != nil:
 			return fmt.Errorf("namespace %s: stream %s: %w: given up", h.namespace, h.config.Name, ctx.Err())
+		case !errors.Is(err, ErrAway):
+			return err
 		case !k.mayHaveJetStream():
 			return fmt.Errorf("namespace %s keeps history, and NATS%s has no JetStream: enable it there, or let the namespace keep none", h.namespace, k.where())
 		case time.Now().After(deadline):
@@ -163,7 +164,7 @@ func (k *keeper) update(h *history, is *apiReply) (*apiReply, error) {
 	}
 	todo := differences(&cfg, wanted)
 	if len(todo) == 0 {
-		return is, nil
+		return k.settle(h, is)
 	}
 	reply, err := k.asker.call("STREAM.UPDATE", h.config.Name, cfg)
 	if err != nil {
@@ -177,6 +178,24 @@ func (k *keeper) update(h *history, is *apiReply) (*apiReply, error) {
 		}
 	}
 	k.log.Log(context.Background(), level, "stream updated", "stream", h.config.Name, "namespace", h.namespace, "changed", strings.Join(changed, "; "))
+	return k.settle(h, reply)
+}
+
+// settle writes down at which number a bound was raised, now that it is.
+func (k *keeper) settle(h *history, is *apiReply) (*apiReply, error) {
+	cfg := is.Config
+	if cfg.Metadata[raisedKey] != raisedNow {
+		return is, nil
+	}
+	cfg.Metadata = maps.Clone(cfg.Metadata)
+	cfg.Metadata[raisedKey] = strconv.FormatUint(is.State.LastSeq, 10)
+	reply, err := k.asker.call("STREAM.UPDATE", h.config.Name, cfg)
+	if errors.Is(err, ErrDenied) {
+		return is, nil // until somebody may, resumption is refused where it may have been whole
+	}
+	if err != nil {
+		return nil, k.explain(h, "update", nil, err)
+	}
 	return reply, nil
 }
 

@@ -177,6 +177,7 @@ func TestExisting(t *testing.T) {
 	js := jetStream(t, s.URL())
 	base := jetstream.StreamConfig{
 		Name: "ORDERS", Subjects: []string{"orders.>"}, MaxMsgsPerSubject: 5, AllowDirect: true,
+		Storage:   jetstream.MemoryStorage, // the server removes files some time later
 		RePublish: &jetstream.RePublish{Source: "orders.>", Destination: "live.orders.>"},
 	}
 	open := Config{URLs: []string{s.URL()}, Streams: map[string]StreamConfig{"ns": {Name: "ORDERS", Subject: "orders", Existing: true}}}
@@ -290,6 +291,10 @@ func TestExisting(t *testing.T) {
 	fits("wildcards", []string{"ns.a.1", "ns.b.1"}, func(c *jetstream.StreamConfig) {
 		c.Subjects = []string{"orders.*.1"}
 		c.RePublish = &jetstream.RePublish{Source: "*.*.1", Destination: "live.{{wildcard(2)}}.from.$1"}
+	})
+	fits("several subjects", []string{"ns.a.1", "ns.b"}, func(c *jetstream.StreamConfig) {
+		c.Subjects = []string{"orders.a.*", "orders.b"}
+		c.RePublish = &jetstream.RePublish{Destination: "live.>"}
 	})
 }
 
