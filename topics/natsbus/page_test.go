@@ -159,3 +159,23 @@ func TestPages(t *testing.T) {
 		}
 	}
 }
+
+func BenchmarkRead(b *testing.B) {
+	bus, _ := open(b, Config{Store: b.TempDir(), Streams: map[string]StreamConfig{"ns": {Bytes: 1 << 30}}})
+	fill(b, bus, "ns", 50_000, 500)
+	f := func(name string, q topics.Query, want int) {
+		b.Run(name, func(b *testing.B) {
+			q.Namespace = "ns"
+			b.ReportAllocs()
+			for range b.N {
+				if got := len(mustRead(b, bus, q).Messages); got != want {
+					b.Fatalf("%d messages, want %d", got, want)
+				}
+			}
+		})
+	}
+	f("one by number", topics.Query{From: 40_000, Messages: 1}, 1)
+	f("one of a topic", topics.Query{Pattern: "ns.7", From: 40_000, Messages: 1}, 1)
+	f("page of 500", topics.Query{From: 20_000}, 500)
+	f("newest of 500 topics", topics.Query{Newest: true}, 500)
+}
