@@ -19,6 +19,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"runtime"
 	"strconv"
 	"strings"
@@ -45,6 +46,11 @@ type settings struct {
 	Port   int
 	Store  string
 	Config string
+
+	// Of a server of a cluster.
+	Name   string
+	Routed int   // port for the other servers
+	Routes []int // ports of them
 }
 
 // Option changes how Start runs its server.
@@ -72,11 +78,14 @@ func Main() {
 	if err == nil {
 		err = serve(s)
 	}
+	if err == nil {
+		os.Exit(0)
+	}
 	fmt.Fprintln(os.Stderr, "natstest:", err)
 	os.Exit(1)
 }
 
-// serve returns only where the server does not start.
+// serve returns where the server does not start, and after SIGTERM.
 func serve(s settings) error {
 	opts := &server.Options{}
 	if s.Config != "" {
@@ -87,6 +96,7 @@ func serve(s settings) error {
 	opts.Host, opts.Port = "127.0.0.1", s.Port
 	opts.NoSigs = true
 	opts.JetStream, opts.StoreDir = s.Store != "", s.Store
+	s.joinCluster(opts)
 	srv, err := server.NewServer(opts)
 	if err != nil {
 		return err
@@ -95,9 +105,15 @@ func serve(s settings) error {
 	if srv.Addr() == nil {
 		return fmt.Errorf("cannot listen on port %d", s.Port)
 	}
+	stop := make(chan os.Signal, 1)
+	signal.Notify(stop, syscall.SIGTERM)
+	go func() {
+		<-stop
+		srv.Shutdown()
+	}()
 	fmt.Println(ready)
 	srv.WaitForShutdown()
-	return errors.New("server ended")
+	return nil
 }
 
 // Process is a nats-server that can be killed and restarted. Its methods
@@ -141,7 +157,25 @@ func (p *Process) Kill() {
 	}
 }
 
-// Restart kills the server if it runs, and starts it on the same port and store.
+// Stop ends the server as its operator would, with SIGTERM, and waits until it
+// is gone. It may be called when it is.
+func (p *Process) Stop() {
+	p.tb.Helper()
+	if p.running == nil {
+		return
+	}
+	p.signal(unix.SIGTERM)
+	select {
+	case <-p.running.gone:
+	case <-time.After(startTime):
+		p.Kill()
+		p.tb.Fatalf("nats-server on %s does not stop", p.Addr())
+	}
+	p.running = nil
+}
+
+// Restart kills the server if it runs, and starts it on the same port and
+// store. After Stop it was not killed.
 func (p *Process) Restart() {
 	p.tb.Helper()
 	p.Kill()
@@ -235,7 +269,7 @@ func (c *child) run() {
 	tooLate.Stop()
 	if strings.TrimSpace(line) == ready {
 		c.started <- nil
-		_ = c.cmd.Wait() // an error always: the process is killed
+		_ = c.cmd.Wait() // an error where the process is killed
 		return
 	}
 	_ = c.cmd.Process.Kill()
@@ -253,15 +287,24 @@ func (c *child) kill() {
 // otherwise be given that very port, and be connected to itself.
 func freePort(tb testing.TB) int {
 	tb.Helper()
+	return freePorts(tb, 1)[0]
+}
+
+// freePorts finds n different ones.
+func freePorts(tb testing.TB, n int) (ports []int) {
+	tb.Helper()
 	const lowest, highest = 15000, 32000
 	for range 1000 {
 		port := lowest + rand.IntN(highest-lowest)
 		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
-		if err == nil {
-			l.Close()
-			return port
+		if err != nil {
+			continue
+		}
+		defer l.Close() // held until all are found
+		if ports = append(ports, port); len(ports) == n {
+			return ports
 		}
 	}
 	tb.Fatal("no free port")
-	return 0
+	return nil
 }

@@ -49,7 +49,13 @@ func TestKillAndRestart(t *testing.T) {
 	}
 }
 
+// TestStoreSurvives ends the server both ways.
 func TestStoreSurvives(t *testing.T) {
+	t.Run("killed", func(t *testing.T) { testStoreSurvives(t, (*natstest.Process).Kill) })
+	t.Run("stopped", func(t *testing.T) { testStoreSurvives(t, (*natstest.Process).Stop) })
+}
+
+func testStoreSurvives(t *testing.T, end func(*natstest.Process)) {
 	dir := t.TempDir()
 	s := natstest.Start(t, natstest.Store(dir))
 	js, err := connect(t, s.URL()).JetStream()
@@ -62,6 +68,8 @@ func TestStoreSurvives(t *testing.T) {
 	if _, err := js.Publish("s.a", []byte("kept")); err != nil {
 		t.Fatal(err)
 	}
+	end(s)
+	end(s) // harmless
 	s.Restart()
 	js, err = connect(t, s.URL()).JetStream()
 	if err != nil {
@@ -95,4 +103,32 @@ func TestFreeze(t *testing.T) {
 	if err := nc.FlushTimeout(10 * time.Second); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func TestCluster(t *testing.T) {
+	c := natstest.StartCluster(t)
+	js, err := connect(t, c.URLs()[0]).JetStream()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.AddStream(&nats.StreamConfig{Name: "S", Subjects: []string{"s.>"}, Replicas: 3}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.Publish("s.a", []byte("kept")); err != nil {
+		t.Fatal(err)
+	}
+	leader := c.Leader("S")
+	leader.Stop() // which elects in no time; after Kill it takes seconds
+	next := c.Leader("S")
+	if next == leader {
+		t.Fatal("a stopped server leads")
+	}
+	js, err = connect(t, next.URL()).JetStream()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m, err := js.GetMsg("S", 1); err != nil || string(m.Data) != "kept" {
+		t.Fatalf("message after the leader's end: %v, %v", m, err)
+	}
+	leader.Restart()
 }

@@ -39,7 +39,7 @@ var outside = []struct {
 	never   []string
 	reason  string
 }{
-	{library: "github.com/nats-io/nats.go", only: []string{"bench", "topics/natsbus"}, reason: "NATS stays behind topics.Bus"},
+	{library: "github.com/nats-io/nats.go", only: []string{"bench", "internal/natstest", "topics/natsbus"}, reason: "NATS stays behind topics.Bus"},
 	{library: "github.com/nats-io/nats-server/v2", only: []string{"bench", "internal/natstest", "topics/natsbus"}, reason: "NATS stays behind topics.Bus"},
 	{library: "github.com/mailru/easygo", only: []string{"poller"}, reason: "it is one backend, and its traps are known there"},
 	{library: "github.com/gobwas/ws", only: []string{"bench", "cmd/pushd", "conn", "internal/server"}, reason: "frames are the matter of conn, of who answers them, and of clients"},

@@ -3,13 +3,48 @@
 // an external NATS, or one that runs embedded in this process.
 //
 // A topic is the NATS subject below a prefix: topic "stocks.AAPL" is subject
-// "push.stocks.AAPL". Two connections are kept, so that what is published here
-// never waits behind what arrives: a live one, which only reads, and one which
-// only publishes.
+// "push.stocks.AAPL". Three connections are kept, so that nothing waits behind
+// what is not its kind: a live one, which only reads, one which only publishes,
+// and, where a namespace keeps history, one which asks for it.
 //
 // Three goroutines do the work: one subscribes (interest.go), one hands what
-// arrives to the sink (read.go), one publishes (publish.go). What callers give
-// to them is queued, so nothing here blocks a caller but Open and Close.
+// arrives to the sink (read.go), one publishes (publish.go). A fourth asks for
+// history (ask.go). What callers give to them is queued, so nothing here blocks
+// a caller but Open and Close.
+//
+// # History
+//
+// A namespace with history has a JetStream stream (streams.go), which stores
+// what is published to the namespace's subjects and republishes it, with its
+// number and time, to others: push.scores.a to push-live.scores.a. The live
+// connection listens there. A message that arrives without a number did not
+// come from the stream, and is dropped. Republishing is at most once, in the
+// order of the numbers; whoever needs what is missing reads it (kept.go).
+//
+// # Rights
+//
+// An account of an external NATS that has permissions needs these, with the
+// configured prefix, and for each namespace NS with history the name of its
+// stream, push_NS by default:
+//
+//	publish    push.>
+//	subscribe  push.>
+//
+// and where a namespace keeps history also
+//
+//	publish    $JS.API.STREAM.INFO.push_NS
+//	publish    $JS.API.STREAM.MSG.GET.push_NS
+//	publish    $JS.API.DIRECT.GET.push_NS
+//	publish    the stream's subject, and that with .>, where it is not below push
+//	subscribe  push-live.>, or where the stream republishes to
+//	subscribe  _INBOX.>
+//
+// and for streams that Open is to make, and to change when their configuration does
+//
+//	publish    $JS.API.STREAM.CREATE.push_NS
+//	publish    $JS.API.STREAM.UPDATE.push_NS
+//
+// Nobody else should be allowed to publish to push-live.>.
 package natsbus
 
 import (
@@ -30,6 +65,9 @@ var (
 	// ErrAway means that NATS does not answer now, or that the connection was
 	// lost before it confirmed: a publication may have arrived all the same.
 	ErrAway = errors.New("NATS is away")
+
+	// ErrBusy means that a stream takes no more at the moment: it is not stored.
+	ErrBusy = errors.New("NATS stream is busy")
 
 	// ErrTooLarge means that a payload is larger than the server takes.
 	ErrTooLarge = errors.New("payload too large for the NATS server")
@@ -114,6 +152,9 @@ type Bus struct {
 	// Static after Open.
 	embedded  *embedded // nil: NATS is external
 	live, pub *link
+	kept      *link               // to JetStream; nil: no namespace keeps history
+	histories map[string]*history // by namespace
+	asker     *asker              // nil as kept is
 	arrived   chan *nats.Msg
 	interests *interests
 	reader    *reader
@@ -122,6 +163,7 @@ type Bus struct {
 	cutOff    context.CancelFunc // ends the network connections too
 
 	working  sync.WaitGroup // interests and publisher
+	asking   sync.WaitGroup // asker
 	reading  sync.WaitGroup
 	starting sync.Once
 	closing  sync.Once
@@ -139,16 +181,20 @@ func Open(ctx context.Context, cfg Config) (*Bus, error) {
 		return nil, fmt.Errorf("prefix: %w: correct --prefix", err)
 	}
 
-	kept, cutOff := context.WithCancel(context.Background())
-	life, hangUp := context.WithCancel(kept)
+	histories, err := newHistories(cfg)
+	if err != nil {
+		return nil, err
+	}
+
+	connected, cutOff := context.WithCancel(context.Background())
+	life, hangUp := context.WithCancel(connected)
 	stop := context.AfterFunc(ctx, hangUp)
 	defer stop()
 
-	b := &Bus{hangUp: hangUp, cutOff: cutOff, arrived: make(chan *nats.Msg, cfg.Pending)}
-	var err error
+	b := &Bus{hangUp: hangUp, cutOff: cutOff, histories: histories, arrived: make(chan *nats.Msg, cfg.Pending)}
 	var dial *dialer
 	if len(cfg.URLs) > 0 {
-		dial, err = newDialer(life, kept, cfg)
+		dial, err = newDialer(life, connected, cfg)
 	} else {
 		b.embedded, err = startEmbedded(cfg)
 	}
@@ -156,30 +202,78 @@ func Open(ctx context.Context, cfg Config) (*Bus, error) {
 		cutOff()
 		return nil, err
 	}
-	fail := func(err error) (*Bus, error) {
+	if err := b.connect(ctx, cfg, dial); err != nil {
+		b.closeLinks()
 		cutOff()
 		return nil, errors.Join(err, b.embedded.close())
 	}
-
-	b.reader = newReader(b.arrived, cfg.Prefix, cfg.MaxMessage)
-	b.live = newLink("live", cfg.Log)
-	b.interests = newInterests(cfg.Prefix, b.live, b.arrived, b.reader, cfg.Log)
-	b.reader.tooLarge = b.interests.messagesTooLarge
-	b.live.restored = b.interests.linkRestored
-	b.live.dropped = b.interests.messageDropped
-	if err := b.live.connect(ctx, dial, b.embedded); err != nil {
-		return fail(err)
-	}
-	b.pub = newLink("publish", cfg.Log)
-	b.publisher = newPublisher(cfg.Prefix, b.pub)
-	if err := b.pub.connect(ctx, dial, b.embedded); err != nil {
-		b.live.close()
-		return fail(err)
-	}
-
 	b.working.Go(b.interests.run)
 	b.working.Go(b.publisher.run)
 	return b, nil
+}
+
+// connect makes the connections, and whoever works with them.
+func (b *Bus) connect(ctx context.Context, cfg Config, dial *dialer) error {
+	if len(b.histories) > 0 {
+		if err := b.openHistories(ctx, cfg, dial); err != nil {
+			return err
+		}
+	}
+
+	b.reader = newReader(b.arrived, cfg.Prefix, b.histories, cfg.MaxMessage)
+	b.reader.wentBack = b.renew
+	live := newLink("live", cfg.Log)
+	b.interests = newInterests(cfg.Prefix, b.histories, live, b.arrived, b.reader, cfg.Log)
+	b.reader.tooLarge = b.interests.messagesTooLarge
+	live.restored = b.interests.linkRestored
+	live.dropped = b.interests.messageDropped
+	if err := live.connect(ctx, dial, b.embedded); err != nil {
+		return err
+	}
+	b.live = live
+
+	pub := newLink("publish", cfg.Log)
+	b.publisher = newPublisher(cfg.Prefix, pub, b.histories, b.renew)
+	if err := pub.connect(ctx, dial, b.embedded); err != nil {
+		return err
+	}
+	b.pub = pub
+	if len(b.histories) > 0 {
+		return b.publisher.listen()
+	}
+	return nil
+}
+
+// openHistories makes the connection to JetStream, and sure of the streams.
+func (b *Bus) openHistories(ctx context.Context, cfg Config, dial *dialer) error {
+	kept := newLink("history", cfg.Log)
+	asker := newAsker(kept, b.histories)
+	if err := kept.connect(ctx, dial, b.embedded); err != nil {
+		return err
+	}
+	b.kept = kept
+	if err := asker.listen(); err != nil {
+		return err
+	}
+	b.asker = asker
+	b.asking.Go(asker.run)
+	stop := context.AfterFunc(ctx, func() { asker.failAll(ErrAway) })
+	defer stop()
+	k := &keeper{asker: asker, link: kept, prefix: cfg.Prefix, histories: b.histories, patience: cfg.ConnectTimeout, log: cfg.Log}
+	return k.openAll(ctx)
+}
+
+// closeLinks ends the connections, and what asks on them.
+func (b *Bus) closeLinks() {
+	if b.asker != nil {
+		b.asker.close()
+		b.asking.Wait()
+	}
+	for _, l := range []*link{b.kept, b.pub, b.live} {
+		if l != nil {
+			l.close()
+		}
+	}
 }
 
 // Start begins to hand to sink what arrives. All calls of sink come from one
@@ -217,14 +311,15 @@ func (b *Bus) ClientURL() string {
 type Drop string
 
 const (
-	DropPendingFull  Drop = "pending_full"  // Config.Pending messages were waiting for the sink
-	DropInvalidTopic Drop = "invalid_topic" // the subject below the prefix is no valid topic
-	DropTooLarge     Drop = "too_large"     // more data than Config.MaxMessage
+	DropPendingFull   Drop = "pending_full"    // Config.Pending messages were waiting for the sink
+	DropInvalidTopic  Drop = "invalid_topic"   // the subject below the prefix is no valid topic
+	DropTooLarge      Drop = "too_large"       // more data than Config.MaxMessage
+	DropNotFromStream Drop = "not_from_stream" // it came beside the stream of its namespace
 )
 
 // State is what probes, metrics and debug pages show of a Bus.
 type State struct {
-	Connected  bool   // both connections are up
+	Connected  bool   // all connections are up
 	Embedded   bool   // the server runs in this process
 	URL        string // the server last connected to, without credentials; "" where embedded
 	JetStream  bool   // the server has JetStream enabled
@@ -238,13 +333,29 @@ type State struct {
 	Dropped    map[Drop]uint64
 	Published  uint64 // publications that the server confirmed
 	Denied     uint64 // refusals by the server's permissions
-	Reconnects uint64 // of both connections
+	Reconnects uint64 // of all connections
+
+	// Of namespaces with history.
+	Streams map[string]StreamState      // by namespace
+	Unacked int                         // publications that their stream has not answered yet
+	Acked   uint64                      // publications that their stream has stored; they are in Published too
+	Gets    [topics.NumUrgencies]uint64 // direct gets, by urgency
+	Infos   uint64                      // questions to a stream's leader how it stands
+	Calls   uint64                      // other requests to JetStream
+}
+
+// StreamState is a namespace's stream, as last heard of.
+type StreamState struct {
+	Name  string
+	Last  uint64 // newest number
+	Epoch uint32
 }
 
 // State never waits for NATS.
 func (b *Bus) State() State {
 	live, pub := b.live.state(), b.pub.state()
-	return State{
+	acked := b.publisher.acks.confirmed.Load()
+	s := State{
 		Connected:  live.up && pub.up,
 		Embedded:   b.embedded != nil,
 		URL:        live.url,
@@ -254,13 +365,35 @@ func (b *Bus) State() State {
 		Pending:    len(b.arrived),
 		Received:   b.reader.taken.Load(),
 		Dropped: map[Drop]uint64{
-			DropPendingFull:  b.interests.lost.Load(),
-			DropInvalidTopic: b.reader.invalid.Load(),
-			DropTooLarge:     b.reader.large.Load(),
+			DropPendingFull:   b.interests.lost.Load(),
+			DropInvalidTopic:  b.reader.invalid.Load(),
+			DropTooLarge:      b.reader.large.Load(),
+			DropNotFromStream: b.reader.strange.Load(),
 		},
-		Published:  b.publisher.confirmed.Load(),
+		Published:  b.publisher.confirmed.Load() + acked,
 		Denied:     live.denied + pub.denied,
 		Reconnects: live.reconnects + pub.reconnects,
+		Unacked:    int(b.publisher.acks.left.Load()),
+		Acked:      acked,
+	}
+	if b.kept != nil {
+		b.addHistories(&s)
+	}
+	return s
+}
+
+func (b *Bus) addHistories(s *State) {
+	kept := b.kept.state()
+	s.Connected = s.Connected && kept.up
+	s.Denied += kept.denied
+	s.Reconnects += kept.reconnects
+	s.Infos, s.Calls = b.asker.infos.Load(), b.asker.calls.Load()
+	for urgency := range s.Gets {
+		s.Gets[urgency] = b.asker.gets[urgency].Load()
+	}
+	s.Streams = make(map[string]StreamState, len(b.histories))
+	for namespace, h := range b.histories {
+		s.Streams[namespace] = StreamState{Name: h.config.Name, Last: h.last.Load(), Epoch: h.epoch.Load()}
 	}
 }
 
@@ -286,9 +419,8 @@ func (b *Bus) CloseWithin(d time.Duration) error {
 		b.publisher.close()
 		b.interests.close()
 		b.working.Wait()
-		b.hangUp() // connections that are being dialled hold locks that close needs
-		b.pub.close()
-		b.live.close() // from here on nothing more arrives
+		b.hangUp()     // connections that are being dialled hold locks that close needs
+		b.closeLinks() // from here on nothing more arrives
 		if !deadline.Stop() {
 			<-cut
 		}
@@ -303,7 +435,10 @@ func (b *Bus) CloseWithin(d time.Duration) error {
 
 // abandon ends whatever waits for NATS. A link never comes up again after it.
 func (b *Bus) abandon() {
-	b.live.abandon()
-	b.pub.abandon()
+	for _, l := range []*link{b.kept, b.pub, b.live} {
+		if l != nil {
+			l.abandon()
+		}
+	}
 	b.cutOff() // for writes to a server that does not read
 }

@@ -20,6 +20,9 @@ import (
 
 func TestMain(m *testing.M) {
 	natstest.Main()
+	if dir := os.Getenv(envChild); dir != "" {
+		publishUntilKilled(dir)
+	}
 	goleak.VerifyTestMain(m)
 }
 
@@ -30,6 +33,8 @@ const patience = 30 * time.Second
 type event struct {
 	topic, data string
 	time        int64
+	cursor      topics.Cursor
+	prev        uint64
 	lost        topics.Interest
 	lostAll     bool
 }
@@ -72,7 +77,7 @@ func (r *recorder) Deliver(batch []topics.Message) {
 	}
 	events := make([]event, len(batch))
 	for i, m := range batch {
-		events[i] = event{topic: m.Topic, data: string(m.Data), time: m.Time}
+		events[i] = event{topic: m.Topic, data: string(m.Data), time: m.Time, cursor: m.Cursor, prev: m.Prev}
 	}
 	r.add(events...)
 }

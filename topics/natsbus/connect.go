@@ -39,9 +39,11 @@ type link struct {
 	name     string
 	log      *slog.Logger
 	nc       *nats.Conn
-	restored func()                   // the connection is back, its subscriptions are sent; optional
-	dropped  func(*nats.Subscription) // a full channel cost a message; optional
-	opened   chan struct{}            // closed once up is set for the first time
+	restored func()                    // the connection is back, its subscriptions are sent; optional
+	dropped  func(*nats.Subscription)  // a full channel cost a message; optional
+	lost     func()                    // the connection is gone, or abandoned; optional
+	refusal  func(subject string) bool // permissions denied a subject; true: refused need not tell of it; optional
+	opened   chan struct{}             // closed once up is set for the first time
 
 	// Guarded by mu.
 	mu          sync.Mutex
@@ -214,6 +216,7 @@ func (l *link) setUp(nc *nats.Conn, reconnects uint64) {
 
 func (l *link) onDisconnect(_ *nats.Conn, err error) {
 	l.setDown()
+	l.tellLost()
 	l.log.Warn("NATS is away, reconnecting", "err", err)
 }
 
@@ -221,7 +224,14 @@ func (l *link) onDisconnect(_ *nats.Conn, err error) {
 // does after a few errors that no server should send to us.
 func (l *link) onClosed(nc *nats.Conn) {
 	l.setDown()
+	l.tellLost()
 	l.log.Error("NATS connection closed for good: restart pushd", "err", nc.LastError())
+}
+
+func (l *link) tellLost() {
+	if l.lost != nil {
+		l.lost()
+	}
 }
 
 func (l *link) setDown() {
@@ -233,9 +243,10 @@ func (l *link) setDown() {
 // abandon ends a flush under way and takes the link for lost, for good.
 func (l *link) abandon() {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.abandoned = true
 	l.loseLocked()
+	l.mu.Unlock()
+	l.tellLost()
 }
 
 func (l *link) loseLocked() {
@@ -258,9 +269,13 @@ func (l *link) onError(_ *nats.Conn, sub *nats.Subscription, err error) {
 }
 
 func (l *link) noteDenial(err error) {
+	subject := deniedSubject(err)
+	known := l.refusal != nil && l.refusal(subject)
 	l.mu.Lock()
 	l.lastDenial = err
-	l.denials = append(l.denials, deniedSubject(err))
+	if !known {
+		l.denials = append(l.denials, subject)
+	}
 	l.seen.denied++
 	l.mu.Unlock()
 	select {

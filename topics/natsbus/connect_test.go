@@ -16,6 +16,7 @@ import (
 	"github.com/nats-io/nkeys"
 
 	"github.com/pushd/pushd/internal/natstest"
+	"github.com/pushd/pushd/topics"
 )
 
 // openFails returns Open's error, and wants one line.
@@ -131,7 +132,7 @@ func TestRestart(t *testing.T) {
 	away := make(chan error, 1)
 	var asked, answered atomic.Int64
 	const window = 1000 // publications under way at most: it must not fill the queue
-	done := func(err error) {
+	done := func(_ topics.Cursor, err error) {
 		answered.Add(1)
 		if err != nil {
 			select {

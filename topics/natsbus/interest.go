@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"strings"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,16 +29,18 @@ const retryPeriod = time.Second
 // are, because nats.go would block; what changed is made up for afterwards.
 type interests struct {
 	// Static.
-	prefix  string
-	link    *link
-	arrived chan *nats.Msg
-	reader  *reader
-	log     *slog.Logger
-	wake    chan struct{} // holds one: something waits, or closed
+	prefix    string
+	histories map[string]*history // by namespace
+	link      *link
+	arrived   chan *nats.Msg
+	reader    *reader
+	log       *slog.Logger
+	wake      chan struct{} // holds one: something waits, or closed
 
 	// Only run touches these.
 	entries map[topics.Interest]*entry
-	stale   map[topics.Interest]struct{}  // entries whose subscriptions are not as wanted
+	stale   map[topics.Interest]struct{} // entries whose subscriptions are not as wanted
+	owners  map[*nats.Subscription]topics.Interest
 	losing  map[*nats.Subscription]uint64 // subscriptions that ever lost messages, and how many were told
 	unsure  map[topics.Interest]struct{}  // answered with ErrAway, and Lost is not yet told
 	gap     bool                          // the link came back, and LostAll is not yet told
@@ -70,21 +72,23 @@ type wish struct {
 // entry is an interest that stands, or is still to be ended at the server.
 type entry struct {
 	wanted bool
-	subs   []*nats.Subscription // one for a topic, two for a namespace; nil: not subscribed
+	subs   []*nats.Subscription // one for each subject; nil: not subscribed
 }
 
-func newInterests(prefix string, l *link, arrived chan *nats.Msg, r *reader, log *slog.Logger) *interests {
+func newInterests(prefix string, histories map[string]*history, l *link, arrived chan *nats.Msg, r *reader, log *slog.Logger) *interests {
 	return &interests{
-		prefix:  prefix + ".",
-		link:    l,
-		arrived: arrived,
-		reader:  r,
-		log:     log,
-		wake:    make(chan struct{}, 1),
-		entries: make(map[topics.Interest]*entry),
-		stale:   make(map[topics.Interest]struct{}),
-		losing:  make(map[*nats.Subscription]uint64),
-		unsure:  make(map[topics.Interest]struct{}),
+		prefix:    prefix + ".",
+		histories: histories,
+		link:      l,
+		arrived:   arrived,
+		reader:    r,
+		log:       log,
+		wake:      make(chan struct{}, 1),
+		entries:   make(map[topics.Interest]*entry),
+		stale:     make(map[topics.Interest]struct{}),
+		owners:    make(map[*nats.Subscription]topics.Interest),
+		losing:    make(map[*nats.Subscription]uint64),
+		unsure:    make(map[topics.Interest]struct{}),
 	}
 }
 
@@ -188,8 +192,8 @@ func (s *interests) run() {
 		s.fulfil(c.wishes)
 		s.findLosses(c.losing)
 		for sub := range c.tooLarge {
-			if in := s.owner(sub); in != nil {
-				s.reader.tell(*in)
+			if in, known := s.owners[sub]; known {
+				s.reader.tell(in)
 			}
 		}
 	}
@@ -311,23 +315,38 @@ func (s *interests) reconcile() error {
 	return nil
 }
 
-// begin subscribes to an interest's subjects. The two of a namespace are
-// distinct, since "ns.>" does not match "ns", so no message comes twice.
-func (s *interests) begin(in topics.Interest, e *entry) error {
-	subjects := [2]string{s.prefix + in.Name}
-	n := 1
-	if in.Namespace {
-		subjects[1] = s.prefix + in.Name + ".>"
-		n = 2
+// subjects are what an interest subscribes to. The two of a namespace are
+// distinct, since "ns.>" does not match "ns", so no message comes twice. Of a
+// namespace with history it is what its stream republishes; of a topic that its
+// stream does not store there is none.
+func (s *interests) subjects(in topics.Interest) []string {
+	h := s.histories[topics.Namespace(in.Name)]
+	switch {
+	case h == nil && in.Namespace:
+		return []string{s.prefix + in.Name, s.prefix + in.Name + ".>"}
+	case h == nil:
+		return []string{s.prefix + in.Name}
+	case in.Namespace:
+		return h.lives
 	}
-	subs := make([]*nats.Subscription, 0, n)
-	for _, subject := range subjects[:n] {
+	if subject, all := h.live.apply(h.subject(in.Name)); all {
+		return []string{subject}
+	}
+	return nil
+}
+
+// begin subscribes to an interest's subjects.
+func (s *interests) begin(in topics.Interest, e *entry) error {
+	subjects := s.subjects(in)
+	subs := make([]*nats.Subscription, 0, len(subjects))
+	for _, subject := range subjects {
 		sub, err := s.link.nc.ChanSubscribe(subject, s.arrived)
 		if err != nil {
 			s.unsubscribeAll(subs)
 			return err
 		}
 		subs = append(subs, sub)
+		s.owners[sub] = in
 	}
 	e.subs = subs
 	return nil
@@ -344,6 +363,7 @@ func (s *interests) end(e *entry) {
 
 func (s *interests) unsubscribeAll(subs []*nats.Subscription) {
 	for _, sub := range subs {
+		delete(s.owners, sub)
 		if err := sub.Unsubscribe(); err != nil {
 			s.log.Debug("unsubscribing", "subject", sub.Subject, "err", err)
 		}
@@ -356,8 +376,7 @@ func (s *interests) isDenied(in topics.Interest, denied map[string]bool) bool {
 	if len(denied) == 0 {
 		return false
 	}
-	subject := s.prefix + in.Name
-	return denied[subject] || in.Namespace && denied[subject+".>"]
+	return slices.ContainsFunc(s.subjects(in), func(subject string) bool { return denied[subject] })
 }
 
 // findLosses tells which interests lost messages because the channel was full.
@@ -367,7 +386,8 @@ func (s *interests) isDenied(in topics.Interest, denied map[string]bool) bool {
 // at again, but only after the channel was full, and the others never are.
 func (s *interests) findLosses(reported map[*nats.Subscription]struct{}) {
 	for sub := range reported {
-		if _, known := s.losing[sub]; !known && s.owner(sub) != nil {
+		_, known := s.losing[sub]
+		if _, owned := s.owners[sub]; owned && !known {
 			s.losing[sub] = 0
 		}
 	}
@@ -380,7 +400,7 @@ func (s *interests) findLosses(reported map[*nats.Subscription]struct{}) {
 		if n := s.account(sub); n > 0 {
 			messages += n
 			subjects++
-			s.reader.tell(*s.owner(sub))
+			s.reader.tell(s.owners[sub])
 		}
 	}
 	if messages > 0 {
@@ -400,24 +420,4 @@ func (s *interests) account(sub *nats.Subscription) uint64 {
 		s.lost.Add(n)
 	}
 	return n
-}
-
-// owner returns the interest that a subscription belongs to now, or nil.
-func (s *interests) owner(sub *nats.Subscription) *topics.Interest {
-	name := strings.TrimPrefix(sub.Subject, s.prefix)
-	name, below := strings.CutSuffix(name, ".>")
-	candidates := []topics.Interest{{Name: name, Namespace: true}, {Name: name}}
-	if below {
-		candidates = candidates[:1]
-	}
-	for i, in := range candidates {
-		if e := s.entries[in]; e != nil {
-			for _, own := range e.subs {
-				if own == sub {
-					return &candidates[i]
-				}
-			}
-		}
-	}
-	return nil
 }

@@ -133,7 +133,7 @@ func TestChurn(t *testing.T) {
 // what is stale is tried again although nothing wakes run.
 func TestStale(t *testing.T) {
 	b, _ := openEmbedded(t)
-	s := newInterests("push", b.live, make(chan *nats.Msg, 1000), b.reader, slog.New(slog.DiscardHandler))
+	s := newInterests("push", nil, b.live, make(chan *nats.Msg, 1000), b.reader, slog.New(slog.DiscardHandler))
 	want := func(in topics.Interest) { s.note(wish{in, func(error) {}}) }
 	bad := topic("a b") // nats.go refuses white space; subscribe would too
 	want(bad)

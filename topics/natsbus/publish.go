@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -28,18 +29,21 @@ type Publication struct {
 
 	// Done is called once, from a goroutine of the Bus, so it must not block:
 	// nil means that the NATS server has the message, and where its namespace
-	// keeps history that it is stored, at that cursor. Else ErrAway,
-	// ErrTooLarge, ErrDenied or ErrClosed say why not. Optional.
+	// keeps history that it is stored, at that cursor, which has no stamp. Else
+	// ErrAway, ErrBusy, ErrTooLarge, ErrDenied or ErrClosed say why not, or the
+	// stream's own words. Optional.
 	Done func(topics.Cursor, error)
 }
 
 // publisher sends what is queued in batches: one round trip confirms all
-// that waited.
+// that waited, but for what a stream acknowledges.
 type publisher struct {
 	// Static.
-	prefix string
-	link   *link
-	wake   chan struct{} // holds one: something waits, or closed
+	prefix    string
+	link      *link
+	histories map[string]*history // by namespace
+	acks      *acks
+	wake      chan struct{} // holds one: something waits, closed, or no answer is due any more
 
 	// Only run touches these.
 	batch    []Publication
@@ -55,13 +59,28 @@ type publisher struct {
 	confirmed atomic.Uint64
 }
 
-func newPublisher(prefix string, l *link) *publisher {
-	return &publisher{prefix: prefix + ".", link: l, wake: make(chan struct{}, 1)}
+func newPublisher(prefix string, l *link, histories map[string]*history, nobody func(*history)) *publisher {
+	p := &publisher{prefix: prefix + ".", link: l, histories: histories, wake: make(chan struct{}, 1)}
+	p.acks = &acks{drained: p.kick, nobody: nobody}
+	if len(histories) > 0 {
+		l.lost = p.acks.failAll
+		l.refusal = p.refused
+	}
+	return p
+}
+
+// listen subscribes to the streams' answers. The link is up.
+func (p *publisher) listen() error {
+	inbox, err := subscribeInbox(p.link, p.acks.handle)
+	p.acks.inbox = inbox
+	return err
 }
 
 func (p *publisher) publish(m Publication) bool {
 	p.mu.Lock()
-	full := len(p.queue) >= maxQueued || len(p.queue) > 0 && p.bytes+len(m.Data) > maxQueuedBytes
+	waiting := len(p.queue) + int(p.acks.left.Load())
+	bytes := p.bytes + int(p.acks.bytes.Load())
+	full := waiting >= maxQueued || waiting > 0 && bytes+len(m.Data) > maxQueuedBytes
 	if full || p.closed {
 		p.mu.Unlock()
 		return false
@@ -88,13 +107,25 @@ func (p *publisher) close() {
 	p.kick()
 }
 
+// run ends after close, when the queue is empty and all is answered.
 func (p *publisher) run() {
-	for range p.wake {
+	ticker := time.NewTicker(tickPeriod)
+	defer ticker.Stop()
+	for {
+		var tick <-chan time.Time // nil: no answer is due
+		if p.acks.left.Load() > 0 {
+			tick = ticker.C
+		}
+		select {
+		case <-p.wake:
+		case now := <-tick:
+			p.acks.failOld(now)
+		}
 		closed := p.take()
 		if len(p.batch) > 0 {
 			p.send()
 		}
-		if closed {
+		if closed && p.acks.left.Load() == 0 {
 			return // nothing was queued since take
 		}
 	}
@@ -109,17 +140,29 @@ func (p *publisher) take() (closed bool) {
 	return p.closed
 }
 
-// send publishes the batch, and calls every Done.
+// send publishes the batch, and calls every Done but of what a stream is yet
+// to acknowledge.
 func (p *publisher) send() {
 	p.outcomes = p.outcomes[:0]
 	if !p.link.up() {
 		p.finish(ErrAway)
 		return
 	}
-	before := p.link.nc.Stats().Reconnects
+	before, now := p.link.nc.Stats().Reconnects, time.Now()
+	plain := p.batch[:0]
 	for _, m := range p.batch {
+		if h := p.histories[topics.Namespace(m.Topic)]; h != nil {
+			p.sendStored(m, h, now)
+			continue
+		}
 		err := p.link.nc.Publish(p.prefix+m.Topic, m.Data)
 		p.outcomes = append(p.outcomes, p.explain(err, m))
+		plain = append(plain, m)
+	}
+	clear(p.batch[len(plain):])
+	p.batch = plain
+	if len(plain) == 0 {
+		return
 	}
 	err := p.link.flush()
 	// A flush that began on one connection may be answered on the next, which
@@ -129,6 +172,33 @@ func (p *publisher) send() {
 	}
 	p.markDenied(p.link.refused())
 	p.finish(err)
+}
+
+// sendStored publishes to a namespace with history.
+func (p *publisher) sendStored(m Publication, h *history, now time.Time) {
+	number, reply := p.acks.add(m, h, now)
+	msg := nats.Msg{Subject: h.subject(m.Topic), Reply: reply, Data: m.Data}
+	if m.ID != "" {
+		msg.Header = nats.Header{nats.MsgIdHdr: {m.ID}}
+	}
+	err := p.explain(p.link.nc.PublishMsg(&msg), m)
+	if err == nil {
+		return
+	}
+	if unsent, known := p.acks.take(number); known {
+		p.acks.end(unsent, 0, err)
+	}
+}
+
+// refused is of link: the server's permissions denied a subject.
+func (p *publisher) refused(subject string) (known bool) {
+	for _, h := range p.histories {
+		if h.covers(subject) {
+			p.acks.refused(subject)
+			return true
+		}
+	}
+	return false
 }
 
 // explain makes our errors of those of nats.go.

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/pushd/pushd/internal/natstest"
+	"github.com/pushd/pushd/topics"
 )
 
 func TestPublishTooLarge(t *testing.T) {
@@ -71,7 +72,7 @@ func TestPublishFull(t *testing.T) {
 			}
 			defer b.Close()
 			hold, held := make(chan struct{}), make(chan struct{})
-			b.Publish(Publication{Topic: "a", Done: func(error) { close(held); <-hold }})
+			b.Publish(Publication{Topic: "a", Done: func(topics.Cursor, error) { close(held); <-hold }})
 			wait(t, held, "Done")
 			data := make([]byte, size)
 			accepted := 0

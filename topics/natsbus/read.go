@@ -1,6 +1,8 @@
 package natsbus
 
 import (
+	"errors"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,8 +21,9 @@ const maxBatch = 256
 type reader struct {
 	// Static after Start.
 	arrived chan *nats.Msg
-	cut     int // length of the prefix, its dot included
-	maxData int // of a message, in bytes; 0: no limit
+	prefix  string              // its dot included
+	streams map[string]*history // by stream
+	maxData int                 // of a message, in bytes; 0: no limit
 	sink    topics.Sink
 	wake    chan struct{} // holds one: losses wait to be told
 	stop    chan struct{}
@@ -30,6 +33,10 @@ type reader struct {
 	// subscriptions stand for; whoever does calls tell.
 	tooLarge func(map[*nats.Subscription]struct{})
 
+	// wentBack is called when a stream's numbers go back, since it must have
+	// been made anew, and must not block.
+	wentBack func(*history)
+
 	// Only run touches these.
 	batch     []topics.Message
 	oversized map[*nats.Subscription]struct{} // those of the batch that tooLarge must hear of
@@ -37,6 +44,7 @@ type reader struct {
 	// Atomic.
 	taken   atomic.Uint64 // messages, all that left the channel
 	invalid atomic.Uint64
+	strange atomic.Uint64 // not from the stream
 	large   atomic.Uint64
 	wasFull atomic.Bool // the channel may have been full; whoever acts on it clears it
 
@@ -47,10 +55,15 @@ type reader struct {
 	allMark uint64
 }
 
-func newReader(arrived chan *nats.Msg, prefix string, maxData int) *reader {
+func newReader(arrived chan *nats.Msg, prefix string, histories map[string]*history, maxData int) *reader {
+	streams := make(map[string]*history, len(histories))
+	for _, h := range histories {
+		streams[h.config.Name] = h
+	}
 	return &reader{
 		arrived:   arrived,
-		cut:       len(prefix) + 1,
+		prefix:    prefix + ".",
+		streams:   streams,
 		maxData:   maxData,
 		wake:      make(chan struct{}, 1),
 		stop:      make(chan struct{}),
@@ -111,13 +124,10 @@ collect:
 	}
 }
 
-// add appends m to the batch. The topic is a piece of the subject, and the
-// data m's own: nats.go copies both out of its read buffer for each message
-// (processMsg in nats.go) and never writes to them again.
+// add appends m to the batch.
 func (r *reader) add(m *nats.Msg, now int64) {
-	topic := m.Subject[r.cut:]
-	if topics.CheckTopic(topic) != nil {
-		r.invalid.Add(1)
+	msg, ok := r.read(m, now)
+	if !ok {
 		return
 	}
 	if r.maxData > 0 && len(m.Data) > r.maxData {
@@ -125,7 +135,42 @@ func (r *reader) add(m *nats.Msg, now int64) {
 		r.oversized[m.Sub] = struct{}{}
 		return
 	}
-	r.batch = append(r.batch, topics.Message{Topic: topic, Data: m.Data, Time: now})
+	r.batch = append(r.batch, msg)
+}
+
+// read makes our message of one of nats.go, or counts why not. The topic is a
+// piece of the subject, and the data m's own: nats.go copies both out of its
+// read buffer for each message (processMsg in nats.go) and never writes to
+// them again.
+func (r *reader) read(m *nats.Msg, now int64) (topics.Message, bool) {
+	if topic, plain := strings.CutPrefix(m.Subject, r.prefix); plain {
+		if topics.CheckTopic(topic) != nil {
+			r.invalid.Add(1)
+			return topics.Message{}, false
+		}
+		return topics.Message{Topic: topic, Data: m.Data, Time: now}, true
+	}
+	h := r.streams[header(m, nats.JSStream)]
+	if h == nil {
+		r.strange.Add(1)
+		return topics.Message{}, false
+	}
+	msg, prev, err := h.decode(m)
+	switch {
+	case errors.Is(err, errNotStored):
+		r.strange.Add(1)
+		return topics.Message{}, false
+	case err != nil:
+		r.invalid.Add(1)
+		return topics.Message{}, false
+	}
+	msg.Prev = prev
+	if msg.Cursor.Seq <= h.newest {
+		r.wentBack(h)
+	}
+	h.newest = msg.Cursor.Seq
+	h.last.Store(msg.Cursor.Seq)
+	return msg, true
 }
 
 // tell lets the sink know that messages of an interest were lost, once those

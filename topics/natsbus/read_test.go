@@ -171,7 +171,7 @@ func TestLossIsToldBehind(t *testing.T) {
 		}
 	}
 	sink := newRecorder()
-	r := newReader(arrived, "push", 0)
+	r := newReader(arrived, "push", nil, 0)
 	r.sink = sink
 	send(waiting)
 	r.tell(topic("a"))
