@@ -144,7 +144,7 @@ func publishError(err error) *wire.Error {
 		return &wire.Error{Code: wire.MessageTooLarge, Message: err.Error()}
 	case errors.Is(err, natsbus.ErrDenied):
 		return &wire.Error{Code: wire.Forbidden, Message: err.Error()}
-	case errors.Is(err, natsbus.ErrAway), errors.Is(err, natsbus.ErrClosed):
+	case errors.Is(err, natsbus.ErrAway), errors.Is(err, natsbus.ErrBusy), errors.Is(err, natsbus.ErrClosed):
 		return &wire.Error{Code: wire.Unavailable, Message: err.Error()}
 	}
 	return &wire.Error{Code: wire.Internal, Message: err.Error()}

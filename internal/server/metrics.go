@@ -86,6 +86,8 @@ var (
 	descNATSPending   = desc("pushd_nats_pending_messages", "Messages that have arrived and wait for the hub.")
 	descNATSDropped   = desc("pushd_nats_dropped_total", "Messages from NATS that were dropped, by reason.", "reason")
 	descPublished     = desc("pushd_published_total", "Publications of clients that NATS has confirmed.")
+	descStored        = desc("pushd_published_stored_total", "Of these, publications that their stream has stored.")
+	descUnacked       = desc("pushd_publications_unacknowledged", "Publications that their stream has not answered yet.")
 	descNATSDenied    = desc("pushd_nats_denied_total", "Subjects refused by the permissions of the NATS account.")
 	descPlain         = desc("pushd_http_connections", "Connections that HTTP requests have now.")
 )
@@ -158,6 +160,8 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 		count(descNATSDropped, n, string(why))
 	}
 	count(descPublished, b.Published)
+	count(descStored, b.Acked)
+	gauge(descUnacked, float64(b.Unacked))
 	count(descNATSDenied, b.Denied)
 	if s.plain != nil {
 		gauge(descPlain, float64(s.plain.open.Load()))
