@@ -187,7 +187,6 @@ func (m *Members) sendPage(slot uint32, s *seating, l *lag, limit uint64) (state
 	} else {
 		l.whole = true // nothing was owed up to there, and so nothing is missing
 	}
-	debugf("PAGE slot %d %v entries %d next %d end %v asOf %d: reached %d left %v all %v last %v pos %d limit %d", slot, w.from-firstBase, len(r.entries), r.next-firstBase, r.end, r.asOf-firstBase, reached-firstBase, left, all, last, l.view.pos-firstBase, limit-firstBase)
 	for _, c := range m.readers {
 		l.begins(c.group, max(c.after, reached))
 	}

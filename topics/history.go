@@ -351,6 +351,7 @@ func (h *Hub) mended(f *feed, from uint64, p Page, err error) {
 		return
 	}
 	before := f.last
+	h.noteExpired(f, &p)
 	for i := range p.Messages {
 		m := &p.Messages[i]
 		if m.Cursor.Epoch != k.epoch {
@@ -371,6 +372,18 @@ func (h *Hub) mended(f *feed, from uint64, p Page, err error) {
 		h.endMending(f)
 	}
 	h.wake()
+}
+
+// noteExpired tells of the message of a topic that the next live one says was
+// before it, if the stream does not have it any more.
+func (h *Hub) noteExpired(f *feed, p *Page) {
+	k := f.kept
+	if f.in.Namespace || len(k.pend) == 0 || len(p.Messages) == 0 || k.pend[0].Cursor.Epoch != k.epoch {
+		return
+	}
+	if lacks := k.base + k.pend[0].Prev; lacks > f.last && k.base+p.Messages[0].Cursor.Seq > lacks {
+		h.markExpired(f, lacks, LossExpired)
+	}
 }
 
 // fill appends a message that was read. What is missing before it is not kept

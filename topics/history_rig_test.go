@@ -2,10 +2,8 @@ package topics
 
 import (
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"slices"
-	"strings"
 )
 
 // fakeHistory is a History in memory, which answers when the test says so.
@@ -113,9 +111,6 @@ func (h *fakeHistory) Read(q Query, done func(Page, error)) {
 	s := h.stream(q.Namespace)
 	h.ask(func(err error) {
 		h.reads++
-		if h.reads > 20000 {
-			panic(fmt.Sprint(len(dbgModel.trace), strings.Join(dbgModel.trace[len(dbgModel.trace)-14:], "\n")))
-		}
 		if err != nil {
 			done(Page{}, err)
 			return
@@ -167,9 +162,9 @@ func (h *fakeHistory) Intact(namespace, pattern string, after uint64, done func(
 	})
 }
 
-// historyRig is a rig whose namespaces keep history: "all" and "one" by topic
+// historyConfig has namespaces that keep history: "all", and "one" by topic,
 // deliver all, "latest" and "live" what they say.
-func historyRig(r *rig, h *fakeHistory) HubConfig {
+func historyConfig(h *fakeHistory) HubConfig {
 	return HubConfig{
 		History: h,
 		Settings: func(namespace string) Settings {
@@ -178,5 +173,3 @@ func historyRig(r *rig, h *fakeHistory) HubConfig {
 		},
 	}
 }
-
-var _ = fmt.Sprint

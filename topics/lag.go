@@ -178,7 +178,6 @@ func (m *Members) catchUp(slot uint32, s *seating, l *lag) lagState {
 	if !all {
 		cursor = last.seq
 	}
-	debugf("RING slot %d cursor %d -> %d all %v pos %d floor %d", slot, l.cursor-firstBase, cursor-firstBase, all, v.pos-firstBase, v.feed.floor-firstBase)
 	m.unskip(l, cursor)
 	m.advance(s, l, cursor)
 	if last != nil {

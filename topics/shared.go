@@ -190,7 +190,6 @@ func (r *read) reached() uint64 {
 // arrived tells those who wait.
 func (h *Hub) arrived(r *read) {
 	r.in = true
-	debugf("ARRIVED %d from %d pattern %q entries %d end %v err %v waiting %d", r.wanted.kind, r.wanted.from-firstBase, r.wanted.pattern, len(r.entries), r.end, r.err, len(r.waiting))
 	waiting := r.waiting
 	r.waiting = nil
 	for _, v := range waiting {

@@ -178,7 +178,6 @@ func (v *view) takePage(r *read) bool {
 	clear(v.batch)
 	v.batch, v.next = v.batch[:0], 0
 	reached := min(r.reached(), r.madeAt) // what was not in the ring by then comes by it
-	debugf("VIEW pos %d page from %d entries %d next %d end %v asOf %d err %v evicted %d floor %d last %d", v.pos-firstBase, r.wanted.from-firstBase, len(r.entries), r.next-firstBase, r.end, r.asOf-firstBase, r.err, v.evicted-firstBase, f.floor-firstBase, f.last-firstBase)
 	if v.whole == NotRecovered || v.whole == NotResumed && !startsAt(r, v.pos, f.in.Namespace) {
 		upTo := reached
 		if len(r.entries) > 0 {

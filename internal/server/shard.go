@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base32"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/pushd/pushd/internal/wire"
 	"github.com/pushd/pushd/poller"
 	"github.com/pushd/pushd/topics"
+	"github.com/pushd/pushd/topics/natsbus"
 )
 
 // shard joins the connections of one loop with their subscriptions. All of it
@@ -145,10 +147,10 @@ func (s sender) Subscribed(slot uint32, pattern, tag string, st topics.Standing,
 	c := s.client(slot)
 	switch {
 	case err != nil && c.format == wire.Raw: // it could not be told later
-		s.table.Refuse(id, refusal(0, deniedByNATS(pattern)))
+		s.table.Refuse(id, refusal(0, notBrought(pattern, err)))
 		return
 	case err != nil:
-		denied := deniedByNATS(pattern)
+		denied := notBrought(pattern, err)
 		s.replyError(id, wire.RestoreID(tag), denied.Code, denied.Message)
 	case c.format == wire.JSON:
 		s.reply(id, appendSubscribed(s.json[:0], wire.RestoreID(tag), pattern, st))
@@ -160,10 +162,13 @@ func (s sender) Subscribed(slot uint32, pattern, tag string, st topics.Standing,
 	}
 }
 
-// deniedByNATS is for a feed that NATS will not bring. What NATS says of it is
-// for the log, not for clients.
-func deniedByNATS(pattern string) *wire.Error {
-	return &wire.Error{Code: wire.Forbidden, Message: fmt.Sprintf("this server may not subscribe to %q", pattern)}
+// notBrought is for a feed that NATS will not bring, or whose history cannot be
+// read now. What NATS says of it is for the log, not for clients.
+func notBrought(pattern string, err error) *wire.Error {
+	if errors.Is(err, natsbus.ErrDenied) {
+		return &wire.Error{Code: wire.Forbidden, Message: fmt.Sprintf("this server may not subscribe to %q", pattern)}
+	}
+	return &wire.Error{Code: wire.Unavailable, Message: fmt.Sprintf("the history of %q cannot be read now: try again", pattern)}
 }
 
 func (s sender) FannedOut(sent int, took time.Duration) {

@@ -86,6 +86,7 @@ func (a *asker) stream(h *history) (topics.Stream, error) {
 		First:    state.FirstSeq,
 		Last:     state.LastSeq,
 		PerTopic: int(h.perTopic.Load()),
+		Replicas: reply.Config.Replicas,
 	}
 	if state.Msgs == 0 {
 		s.First = s.Last + 1

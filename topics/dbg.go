@@ -1,2 +1,0 @@
-package topics
-var debugf = func(string, ...any) {}
