@@ -178,7 +178,7 @@ func (h *Hub) stands(st *stream, s Stream, err error) {
 // update notes how a stream stands, and reads what its feeds lack.
 func (h *Hub) update(st *stream, s Stream) {
 	anew := st.known && (s.Epoch != st.state.Epoch || s.Last < st.most)
-	first := !st.known
+	first, was := !st.known, st.state
 	st.state, st.known = s, true
 	if first {
 		st.swept = s.Last
@@ -195,8 +195,20 @@ func (h *Hub) update(st *stream, s Stream) {
 		}
 		return
 	}
+	if s.First > was.Last+1 && s.PerTopic == 0 && !first {
+		h.eachFeed(st, h.doubt)
+	}
 	if s.Last > st.swept {
 		h.sweepTopics(st)
+	}
+}
+
+// doubt says that messages of a topic may be missing: the oldest that is kept
+// came later than the last time that anybody looked, as after a long outage.
+func (h *Hub) doubt(f *feed) {
+	k := f.kept
+	if upTo := k.base + k.stream.state.First - 1; f.ready && !k.mending && upTo > f.last {
+		h.markExpired(f, upTo, LossExpired)
 	}
 }
 
@@ -362,6 +374,9 @@ func (h *Hub) mended(f *feed, from uint64, p Page, err error) {
 		}
 		h.fill(f, m)
 	}
+	if first := k.base + k.stream.state.First; f.in.Namespace && p.End && f.last == before && first > f.last+1 {
+		h.markExpired(f, first-1, LossExpired) // nothing came behind it
+	}
 	k.mending = len(p.Messages) > 0 && !p.End
 	if f.last > before {
 		k.since = time.Now()
@@ -465,11 +480,11 @@ func (h *Hub) checkStreams(now time.Time) {
 // time, and reads those that did not arrive.
 func (h *Hub) sweepTopics(st *stream) {
 	q := Query{Namespace: st.namespace, From: st.swept + 1, Newest: true, Urgency: UrgentRepair}
-	last := st.state.Last
+	epoch, last := st.state.Epoch, st.state.Last
 	h.cfg.History.Read(q, func(p Page, err error) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		if err != nil || h.closed {
+		if err != nil || h.closed || st.state.Epoch != epoch {
 			return
 		}
 		for i := range p.Messages {
