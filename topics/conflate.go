@@ -43,8 +43,8 @@ func (v *view) hold(entries []*entry) {
 			continue
 		}
 		for _, s := range e.matched.subs {
-			for g := v.members.groupOf(s.pattern); g != nil && g.sub == s; g = g.sibling {
-				if g.pace != nil && e.seq > g.since {
+			for g := v.members.groupOf(s.pattern); g != nil; g = g.sibling {
+				if g.sub == s && g.pace != nil && e.seq > g.since {
 					g.hold(e)
 				}
 			}

@@ -377,9 +377,12 @@ func (m *Members) dropIfEmpty(g *group) {
 	v.groups = shrunk(v.groups[:end])
 	m.groups[g.index] = nil
 	m.spare = append(m.spare, g.index)
-	if m.groupOf(g.sub.pattern) == nil {
-		m.hub.release(m, g.sub)
+	for other := m.groupOf(g.sub.pattern); other != nil; other = other.sibling {
+		if other.sub == g.sub {
+			return // and not of a later feed
+		}
 	}
+	m.hub.release(m, g.sub)
 }
 
 // dropSibling takes a group out of those of its pattern.

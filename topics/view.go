@@ -279,8 +279,8 @@ func (v *view) gather(e *entry) {
 		return
 	}
 	for _, s := range e.matched.subs {
-		for g := v.members.groupOf(s.pattern); g != nil && g.sub == s; g = g.sibling { // else of a later feed
-			if g.pace == nil {
+		for g := v.members.groupOf(s.pattern); g != nil; g = g.sibling {
+			if g.sub == s && g.pace == nil { // else of a later feed, or held back
 				v.fan.add(g, e)
 			}
 		}
