@@ -408,7 +408,7 @@ func checkHistory(t testing.TB, seed uint64) {
 func TestHistoryAgainstModel(t *testing.T) {
 	seeds := 300
 	if os.Getenv("PUSHD_SOAK") != "" {
-		seeds = 4000
+		seeds = 20_000
 	}
 	for seed := range seeds {
 		ok := t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
