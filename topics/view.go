@@ -66,7 +66,7 @@ func (v *view) work(budget int) (spent int, more bool) {
 				v.finishFanout()
 				v.finish()
 			}
-		case len(v.flushing) > 0:
+		case len(v.flushing) > 0 && v.mayFlush():
 			spent++
 			v.flushNext()
 		default:
@@ -74,7 +74,7 @@ func (v *view) work(budget int) (spent int, more bool) {
 				return spent, false
 			}
 			spent++
-			if v.next < len(v.batch) && !v.begin(v.batch[v.next:]) {
+			if v.next < len(v.batch) && !v.flushBefore(v.batch[v.next]) && !v.begin(v.batch[v.next:]) {
 				return spent, true
 			}
 		}
@@ -203,8 +203,10 @@ func (v *view) takePage(r *read) bool {
 // whole shard was too slow, and those concerned are told. feed.mu must be held.
 func (v *view) missed() *entry {
 	m := &match{shards: v.members.bit}
+	told := make(map[*sub]bool) // a pattern may have several groups
 	for _, g := range v.groups {
-		if g.sub.givenUp() > max(v.pos, g.since) {
+		if g.sub.givenUp() > max(v.pos, g.since) && !told[g.sub] {
+			told[g.sub] = true
 			m.subs = append(m.subs, g.sub)
 		}
 	}
@@ -280,7 +282,7 @@ func (v *view) gather(e *entry) {
 	}
 	for _, s := range e.matched.subs {
 		for g := v.members.groupOf(s.pattern); g != nil && g.sub == s; g = g.sibling { // else of a later feed
-			if g.pace == nil {
+			if g.pace == nil || e.lost {
 				v.fan.add(g, e)
 			}
 		}
