@@ -48,7 +48,7 @@ type kept struct {
 	epoch      uint32
 	base       uint64
 	begin      uint64 // numbers up to here are of the stream's earlier lives
-	mark       uint64 // number of the mark that tells of this life
+	mark       uint64 // where shards go on that were at one of these
 	lastStamp  uint32 // of the message feed.last; 0: not known
 	floorStamp uint32 // of the message feed.floor; 0: not known
 	floorTime  int64  // of the same, in ms since the epoch
@@ -234,16 +234,21 @@ func (h *Hub) restart(f *feed) {
 		skip = s.First - 1
 	}
 	f.mu.Lock()
-	from := k.cursor(f.last, k.lastStamp)
 	k.begin = max(f.last, k.most)
 	k.base, k.epoch = k.begin+1, s.Epoch
 	k.pend = keepEpoch(k.pend, s.Epoch)
-	mark := k.base + skip
-	k.mark = mark
-	f.floor = mark - 1
-	k.floorStamp = 0
+	k.mark = k.base + skip
+	f.last, f.floor = k.mark, k.mark
+	k.lastStamp, k.floorStamp, k.floorTime = 0, 0, time.Now().UnixMilli()
+	for _, v := range f.views {
+		v.evicted = k.mark // so it finds that it was left behind, and says so
+	}
 	f.mu.Unlock()
-	h.append(f, &entry{seq: mark, lost: true, why: LossRestarted, from: from, to: k.cursor(mark, 0), matched: f.everybody()})
+	h.stats.lostMarks.Add(1)
+	if f.due == 0 {
+		h.touch(f)
+	}
+	f.due |= f.everybody().shards
 	h.mend(f)
 }
 

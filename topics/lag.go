@@ -82,8 +82,13 @@ func (m *Members) lagOf(s *seating, v *view) *lag {
 func (m *Members) fallBehind(slot uint32, s *seating, v *view, cursor uint64) *lag {
 	l := &lag{view: v, cursor: cursor}
 	for _, at := range m.seatsOf(s) {
-		if g := m.groups[at.group]; g.view == v && v.fan.spares(g, at.index) {
+		g := m.groups[at.group]
+		switch {
+		case g.view != v:
+		case v.fan.spares(g, at.index):
 			l.begins(g, v.pos)
+		case g.pace != nil && (v.fan.idle() || !v.fan.run[0].lost || !g.hears(v.fan.run[0])):
+			m.lower(s, l, g, g.horizon()) // what is held back leaves without the connection
 		}
 	}
 	x := m.extraOf(s)
@@ -277,6 +282,7 @@ func (m *Members) collect(s *seating, l *lag) (cursor uint64) {
 	m.collects++
 	f.mu.RLock()
 	defer f.mu.RUnlock()
+	start := v.pos
 	for _, at := range m.seatsOf(s) {
 		g := m.groups[at.group]
 		if g.view != v {
@@ -284,11 +290,15 @@ func (m *Members) collect(s *seating, l *lag) (cursor uint64) {
 		}
 		g.collect, g.after = m.collects, l.after(g)
 		// What the shard has not begun yet is no loss of this member alone.
-		if f.kept == nil && min(g.sub.givenUp(), g.newest) > g.after {
+		if lost := min(g.sub.givenUp(), g.newest); f.kept == nil && lost > g.after {
 			m.pending = append(m.pending, owed{group: g, why: LossSlow})
+			g.after = lost
+		}
+		if g.pace == nil || g.after < g.horizon() {
+			start = min(start, g.after)
 		}
 	}
-	cursor = max(l.cursor, min(f.floor, v.pos))
+	cursor = max(start, min(f.floor, v.pos))
 	n := f.ring.upTo(cursor, f.floor)
 	for end := min(f.ring.upTo(v.pos, f.floor), n+int(m.pace.scan)); n < end && len(m.pending) < m.pace.write; n++ {
 		e := f.ring.nth(n)
@@ -374,7 +384,7 @@ func (m *Members) advance(s *seating, l *lag, reached uint64) {
 		switch {
 		case g.view != l.view:
 		case g.pace != nil:
-			l.begins(g, max(l.after(g), min(reached, g.horizon())))
+			l.begins(g, max(g.after, min(reached, g.horizon())))
 		default:
 			l.begins(g, max(l.after(g), reached))
 		}

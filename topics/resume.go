@@ -175,7 +175,7 @@ func (m *Members) lower(s *seating, l *lag, g *group, at uint64) {
 // beginAnew has a subscriber of the newest values get those of a stream that
 // began anew, of which the ring may not have all.
 func (m *Members) beginAnew(slot uint32, s *seating, g *group, mark *entry) {
-	l := m.fallBehind(slot, s, g.view, mark.seq-1)
+	l := m.fallBehind(slot, s, g.view, mark.after)
 	m.lower(s, l, g, g.view.feed.kept.begin)
 	m.goOn(slot, s)
 }

@@ -66,7 +66,7 @@ func (v *view) work(budget int) (spent int, more bool) {
 				v.finishFanout()
 				v.finish()
 			}
-		case len(v.flushing) > 0:
+		case len(v.flushing) > 0 && v.mayFlush():
 			spent++
 			v.flushNext()
 		default:
@@ -74,7 +74,7 @@ func (v *view) work(budget int) (spent int, more bool) {
 				return spent, false
 			}
 			spent++
-			if v.next < len(v.batch) && !v.begin(v.batch[v.next:]) {
+			if v.next < len(v.batch) && !v.flushBefore(v.batch[v.next]) && !v.begin(v.batch[v.next:]) {
 				return spent, true
 			}
 		}
@@ -102,7 +102,7 @@ func (v *view) take() bool {
 	case v.pos > f.kept.begin:
 		f.mu.RUnlock()
 		return v.readOn()
-	case f.floor >= f.kept.mark: // nobody here has been told that history began anew
+	default: // nobody here has been told that history began anew
 		v.batch = append(v.batch, v.restarted())
 		f.mu.RUnlock()
 		return true
@@ -203,19 +203,21 @@ func (v *view) takePage(r *read) bool {
 // whole shard was too slow, and those concerned are told. feed.mu must be held.
 func (v *view) missed() *entry {
 	m := &match{shards: v.members.bit}
+	told := make(map[*sub]bool) // a pattern may have several groups
 	for _, g := range v.groups {
-		if g.sub.givenUp() > max(v.pos, g.since) {
+		if g.sub.givenUp() > max(v.pos, g.since) && !told[g.sub] {
+			told[g.sub] = true
 			m.subs = append(m.subs, g.sub)
 		}
 	}
 	return &entry{seq: v.feed.floor, aside: true, after: v.pos, lost: true, why: LossSlow, matched: m}
 }
 
-// restarted stands for the mark that history began anew. feed.mu must be held.
+// restarted says that history began anew. feed.mu must be held.
 func (v *view) restarted() *entry {
 	k := v.feed.kept
 	return &entry{
-		seq: k.base, aside: true, after: v.pos, lost: true, why: LossRestarted, to: k.cursor(k.base, 0), matched: &match{shards: v.members.bit},
+		seq: k.mark, aside: true, after: v.pos, lost: true, why: LossRestarted, to: k.cursor(k.mark, 0), matched: &match{shards: v.members.bit},
 	}
 }
 
@@ -280,7 +282,7 @@ func (v *view) gather(e *entry) {
 	}
 	for _, s := range e.matched.subs {
 		for g := v.members.groupOf(s.pattern); g != nil; g = g.sibling {
-			if g.sub == s && g.pace == nil { // else of a later feed, or held back
+			if g.sub == s && (g.pace == nil || e.lost) { // else of a later feed, or held back
 				v.fan.add(g, e)
 			}
 		}
