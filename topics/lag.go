@@ -14,7 +14,6 @@ type lag struct {
 	from     map[*group]uint64 // where this is higher, or the subscription is to begin before its time: what comes after it is for that
 	replay   uint64            // up to here there may be entries that are older than the subscriptions that want them
 	anchor   uint64            // its newest message, or the first that it lacks: where history begins there, nothing is missing; 0: not known
-	whole    bool              // nothing is missing after the cursor, as was asked just now
 	held     uint32            // questions that must be answered before anything is sent
 	catching uint32            // its place in view.catching, from 1; 0: none
 	skipped  map[string]int    // values left out, by topic, since the last one that was sent
@@ -186,7 +185,7 @@ func (m *Members) catchUp(slot uint32, s *seating, l *lag) lagState {
 	m.unskip(l, cursor)
 	m.advance(s, l, cursor)
 	if last != nil {
-		l.anchor, l.whole = last.seq, false
+		l.anchor = last.seq
 	}
 	switch {
 	case cursor < v.pos:

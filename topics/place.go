@@ -7,6 +7,9 @@ func (h *Hub) inquire(r *read, q Query) {
 	f := r.wanted.feed
 	k := f.kept
 	number := k.number(r.wanted.from)
+	if r.wanted.checked {
+		number--
+	}
 	if number == 0 {
 		h.inquireAfter(r, number)
 		return

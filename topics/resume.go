@@ -34,7 +34,7 @@ func (f *feed) firstPlace() uint64 {
 func (m *Members) beginAt(slot uint32, s *seating, g *group, at uint64, st Standing) Standing {
 	l := m.goBehind(slot, s, g.view)
 	m.lower(s, l, g, at)
-	l.anchor, l.whole = 0, st.Resumed == Recovered
+	l.anchor = 0
 	m.goOn(slot, s)
 	st.Cursor = g.view.feed.placeOf(at)
 	return st

@@ -30,7 +30,6 @@ type view struct {
 	caught   []uint32             // the memory of catching, in turns
 	wants    wanted               // of history, since the ring does not reach back to pos; zero: nothing
 	witness  bool                 // pos is the number of a message of the feed: where history has that, nothing after it is missing
-	whole    Resumption           // whether anything is missing after pos, as was asked; NotResumed: it was not
 	paced    int                  // groups that hold values back
 	flushing []*group             // those whose held values are due
 }
@@ -132,7 +131,7 @@ func (v *view) reach(seq uint64) {
 // moveTo notes that the shard is at an entry.
 func (v *view) moveTo(seq uint64, witness bool) {
 	if seq > v.pos {
-		v.pos, v.witness, v.whole = seq, witness, NotResumed
+		v.pos, v.witness = seq, witness
 	}
 }
 
@@ -141,8 +140,8 @@ func (v *view) moveTo(seq uint64, witness bool) {
 func (v *view) readOn() bool {
 	f := v.feed
 	w := wanted{feed: f, pattern: f.filter(), from: v.pos, kind: readPage}
-	if !f.in.Namespace && !v.witness && v.whole == NotResumed {
-		w.kind = readPlace
+	if !f.in.Namespace && !v.witness {
+		w.from, w.checked = v.pos+1, true
 	}
 	if v.wants == w {
 		return false // it is on its way
@@ -168,17 +167,13 @@ func (v *view) takePage(r *read) bool {
 	f := v.feed
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	if r.wanted.from != v.pos || v.next < len(v.batch) {
-		return true
-	}
-	if r.wanted.kind == readPlace {
-		v.whole = r.verdict
+	if at := r.wanted.from; at != v.pos && !(r.wanted.checked && at == v.pos+1) || v.next < len(v.batch) {
 		return true
 	}
 	clear(v.batch)
 	v.batch, v.next = v.batch[:0], 0
 	reached := min(r.reached(), r.madeAt) // what was not in the ring by then comes by it
-	if v.whole == NotRecovered || v.whole == NotResumed && !startsAt(r, v.pos, f.in.Namespace) {
+	if r.lacks(v.pos) {
 		upTo := reached
 		if len(r.entries) > 0 {
 			upTo = r.entries[0].seq - 1
