@@ -12,11 +12,13 @@ type lag struct {
 	view     *view
 	cursor   uint64            // newest entry that it has had
 	from     map[*group]uint64 // where this is higher, or the subscription is to begin before its time: what comes after it is for that
+	hasty    map[*group]bool   // subscriptions that lack more than what is held back, and get all there is
 	replay   uint64            // up to here there may be entries that are older than the subscriptions that want them
 	anchor   uint64            // its newest message, or the first that it lacks: where history begins there, nothing is missing; 0: not known
 	held     uint32            // questions that must be answered before anything is sent
 	catching uint32            // its place in view.catching, from 1; 0: none
 	skipped  map[string]int    // values left out, by topic, since the last one that was sent
+	fresh    uint64            // values up to here are of a time before it, and not left out
 }
 
 // after is where a group begins for the connection.
@@ -39,7 +41,28 @@ func (l *lag) begins(g *group, seq uint64) {
 	l.from[g] = seq
 }
 
-func (l *lag) leaves(g *group) { delete(l.from, g) }
+func (l *lag) leaves(g *group) {
+	delete(l.from, g)
+	delete(l.hasty, g)
+}
+
+// limit is up to where a group may have entries now. One with max_rate that
+// lacks what others have had, since it is new or slow, gets the newest there
+// is, and then waits for the next flush.
+func (l *lag) limit(g *group) uint64 {
+	if g.pace == nil || l.hasty[g] {
+		return g.view.pos
+	}
+	end := g.horizon()
+	if l.after(g) < end {
+		if l.hasty == nil {
+			l.hasty = make(map[*group]bool)
+		}
+		l.hasty[g] = true
+		return g.view.pos
+	}
+	return end
+}
 
 // skip counts a value that is left out for a newer one.
 func (m *Members) skip(l *lag, e *entry) {
@@ -293,7 +316,7 @@ func (m *Members) collect(s *seating, l *lag) (cursor uint64) {
 			m.pending = append(m.pending, owed{group: g, why: LossSlow})
 			g.after = lost
 		}
-		if g.pace == nil || g.after < g.horizon() {
+		if g.limit = l.limit(g); g.after < g.limit {
 			start = min(start, g.after)
 		}
 	}
@@ -326,7 +349,9 @@ func (m *Members) owe(s *seating, l *lag, e *entry) {
 	switch m.wantedBy(s, l, e) {
 	case wantedNewest:
 		if f.newestOf(e, l.view.pos) != e.seq {
-			m.skip(l, e)
+			if e.seq > l.fresh {
+				m.skip(l, e)
+			}
 			return
 		}
 		fallthrough
@@ -347,7 +372,7 @@ const (
 func (m *Members) wantedBy(s *seating, l *lag, e *entry) (w wanting) {
 	note := func(g *group) {
 		switch {
-		case g.collect != m.collects || e.seq <= g.after || e.seq > g.horizon():
+		case g.collect != m.collects || e.seq <= g.after || e.seq > g.limit:
 		case g.mode == ModeLatest:
 			w = max(w, wantedNewest)
 		default:
@@ -383,7 +408,10 @@ func (m *Members) advance(s *seating, l *lag, reached uint64) {
 		switch {
 		case g.view != l.view:
 		case g.pace != nil:
-			l.begins(g, max(g.after, min(reached, g.horizon())))
+			l.begins(g, max(g.after, min(reached, g.limit)))
+			if reached >= l.view.pos {
+				delete(l.hasty, g)
+			}
 		default:
 			l.begins(g, max(l.after(g), reached))
 		}

@@ -108,7 +108,8 @@ type group struct {
 
 	// For the connection that is being fed.
 	collect uint64 // it is a member, if this is the number of the collect
-	after   uint64 // and gets what comes after this
+	after   uint64 // and gets what comes after this,
+	limit   uint64 // … up to this
 }
 
 // member is a connection in a group. Place is where the group stands among the

@@ -32,7 +32,11 @@ func (f *feed) firstPlace() uint64 {
 
 // beginAt has a subscription begin after an entry.
 func (m *Members) beginAt(slot uint32, s *seating, g *group, at uint64, st Standing) Standing {
+	isNew := m.lagOf(s, g.view) == nil
 	l := m.goBehind(slot, s, g.view)
+	if isNew && st.Resumed == NotResumed {
+		l.fresh = g.view.pos
+	}
 	m.lower(s, l, g, at)
 	l.anchor = 0
 	m.goOn(slot, s)
