@@ -27,7 +27,8 @@ type stream struct {
 	behind  []*feed // the same of the next: they came when it had been asked
 	again   bool    // ask once more when it is in
 	newest  uint64  // number of the newest message that came of it
-	most    uint64  // the same when it was asked
+	asked   uint64  // how often it was asked
+	heeded  uint64  // number of the latest question whose answer was heeded
 	swept   uint64  // of topic feeds: what comes up to here has been compared with them
 	checkAt time.Time
 	checks  int
@@ -122,9 +123,20 @@ func (h *Hub) ask(st *stream, f *feed) {
 	if f != nil {
 		st.before = append(st.before, f)
 	}
-	st.most = st.newest
+	asked := st.inquiry()
 	st.checkAt = time.Now().Add(checkPeriod)
-	h.cfg.History.Stream(st.namespace, func(s Stream, err error) { h.stands(st, s, err) })
+	h.cfg.History.Stream(st.namespace, func(s Stream, err error) { h.stands(st, s, asked, err) })
+}
+
+// inquiry is what was known when a stream was asked how it stands.
+type inquiry struct {
+	number uint64
+	newest uint64
+}
+
+func (st *stream) inquiry() inquiry {
+	st.asked++
+	return inquiry{st.asked, st.newest}
 }
 
 // eachFeed calls do for each feed of a stream.
@@ -142,7 +154,7 @@ func (h *Hub) eachFeed(st *stream, do func(*feed)) {
 }
 
 // stands takes the answer to ask.
-func (h *Hub) stands(st *stream, s Stream, err error) {
+func (h *Hub) stands(st *stream, s Stream, asked inquiry, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	st.asking = false
@@ -155,7 +167,7 @@ func (h *Hub) stands(st *stream, s Stream, err error) {
 			}
 		}
 	} else {
-		h.update(st, s)
+		h.update(st, s, asked)
 		for _, f := range waiting {
 			if !f.ready && !f.ended {
 				h.begin(f)
@@ -169,8 +181,12 @@ func (h *Hub) stands(st *stream, s Stream, err error) {
 }
 
 // update notes how a stream stands, and reads what its feeds lack.
-func (h *Hub) update(st *stream, s Stream) {
-	anew := st.known && (s.Epoch != st.state.Epoch || s.Last < st.most)
+func (h *Hub) update(st *stream, s Stream, asked inquiry) {
+	if asked.number < st.heeded {
+		return // a later question has been answered
+	}
+	st.heeded = asked.number
+	anew := st.known && (s.Epoch != st.state.Epoch || s.Last < asked.newest)
 	first, was := !st.known, st.state
 	st.state, st.known = s, true
 	if first {
