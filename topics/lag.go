@@ -1,5 +1,7 @@
 package topics
 
+import "slices"
+
 // A member whose socket took no more is behind: what it has is a cursor, and
 // when the socket drains it is fed from the ring until it has caught up. Where
 // the ring does not reach back so far, and there is history, it is fed from that
@@ -98,6 +100,25 @@ func (m *Members) lagOf(s *seating, v *view) *lag {
 		}
 	}
 	return nil
+}
+
+// dropLag ends a connection's being behind in a feed: it has no subscription there any more.
+func (m *Members) dropLag(s *seating, l *lag) {
+	l.stopCatching()
+	x := m.extras.all[s.extra]
+	at := slices.Index(x.lags, l)
+	x.lags = slices.Delete(x.lags, at, at+1)
+	m.stats.behind.Add(-1)
+	if len(x.lags) == 0 {
+		s.behind = false
+		m.trimExtra(s)
+	}
+}
+
+func (l *lag) stopCatching() {
+	if l.catching != 0 {
+		l.view.catching[l.catching-1] = noSlot
+	}
 }
 
 // fallBehind notes that a connection has not had what comes after cursor.

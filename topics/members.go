@@ -267,8 +267,22 @@ func (m *Members) Unsubscribe(slot uint32, pattern string) bool {
 	if l := m.lagOf(s, g.view); l != nil {
 		l.leaves(g)
 	}
+	v := g.view
 	m.leave(slot, s, uint32(place))
+	if l := m.lagOf(s, v); l != nil && !m.sitsIn(s, v) {
+		m.dropLag(s, l)
+	}
 	return true
+}
+
+// sitsIn reports whether a connection has a subscription in a feed.
+func (m *Members) sitsIn(s *seating, v *view) bool {
+	for _, at := range m.seatsOf(s) {
+		if m.groups[at.group].view == v {
+			return true
+		}
+	}
+	return false
 }
 
 // find returns a connection's subscription: its group, nil if there is none,
@@ -303,9 +317,7 @@ func (m *Members) Leave(slot uint32) {
 	if s.extra != 0 {
 		lags := m.extras.all[s.extra].lags
 		for _, l := range lags {
-			if l.catching != 0 {
-				l.view.catching[l.catching-1] = noSlot
-			}
+			l.stopCatching()
 		}
 		m.stats.behind.Add(int64(-len(lags)))
 		m.dropExtra(s)
