@@ -131,12 +131,13 @@ func (h *Hub) ask(st *stream, f *feed) {
 // inquiry is what was known when a stream was asked how it stands.
 type inquiry struct {
 	number uint64
+	epoch  uint32
 	newest uint64
 }
 
 func (st *stream) inquiry() inquiry {
 	st.asked++
-	return inquiry{st.asked, st.newest}
+	return inquiry{st.asked, st.state.Epoch, st.newest}
 }
 
 // eachFeed calls do for each feed of a stream.
@@ -186,7 +187,7 @@ func (h *Hub) update(st *stream, s Stream, asked inquiry) {
 		return // a later question has been answered
 	}
 	st.heeded = asked.number
-	anew := st.known && (s.Epoch != st.state.Epoch || s.Last < asked.newest)
+	anew := st.known && (s.Epoch != st.state.Epoch || s.Epoch == asked.epoch && s.Last < asked.newest)
 	first, was := !st.known, st.state
 	st.state, st.known = s, true
 	if first {
