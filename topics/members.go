@@ -390,9 +390,12 @@ func (m *Members) dropIfEmpty(g *group) {
 	v.groups = shrunk(v.groups[:end])
 	m.groups[g.index] = nil
 	m.spare = append(m.spare, g.index)
-	if m.groupOf(g.sub.pattern) == nil {
-		m.hub.release(m, g.sub)
+	for o := m.groupOf(g.sub.pattern); o != nil; o = o.sibling {
+		if o.sub == g.sub { // else it is of an earlier feed, or a later one
+			return
+		}
 	}
+	m.hub.release(m, g.sub)
 }
 
 // dropSibling takes a group out of those of its pattern.
