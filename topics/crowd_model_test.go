@@ -1,6 +1,7 @@
 package topics
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -20,7 +21,8 @@ import (
 
 type crowdModel struct {
 	*historyModel
-	crowd []*holder
+	crowd  []*holder
+	marked map[string]bool // namespaces where a mark of loss may be on its way, before which what is held back leaves
 }
 
 // holder is one connection.
@@ -67,7 +69,7 @@ var crowdPatterns = map[string][]string{
 var crowdNamespaces = []string{"all", "one", "latest", "live", "n"}
 
 func newCrowdModel(t testing.TB, seed uint64) *crowdModel {
-	m := &crowdModel{historyModel: newHistoryModel(t, seed)}
+	m := &crowdModel{historyModel: newHistoryModel(t, seed), marked: make(map[string]bool)}
 	m.clients = nil
 	for i := range 4 {
 		h := &holder{model: m, socket: m.connect(m.rnd.IntN(len(m.shards)), uint32(i))}
@@ -142,9 +144,11 @@ func (m *crowdModel) step() {
 		case m.rnd.IntN(30) == 0 && ns != "n":
 			m.history.stream(ns).renew()
 			m.note("renew %s", ns)
-			m.lossy[ns] = true
+			m.lossy[ns], m.marked[ns] = true, true
 		case m.rnd.IntN(8) == 0:
+			m.note("lost n")
 			m.hub.Lost(Interest{Name: "n", Namespace: true})
+			m.marked["n"] = true
 		}
 	}
 	for _, h := range m.crowd {
@@ -166,7 +170,7 @@ func (h *holder) begin(ns string) {
 		}
 	}
 	if s := h.find(pattern); s != nil {
-		if !s.stands || s.want == want {
+		if !s.stands || s.mode == h.model.modeOf(pattern, want) && s.want.MaxRate == want.MaxRate {
 			return
 		}
 		h.drop(s)
@@ -178,10 +182,7 @@ func (h *holder) begin(ns string) {
 
 func (h *holder) subscribe(s *held) {
 	m := h.model
-	s.mode = s.want.Mode
-	if s.mode == ModeDefault {
-		s.mode = max(ModeLive*Mode(btoi(m.hub.cfg.Settings(Namespace(s.pattern)).Mode == 0)), m.hub.cfg.Settings(Namespace(s.pattern)).Mode)
-	}
+	s.mode = m.modeOf(s.pattern, s.want)
 	s.began, s.values, s.times, s.counts = len(h.got), map[string]int{}, map[string]time.Time{}, map[string]int{}
 	h.subs = append(h.subs, s)
 	m.note("slot %d subscribes %s %+v", h.slot, s.pattern, s.want)
@@ -195,11 +196,9 @@ func (h *holder) subscribe(s *held) {
 	}
 }
 
-func btoi(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
+// modeOf is the mode that a subscription has in effect.
+func (m *crowdModel) modeOf(pattern string, want Want) Mode {
+	return cmp.Or(want.Mode, m.hub.cfg.Settings(Namespace(pattern)).Mode, ModeLive)
 }
 
 func (h *holder) standsAt(s *held, st Standing, err error) {
@@ -315,10 +314,10 @@ func (h *holder) frame(line string) {
 }
 
 // checkTimes holds that a message does not come more often than it is wanted:
-// once for all that were there in time and want every message, or the newest,
-// and once for each other.
+// once for all that were there in time and want every message, and once for
+// each other.
 func (h *holder) checkTimes(r receipt) {
-	came, may, every, newest := 0, 0, 0, 0
+	came, may, every := 0, 0, 0
 	for _, got := range h.got {
 		if got == r {
 			came++
@@ -327,15 +326,13 @@ func (h *holder) checkTimes(r receipt) {
 	for _, s := range append(slices.Clone(h.subs), h.past...) {
 		switch {
 		case !Match(s.pattern, r.topic):
-		case s.want.MaxRate > 0 || s.stood >= r.number || !s.stands:
+		case s.mode == ModeLatest || s.want.Resume || s.stood >= r.number || !s.stands:
 			may++
-		case s.mode == ModeLatest:
-			newest = 1
 		default:
 			every = 1
 		}
 	}
-	if may += every + newest; came > may {
+	if may += every; came > may {
 		h.t.Fatalf("slot %d got %s %d for the %dth time, and may %d times", h.slot, r.topic, r.number, came, may)
 	}
 }
@@ -349,7 +346,10 @@ func (h *holder) alone(s *held, r receipt) {
 	if s.mode != ModeLatest && (r.number <= s.last || r.number <= s.start && r.namespace != "n") {
 		h.t.Fatalf("slot %d: %s got %s %d after %d, from %d", h.slot, s.pattern, r.topic, r.number, s.last, s.start)
 	}
-	if rate := s.want.MaxRate; rate > 0 && s.counts[r.topic] > 1 && s.times[r.topic].After(h.slow) && !s.gap {
+	if h.shard.members.Behind(h.slot) > 0 {
+		h.slow = now // what it gets now may be between two flushes
+	}
+	if rate := s.want.MaxRate; rate > 0 && s.counts[r.topic] > 1 && s.times[r.topic].After(h.slow) && !h.model.marked[r.namespace] {
 		if window := time.Duration(float64(time.Second) / rate); now.Sub(s.times[r.topic]) < window {
 			h.t.Fatalf("slot %d: %s at %v/s got %s twice in %v", h.slot, s.pattern, rate, r.topic, now.Sub(s.times[r.topic]))
 		}
@@ -390,6 +390,7 @@ func (m *crowdModel) settle() {
 		time.Sleep(100 * time.Millisecond)
 		synctest.Wait()
 	}
+	clear(m.marked)
 	for _, h := range m.crowd {
 		for _, s := range h.subs {
 			h.wantAll(s)
@@ -442,6 +443,8 @@ func (h *holder) wantAll(s *held) {
 	for topic, number := range newest {
 		kept := ns == "n" || slices.ContainsFunc(m.history.stream(ns).kept, func(msg Message) bool { return string(msg.Data) == fmt.Sprint(number) })
 		if !s.gap && kept && !came[receipt{ns, topic, number}] {
+			_, g, _ := h.shard.members.find(h.slot, s.pattern)
+			h.t.Logf("DBG g=%+v pace=%+v feed last=%d floor=%d kept=%+v view pos=%d stream=%+v", g, g.pace, g.view.feed.last, g.view.feed.floor, g.view.feed.kept, g.view.pos, g.view.feed.kept.stream)
 			h.t.Fatalf("slot %d: %s in mode %d from %d lacks %s %d, the newest", h.slot, s.pattern, s.mode, s.start, topic, number)
 		}
 	}
@@ -482,6 +485,7 @@ func TestCrowdAgainstModel(t *testing.T) {
 		seeds = 4000
 	}
 	for seed := range seeds {
+		if only := os.Getenv("SEED"); only != "" && only != fmt.Sprint(seed) { continue }
 		ok := t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { checkCrowd(t, uint64(seed)) })
 		})

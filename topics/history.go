@@ -312,12 +312,12 @@ func (h *Hub) checkStreams(now time.Time) {
 // time, and reads those that did not arrive.
 func (h *Hub) sweepTopics(st *stream) {
 	q := Query{Namespace: st.namespace, From: st.swept + 1, Newest: true, Urgency: UrgentRepair}
-	epoch, last := st.state.Epoch, st.state.Last
+	epoch, swept, last := st.state.Epoch, st.swept, st.state.Last
 	h.cfg.History.Read(q, func(p Page, err error) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		if err != nil || h.closed || st.state.Epoch != epoch {
-			return
+		if err != nil || h.closed || st.state.Epoch != epoch || st.swept != swept {
+			return // the stream may have begun anew, and numbers with it
 		}
 		for i := range p.Messages {
 			m := &p.Messages[i]

@@ -164,6 +164,7 @@ func (m *Members) Drained(slot uint32) {
 	for i := 0; i < len(x.lags); {
 		switch m.catchUp(slot, s, x.lags[i]) {
 		case lagCaughtUp:
+			x.lags[i].stopCatching() // it may have ended the subscription for which it waited
 			end := len(x.lags) - 1
 			x.lags[i] = x.lags[end]
 			x.lags[end] = nil

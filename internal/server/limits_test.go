@@ -33,5 +33,6 @@ func TestMaxMessageOfNamespace(t *testing.T) {
 		t.Errorf("a command too large: %+v", e)
 	}
 	s.send(`{"type":"publish","id":2,"topic":"small.x","data":` + within + `}`)
+	s.want("published")
 	s.wantData("small.x", within)
 }
