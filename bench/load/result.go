@@ -105,7 +105,6 @@ type Window struct {
 
 	// CatchUp is the last part of a window in which clients got what they had missed at first.
 	CatchUp *CatchUp `json:"catch_up,omitempty"`
-	fallen  *moment  // when that part began
 }
 
 // CatchUp is what it took until clients were where they would have been.

@@ -44,8 +44,12 @@ func playResume(ctx context.Context, r *run) error {
 		return err
 	}
 	var back control.Status
+	var took time.Duration
 	w, err := r.measure(ctx, "resume", func(ctx context.Context, w *Window) (err error) {
 		back, err = r.missAndReturn(ctx, w)
+		if err == nil {
+			took = time.Duration(back.Settled - r.fallen.clock)
+		}
 		return err
 	})
 	if err != nil {
@@ -59,7 +63,7 @@ func playResume(ctx context.Context, r *run) error {
 	if err != nil {
 		return err
 	}
-	r.resumeFigures(w, back)
+	r.resumeFigures(w, took)
 	r.result.add("missing", "messages that never came", float64(w.Steady.Missing+after.Steady.Missing), "")
 	return nil
 }
@@ -82,7 +86,7 @@ func (r *run) missAndReturn(ctx context.Context, w *Window) (back control.Status
 		return back, err
 	}
 	r.progress.phase("resume")
-	if err := r.fall(ctx, w); err != nil {
+	if err := r.fall(ctx); err != nil {
 		return back, err
 	}
 	if err := r.open(ctx); err != nil {
@@ -91,10 +95,10 @@ func (r *run) missAndReturn(ctx context.Context, w *Window) (back control.Status
 	return r.untilOpen(ctx)
 }
 
-func (r *run) resumeFigures(w *Window, back control.Status) {
-	f, c := r.result, w.CatchUp
-	f.add("caught_up", "until the last had caught up", c.Seconds, "s")
-	f.add("back", "until all were subscribed again", time.Duration(back.Settled-w.fallen.clock).Seconds(), "s")
+func (r *run) resumeFigures(w *Window, back time.Duration) {
+	f := r.result
+	f.add("caught_up", "until the last had caught up", w.CatchUp.Seconds, "s")
+	f.add("back", "until all were subscribed again", back.Seconds(), "s")
 	r.catchUpFigures(w)
 	if w.Reads > 0 {
 		f.add("deliveries_per_read", "deliveries in a read of a client", float64(w.Deliveries())/float64(w.Reads), "")

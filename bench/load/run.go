@@ -56,6 +56,7 @@ type run struct {
 	steady    []uint32          // those of them that are steady
 	flight    *flight
 	progress  *progress
+	fallen    *moment // since when clients catch up, in the window that is measured; nil: they do not
 
 	// What was published.
 	sequence []uint32 // of each topic, the newest

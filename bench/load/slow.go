@@ -46,7 +46,7 @@ func playSlow(ctx context.Context, r *run) error {
 		if err := r.drainOf(ctx, first, r.steady, func(s control.Status) uint64 { return s.Received }); err != nil {
 			return err
 		}
-		if err := r.fall(ctx, w); err != nil {
+		if err := r.fall(ctx); err != nil {
 			return err
 		}
 		return r.stall(ctx, false)

@@ -19,6 +19,7 @@ const maxArrivals = 1 << 20
 // arrived, as a window of the result.
 func (r *run) measure(ctx context.Context, name string, work func(ctx context.Context, w *Window) error) (*Window, error) {
 	r.progress.phase(name)
+	r.fallen = nil
 	request := control.Window{First: slices.Clone(r.sequence), Number: r.number, Stride: r.stride(), Notify: r.spec.InFlight > 0}
 	before, err := r.look(ctx)
 	if err != nil {
@@ -41,8 +42,8 @@ func (r *run) measure(ctx context.Context, name string, work func(ctx context.Co
 	}
 	w.Published = int(r.number - first)
 	before.until(after, w)
-	if w.fallen != nil {
-		w.CatchUp = w.fallen.catchUp(after)
+	if r.fallen != nil {
+		w.CatchUp = r.fallen.catchUp(after)
 	}
 	if err := r.report(ctx, w, request); err != nil {
 		return nil, err
@@ -108,9 +109,9 @@ func spent(from, to proctree.Usage) CPU {
 }
 
 // fall notes that from here on clients catch up.
-func (r *run) fall(ctx context.Context, w *Window) error {
+func (r *run) fall(ctx context.Context) error {
 	m, err := r.look(ctx)
-	w.fallen = &m
+	r.fallen = &m
 	return err
 }
 

@@ -5,15 +5,28 @@ import "bytes"
 // position is where a client is in its topic, in the words of the server.
 type position struct{ cursor, epoch []byte }
 
-// locate notes where a message, or an answer, puts its client. Of several cursors the
-// last counts; of an epoch there is one, ahead of what may be a long history.
-func (s *Swarm) locate(c *client, b []byte) {
+// locate notes where a message, or an answer, puts its client. Behind is the end of the last stamp,
+// whose cursor counts: it stands behind its message, or else ahead of it. An answer with a
+// history may end with another one. Of an epoch there is one, ahead of all that.
+func (s *Swarm) locate(c *client, b []byte, behind int) {
 	at := &s.positions[c.first]
-	if n := bytes.LastIndex(b, s.text.cursor); n >= 0 {
-		at.cursor = append(at.cursor[:0], value(b[n+len(s.text.cursor):])...)
+	mark := s.text.cursor
+	n := -1
+	if behind > 0 {
+		if n = bytes.Index(b[behind:], mark); n >= 0 {
+			n += behind
+		}
 	}
-	if n := bytes.Index(b, s.text.epoch); n >= 0 && len(s.text.epoch) > 0 {
-		at.epoch = append(at.epoch[:0], value(b[n+len(s.text.epoch):])...)
+	if n < 0 {
+		n = bytes.LastIndex(b, mark)
+	}
+	if n >= 0 {
+		at.cursor = append(at.cursor[:0], value(b[n+len(mark):])...)
+	}
+	if mark := s.text.epoch; len(mark) > 0 {
+		if n := bytes.Index(b, mark); n >= 0 {
+			at.epoch = append(at.epoch[:0], value(b[n+len(mark):])...)
+		}
 	}
 }
 

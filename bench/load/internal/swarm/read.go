@@ -162,17 +162,18 @@ func (s *Swarm) message(c *client, b []byte, now int64) error {
 			return err
 		}
 	}
-	if s.plan.Resume != "" {
-		s.locate(c, b)
-	}
-	stamps := 0
+	stamps, behind := 0, 0
 	for rest := b; ; stamps++ {
 		mark, n := stamp.Find(rest)
 		if n == 0 {
 			break
 		}
 		rest = rest[n:]
+		behind = len(b) - len(rest)
 		s.stamped(c, mark, now)
+	}
+	if s.plan.Resume != "" {
+		s.locate(c, b, behind)
 	}
 	if stamps > 0 && c.acks == 0 {
 		return nil
