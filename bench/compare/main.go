@@ -245,7 +245,7 @@ func (c *comparison) spec(m measure, s server) load.Spec {
 		}
 		spec.Duration = min(spec.Duration, c.duration)
 	}
-	if spec.Duration == 0 {
+	if spec.Duration == 0 && spec.Messages == 0 {
 		spec.Duration = c.duration
 	}
 	if c.settle > 0 {
