@@ -21,6 +21,7 @@ func flags(s load.Spec) string {
 	add(s.InFlight > 0, "in-flight", s.InFlight)
 	add(s.Payload > 0, "payload", s.Payload)
 	add(s.Rate > 0, "rate", s.Rate)
+	add(s.Messages > 0, "messages", s.Messages)
 	add(s.Duration > 0, "duration", s.Duration)
 	add(s.Settle > 0, "settle", s.Settle)
 	add(s.Patience > 0, "patience", s.Patience)
@@ -45,6 +46,12 @@ func flagsOf(s server) string {
 	add("unsubscribed-mark", t.UnsubscribedMark, standard.UnsubscribedMark)
 	add("gap-mark", t.GapMark, standard.GapMark)
 	add("echo-frame", t.Echo, "")
+	if t.Resume != "" {
+		add("resume-frame", t.Resume, standard.Resume)
+		add("cursor-mark", t.CursorMark, standard.CursorMark)
+		add("epoch-mark", t.EpochMark, "")
+		add("recovered-mark", t.RecoveredMark, standard.RecoveredMark)
+	}
 	add("publish", t.Publish, "")
 	add("gc-url", s.gcURL, "")
 	add("start", s.start, "")

@@ -78,6 +78,9 @@ type comparison struct {
 	servers  []server
 	versions []version
 
+	// What runs meanwhile.
+	nats int // process
+
 	// What was found.
 	began, ended time.Time
 	machine      load.Machine
@@ -117,6 +120,7 @@ func (c *comparison) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	c.nats = nats.command.Process.Pid
 	err = c.measureAll(ctx)
 	if err := errors.Join(err, nats.stop()); err != nil {
 		return err
@@ -178,7 +182,7 @@ func (c *comparison) measureAll(ctx context.Context) error {
 			servers := c.serversOf(m)
 			for i := range servers {
 				s := servers[(i+round*len(servers)/c.rounds)%len(servers)]
-				if m.cannot[s.name] != "" {
+				if m.refusal(s) != "" {
 					continue
 				}
 				fmt.Fprintf(c.progress, "%s, round %d of %d: %s, %s\n", time.Since(c.began).Round(time.Second), round+1, c.rounds, m.name, s.name)
@@ -228,6 +232,12 @@ func (c *comparison) spec(m measure, s server) load.Spec {
 	spec := m.spec
 	spec.Name, spec.Target = s.name, s.target
 	spec.Server = load.Server{Start: s.start, GCURL: s.gcURL}
+	if m.history != noHistory {
+		spec.Server.Start += s.history
+		if s.broker {
+			spec.Server.BrokerPID = c.nats
+		}
+	}
 	if c.shrink > 1 {
 		spec.Clients = max(leastClients, spec.Clients/c.shrink)
 		if spec.Topics > 0 {
@@ -235,7 +245,7 @@ func (c *comparison) spec(m measure, s server) load.Spec {
 		}
 		spec.Duration = min(spec.Duration, c.duration)
 	}
-	if spec.Duration == 0 {
+	if spec.Duration == 0 && spec.Messages == 0 {
 		spec.Duration = c.duration
 	}
 	if c.settle > 0 {

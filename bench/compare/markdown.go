@@ -62,7 +62,8 @@ func (c *comparison) writeHead(b *strings.Builder) {
 	fmt.Fprintf(b, "%s. Server, load generator and, for pushd, NATS share these CPUs. CPU is that of the server's process, "+
 		"user and system; for pushd without NATS, which is a process of its own: it is in \"CPU elsewhere\", the part of the machine that neither "+
 		"server nor generator had, together with whatever else ran. Memory is resident memory of the server, without the kernel's for sockets. "+
-		"Payload 128 bytes, unless a title says otherwise. ", c.machine)
+		"Servers that can keep history do so in `resume` and `slow` alone: pushd a namespace with `delivery: all` in a stream in the memory of NATS, "+
+		"centrifuge in its own memory. Payload 128 bytes, unless a title says otherwise. ", c.machine)
 	if c.rounds == 1 {
 		b.WriteString("One round. ")
 	} else {
@@ -113,7 +114,7 @@ func (c *comparison) writeMeasure(b *strings.Builder, m measure) {
 			values := c.values(m.name, s.name, col.figure)
 			cell := show(values)
 			if i == 0 {
-				cell = cmp.Or(m.cannot[s.name], cell)
+				cell = cmp.Or(m.refusal(s), cell)
 			}
 			fmt.Fprintf(b, " %s |", cell)
 			if col.ofFloor {
@@ -143,7 +144,7 @@ func (c *comparison) name(m measure, s server) string {
 func (c *comparison) writeCommands(b *strings.Builder) {
 	b.WriteString("## Each by itself\n\n`go run ./bench/compare -measures MEASURE -only floor,SERVER -out bin/bench/one/RESULTS.md` repeats one row. " +
 		"A single run with all that is counted, once the above has built everything: `nats-server` and `pushbench` with the flags of the measure and of the server.\n\n")
-	fmt.Fprintf(b, "    %s/nats-server -a 127.0.0.1 -p %d &\n    go run ./bench/pushbench MEASURE SERVER\n\n| measure | flags |\n| --- | --- |\n", c.dir, c.ports.nats)
+	fmt.Fprintf(b, "    %s/nats-server -js -a 127.0.0.1 -p %d &\n    go run ./bench/pushbench MEASURE SERVER\n\n| measure | flags |\n| --- | --- |\n", c.dir, c.ports.nats)
 	for _, m := range measures() {
 		switch {
 		case !chosen(c.measures, m.name):
@@ -158,6 +159,9 @@ func (c *comparison) writeCommands(b *strings.Builder) {
 	for _, s := range c.servers {
 		if chosen(c.only, s.name) {
 			fmt.Fprintf(b, "%s:\n\n    %s\n\n", s.name, flagsOf(s))
+			if s.history != "" {
+				fmt.Fprintf(b, "The command of `--start` is followed by `%s` in measures with history.\n\n", strings.TrimSpace(s.history))
+			}
 		}
 	}
 }

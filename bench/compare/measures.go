@@ -17,6 +17,24 @@ type measure struct {
 	cannot  map[string]string // servers that cannot do it, and why
 	cutsOff bool              // a server may end connections here
 	once    bool              // in the first round only: it takes long
+	history keeping           // whether servers keep history here
+}
+
+// keeping is whether servers keep history.
+type keeping int
+
+const (
+	noHistory   keeping = iota
+	withHistory         // where they can
+	needHistory         // and who cannot is not measured
+)
+
+// refusal says why a server is not measured; "" where it is.
+func (m measure) refusal(s server) string {
+	if m.history == needHistory && s.history == "" {
+		return "keeps no history"
+	}
+	return m.cannot[s.name]
 }
 
 // column is one figure in a table.
@@ -66,6 +84,7 @@ func costOfDelivery(r *load.Result) (float64, bool)     { return r.Figure("serve
 func costOfHandshake(r *load.Result) (float64, bool)    { return r.Figure("server_us_per_handshake") }
 func lastP99(r *load.Result) (float64, bool)            { return r.Figure("last_p99") }
 func bytesPerConnection(r *load.Result) (float64, bool) { return r.Figure("bytes_per_connection") }
+func caughtUp(r *load.Result) (float64, bool)           { return r.Figure("caught_up") }
 func idleCPU(r *load.Result) (float64, bool)            { return r.Figure("idle_cpu") }
 
 func deliveryColumns() []column {
@@ -128,6 +147,21 @@ func measures() []measure {
 			},
 		},
 		{
+			name: "resume", title: "10,000 clients of one topic lose their connections, miss 500 messages, and come back with their cursors", short: "10,000 come back,\n500 missed",
+			spec: load.Spec{Scenario: "resume", Clients: 10_000, Messages: 500},
+			columns: []column{
+				{title: "until the last has caught up, s", figure: caughtUp},
+				{title: "CPU for each message, connecting included, µs", figure: value("catch_up_us")},
+				{title: "in user mode, µs", figure: value("catch_up_user_us")},
+				{title: "CPU in all, s", figure: value("catch_up_cpu")},
+				{title: "CPU of NATS in all, s", figure: value("catch_up_broker_cpu"), optional: true},
+				{title: "deliveries in a read", figure: value("deliveries_per_read")},
+				{title: "answers without \"recovered\"", figure: value("unrecovered")},
+				{title: "memory at its highest, MiB", figure: value("memory_peak")},
+			},
+			history: needHistory,
+		},
+		{
 			name: "churn", title: "500 of 1,000 clients leave one of 100 topics for another, 5,000 times a second, among 500 messages a second", short: "unsubscribe,\nsubscribe",
 			spec: load.Spec{Scenario: "churn", Clients: 1_000, Topics: 100, Duration: 3 * time.Second},
 			columns: []column{
@@ -139,7 +173,7 @@ func measures() []measure {
 			},
 		},
 		{
-			name: "slow", title: "40 of 200 subscribers stop reading, 250 messages of 8,000 bytes a second", short: "40 of 200\nstall",
+			name: "slow", title: "40 of 200 subscribers stop reading, 250 messages of 8,000 bytes a second, and read again", short: "40 of 200\nstall",
 			spec: load.Spec{Scenario: "slow", Clients: 200, Payload: 8_000, Rate: 250, Duration: 3 * time.Second},
 			columns: []column{
 				{title: "to delivery to the others, p99, ms", figure: value("latency_p99_stalled")},
@@ -148,7 +182,11 @@ func measures() []measure {
 				{title: "connections that the server ended", figure: value("lost")},
 				{title: "of all messages, received by the stalled in the end, %", figure: value("stalled_received")},
 				{title: "losses told to the stalled", figure: value("stalled_gaps")},
+				{title: "until they had everything, s", figure: caughtUp, optional: true},
+				{title: "CPU for each message of these, µs", figure: value("catch_up_us"), optional: true},
+				{title: "CPU of NATS in all, s", figure: value("catch_up_broker_cpu"), optional: true},
 			},
+			history: withHistory,
 			cannot:  map[string]string{"floor": "one client that does not read stops it"},
 			cutsOff: true,
 		},

@@ -26,6 +26,8 @@ type server struct {
 	library string // that it stands on; "" for pushd and the floor
 	target  load.Target
 	start   string // shell command
+	history string // what start needs more to keep history; "" where it cannot
+	broker  bool   // it gets its messages from NATS
 	gcURL   string
 }
 
@@ -51,9 +53,19 @@ func compile(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
+	if err := os.WriteFile(filepath.Join(dir, historyConfig), []byte(historySettings), 0o644); err != nil {
+		return err
+	}
 	// It may be in C or in Go, which only the build knows.
 	return os.WriteFile(filepath.Join(dir, floorVersion), []byte(strings.TrimPrefix(floor, "floor: ")), 0o644)
 }
+
+// historyConfig is the file with which pushd keeps history. Like the peers' it is in memory, that of
+// NATS, so that no disk is measured.
+const (
+	historyConfig   = "history.yaml"
+	historySettings = "namespaces: {bench: {delivery: all, history: {messages: 10000, storage: memory}}}\n"
+)
 
 // floorVersion is the file beside the floor that says what it is.
 const floorVersion = "floor.version"
@@ -83,6 +95,7 @@ func (c *comparison) addPeers() error {
 		Library string
 		Command []string
 		Target  load.Target
+		History []string
 		GC      bool
 	}
 	if err := json.Unmarshal(text, &peers); err != nil {
@@ -91,6 +104,9 @@ func (c *comparison) addPeers() error {
 	for _, p := range peers {
 		s := server{name: p.Name, library: p.Library, target: p.Target}
 		s.start = "exec " + strings.ReplaceAll(strings.Join(p.Command, " "), "{bin}", c.dir) + " -listen 127.0.0.1:0 -publish 127.0.0.1:0"
+		if len(p.History) > 0 {
+			s.history = " " + strings.Join(p.History, " ")
+		}
 		if p.GC {
 			s.start += fmt.Sprintf(" -gc 127.0.0.1:%d", c.ports.gc)
 			s.gcURL = fmt.Sprintf("http://127.0.0.1:%d/", c.ports.gc)
@@ -108,6 +124,7 @@ func (c *comparison) addPeers() error {
 			target: load.Pushd(fmt.Sprintf("ws://127.0.0.1:%d/ws", c.ports.clients), fmt.Sprintf("nats://127.0.0.1:%d/push.{topic}", c.ports.nats)),
 			start: fmt.Sprintf("exec %s/pushd serve --listen 127.0.0.1:%d --admin 127.0.0.1:%d --nats nats://127.0.0.1:%d --send %s --log-level warn",
 				c.dir, c.ports.clients, c.ports.admin, c.ports.nats, lane),
+			history: " --config " + filepath.Join(c.dir, historyConfig), broker: true,
 			gcURL: fmt.Sprintf("http://127.0.0.1:%d/debug/pprof/heap?gc=1", c.ports.admin),
 		})
 	}
@@ -161,6 +178,7 @@ const natsStartTime = 30 * time.Second
 // is not pushd's.
 type natsServer struct {
 	command *exec.Cmd
+	store   string        // folder that JetStream wants, though streams are in memory
 	ended   chan struct{} // closed by run, at its end
 }
 
@@ -171,10 +189,14 @@ func startNATS(ctx context.Context, path string, port int) (*natsServer, error) 
 		return nil, fmt.Errorf("NATS needs a port: %w", err)
 	}
 	taken.Close()
-	n := &natsServer{command: exec.Command(path, "-a", "127.0.0.1", "-p", strconv.Itoa(port)), ended: make(chan struct{})}
+	store, err := os.MkdirTemp("", "compare")
+	if err != nil {
+		return nil, err
+	}
+	n := &natsServer{command: exec.Command(path, "-js", "-sd", store, "-a", "127.0.0.1", "-p", strconv.Itoa(port)), store: store, ended: make(chan struct{})}
 	n.command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL} // ^C is for us, and we end it
 	if err := n.command.Start(); err != nil {
-		return nil, err
+		return nil, errors.Join(err, os.RemoveAll(store))
 	}
 	go n.run()
 	ctx, cancel := context.WithTimeout(ctx, natsStartTime)
@@ -187,7 +209,7 @@ func startNATS(ctx context.Context, path string, port int) (*natsServer, error) 
 		select {
 		case <-time.After(20 * time.Millisecond):
 		case <-n.ended:
-			return nil, fmt.Errorf("%s: %v", path, n.command.ProcessState)
+			return nil, fmt.Errorf("%s: %w", path, n.stop())
 		case <-ctx.Done():
 			return nil, fmt.Errorf("%s does not accept at %s: %w", path, address, errors.Join(ctx.Err(), n.stop()))
 		}
@@ -201,13 +223,13 @@ func (n *natsServer) run() {
 }
 
 // stop says so where it has ended before.
-func (n *natsServer) stop() error {
+func (n *natsServer) stop() (err error) {
 	select {
 	case <-n.ended:
-		return fmt.Errorf("NATS has ended by itself: %v", n.command.ProcessState)
+		err = fmt.Errorf("NATS has ended by itself: %v", n.command.ProcessState)
 	default:
 	}
-	_ = n.command.Process.Signal(syscall.SIGTERM) // fails where it has ended just now
+	_ = n.command.Process.Signal(syscall.SIGTERM) // fails where it has ended
 	<-n.ended
-	return nil
+	return errors.Join(err, os.RemoveAll(n.store))
 }

@@ -53,6 +53,7 @@ func TestSmoke(t *testing.T) {
 	}
 	parts := []*smokePart{
 		{who: deliver, what: []string{"fanout", "inflight", "ticker", "many"}, draws: "plots/last.svg"},
+		{who: []string{"floor", lane, "centrifuge"}, what: []string{"resume"}, draws: "plots/catchup.svg"},
 		{who: []string{"floor", lane}, what: []string{"handshake", "storm", "churn", "slow", "memory", "heartbeat", scaleMeasure}, draws: "plots/slow.svg"},
 	}
 	var all sync.WaitGroup // no subtests in parallel: one that has changed its folder may have none
@@ -95,14 +96,15 @@ func (p *smokePart) check(t *testing.T) {
 		for _, s := range p.serversOf(m) {
 			o := p.outcomes[outcomeKey{m.name, s.name}][0]
 			switch {
-			case m.cannot[s.name] != "":
+			case m.refusal(s) != "":
 				if o != nil {
-					t.Errorf("%s: %s was measured, though %q", m.name, s.name, m.cannot[s.name])
+					t.Errorf("%s: %s was measured, though %q", m.name, s.name, m.refusal(s))
 				}
 			case o == nil || o.faulty():
 				t.Errorf("%s, %s: the outcome is %+v", m.name, s.name, o)
 			default:
 				checkDeliveries(t, m, s, &o.result)
+				checkHistory(t, m, s, &o.result)
 			}
 		}
 	}
@@ -149,6 +151,24 @@ func checkDeliveries(t *testing.T, m measure, s server, r *load.Result) {
 	silent := m.spec.Scenario == "idle" || m.spec.Scenario == "handshake" || m.name == scaleMeasure
 	if silent != (published == 0) {
 		t.Errorf("%s, %s: %d messages were published", m.name, s.name, published)
+	}
+}
+
+// checkHistory holds that whoever keeps history has lost nothing by it.
+func checkHistory(t *testing.T, m measure, s server, r *load.Result) {
+	t.Helper()
+	if m.history == noHistory || s.history == "" {
+		return
+	}
+	w := r.Windows[len(r.Windows)-1]
+	if m.name == "resume" {
+		w = r.Window("resume")
+		if clients := uint64(r.Spec.Clients); w.Resumed != clients || w.Recovered != clients || w.CatchUp.Messages != clients*uint64(r.Spec.Messages) {
+			t.Errorf("%s, %s: %d resumed, %d recovered, %+v", m.name, s.name, w.Resumed, w.Recovered, w.CatchUp)
+		}
+	}
+	if o := w.Others; o.Received != o.Expected {
+		t.Errorf("%s, %s: those who had stalled got %+v", m.name, s.name, o)
 	}
 }
 

@@ -128,6 +128,7 @@ func (r *run) status(ctx context.Context) (control.Status, error) {
 		sum.Handshakes += s.Handshakes
 		sum.Changes += s.Changes
 		sum.Settled = max(sum.Settled, s.Settled)
+		sum.Heard = max(sum.Heard, s.Heard)
 	}
 	return sum, r.server.alive()
 }

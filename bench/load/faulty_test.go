@@ -2,6 +2,7 @@ package load
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -35,6 +36,7 @@ type faulty struct {
 	mu      sync.Mutex
 	members []*faultyClient
 	clients int // that ever connected
+	history map[string][][]byte
 }
 
 type faultyClient struct {
@@ -46,7 +48,7 @@ type faultyClient struct {
 
 // faultyMain serves until SIGTERM.
 func faultyMain(faults string) {
-	f := &faulty{faults: faults}
+	f := &faulty{faults: faults, history: map[string][][]byte{}}
 	var listeners [2]net.Listener
 	for i, serve := range []func(net.Conn) error{f.serveClient, f.servePublisher} {
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -91,14 +93,21 @@ func (f *faulty) serveClient(conn net.Conn) error {
 		if err != nil {
 			return nil
 		}
-		var said struct{ Type, Topic string }
+		var said struct{ Type, Topic, Cursor string }
 		if err := json.Unmarshal(text, &said); err != nil {
 			return err
 		}
 		f.mu.Lock()
 		c.topics = append(c.topics, said.Topic)
 		if !strings.Contains(f.faults, "mute") {
-			err = c.say(fmt.Appendf(nil, `{"type":"subscribed","topic":%q}`, said.Topic))
+			answer := fmt.Appendf(nil, `{"type":"subscribed","topic":%q}`, said.Topic)
+			if said.Cursor != "" && !strings.Contains(f.faults, "forget") {
+				answer = bytes.Replace(answer, []byte("}"), []byte(`,"recovered":true}`), 1)
+			}
+			err = c.say(answer)
+		}
+		if said.Cursor != "" && !strings.Contains(f.faults, "forget") {
+			err = errors.Join(err, f.replay(c, said.Topic, said.Cursor))
 		}
 		f.mu.Unlock()
 		if err != nil {
@@ -106,6 +115,25 @@ func (f *faulty) serveClient(conn net.Conn) error {
 		}
 	}
 }
+
+// replay delivers what came after a cursor, which is the stamp of a message.
+func (f *faulty) replay(c *faultyClient, topic, cursor string) error {
+	from, n := stamp.Find([]byte(faultyCursor + cursor))
+	if n == 0 {
+		return fmt.Errorf("%q is no cursor", cursor)
+	}
+	for _, payload := range f.history[topic] {
+		if m, _ := stamp.Find(payload); m.Sequence > from.Sequence {
+			if err := f.deliver(c, m.Sequence, payload); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// faultyCursor is what stands before a cursor.
+const faultyCursor = "@pb1:"
 
 func (c *faultyClient) say(text []byte) error { return wsutil.WriteServerText(c.conn, text) }
 
@@ -126,6 +154,7 @@ func (f *faulty) servePublisher(conn net.Conn) error {
 			return fmt.Errorf("no stamp in %q", payload)
 		}
 		f.mu.Lock()
+		f.history[topic] = append(f.history[topic], payload)
 		for _, c := range f.members {
 			if slices.Contains(c.topics, topic) {
 				// A client that has gone is found by its reader.
@@ -227,6 +256,7 @@ func runFaulty(t *testing.T, faults string, spec Spec) *Result {
 		t.Fatal(err)
 	}
 	spec.Target = Pushd("ws://{ws}/ws", "tcp://{publish}")
+	spec.Target.CursorMark = faultyCursor
 	if strings.Contains(faults, "mute") {
 		spec.Target.SubscribedMark = ""
 	}

@@ -99,6 +99,20 @@ type Window struct {
 	Generator CPU     `json:"generator"` // of workers and publisher
 	Elsewhere float64 `json:"elsewhere"` // CPU seconds of the machine that none of these had: noise
 	Memory    Memory  `json:"memory"`    // of the server, at the end of the window
+
+	Resumed   uint64 `json:"resumed"`   // subscriptions that were to go on from a cursor
+	Recovered uint64 `json:"recovered"` // answers that say that nothing was lost on the way
+
+	// CatchUp is the last part of a window in which clients got what they had missed at first.
+	CatchUp *CatchUp `json:"catch_up,omitempty"`
+}
+
+// CatchUp is what it took until clients were where they would have been.
+type CatchUp struct {
+	Messages uint64  `json:"messages"` // that they received
+	Seconds  float64 `json:"seconds"`  // until the last of these came
+	Server   CPU     `json:"server"`
+	Broker   CPU     `json:"broker"`
 }
 
 // CPU is CPU time in seconds.

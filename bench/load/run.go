@@ -45,6 +45,7 @@ type run struct {
 	// Static once the scenario plays.
 	spec      *Spec
 	result    *Result
+	resumes   bool // clients go on from where they were, if the server lets them
 	clock     stamp.Clock
 	id        uint32 // in all stamps
 	plans     []control.Plan
@@ -52,8 +53,10 @@ type run struct {
 	fleet     *fleet.Fleet
 	publisher publish.Publisher // nil where the scenario does not publish
 	expected  []uint32          // subscribers of each topic, steady or slow
+	steady    []uint32          // those of them that are steady
 	flight    *flight
 	progress  *progress
+	fallen    *moment // since when clients catch up, in the window that is measured; nil: they do not
 
 	// What was published.
 	sequence []uint32 // of each topic, the newest
@@ -73,7 +76,7 @@ func Run(ctx context.Context, spec Spec) (result Result, err error) {
 	}
 	r := &run{
 		spec: &spec, id: rand.Uint32(), flight: newFlight(), progress: newProgress(spec.Progress),
-		sequence: make([]uint32, spec.Topics),
+		sequence: make([]uint32, spec.Topics), resumes: of.resumes && spec.TopicsPerClient == 1,
 		result: &Result{
 			Scenario: of.name, Question: of.question, Name: spec.Name, Started: time.Now(),
 			Command: spec.Command, Machine: describeMachine(),
@@ -160,7 +163,10 @@ func (r *run) plan(ctx context.Context) error {
 	for i := range r.spec.Topics {
 		whole.Topics = append(whole.Topics, fmt.Sprint(t.TopicPrefix, i))
 	}
-	r.expected = make([]uint32, r.spec.Topics)
+	if r.resumes {
+		whole.Resume, whole.CursorMark, whole.EpochMark, whole.RecoveredMark = t.Resume, t.CursorMark, t.EpochMark, t.RecoveredMark
+	}
+	r.expected, r.steady = make([]uint32, r.spec.Topics), make([]uint32, r.spec.Topics)
 	r.flight.workers = make([]uint32, r.spec.Topics)
 	urls := []string{t.URL}
 	for _, n := range r.spec.Nodes {
@@ -211,6 +217,7 @@ func (r *run) expect(plan *control.Plan) {
 		}
 	}
 	for topic, n := range steady {
+		r.steady[topic] += n
 		if n > 0 {
 			r.flight.workers[topic]++
 		}

@@ -55,6 +55,7 @@ func TestScenarios(t *testing.T) {
 		"ticker":    {Clients: 40, Rate: 1000, Messages: 300},
 		"many":      {Clients: 60, Topics: 20, Rate: 500, Messages: 200},
 		"storm":     {Clients: 60, Topics: 10},
+		"resume":    {Clients: 60, Messages: 100},
 		"churn":     {Clients: 40, Topics: 10, Rate: 200, ChurnRate: 500, Duration: 500 * time.Millisecond},
 		"slow":      {Clients: 20, SlowEvery: 4, Rate: 200, Duration: 500 * time.Millisecond},
 		"handshake": {Clients: 8, Duration: 300 * time.Millisecond},
@@ -75,6 +76,9 @@ func TestScenarios(t *testing.T) {
 				spec.Duration = testTimeout // Messages end it
 			}
 			spec.Target, spec.Server = pushdServer(t, binary)
+			if s.Name == "resume" {
+				keepsHistory(t, &spec.Server)
+			}
 			spec.Command = []string{"pushbench", s.Name}
 			r, err := Run(testContext(t), spec)
 			if err != nil {
@@ -149,6 +153,11 @@ func checkScenario(t *testing.T, r *Result) {
 		want("came back", r.Window("storm").Handshakes, clients)
 		want("received by those who are back", last.Steady.Received, clients)
 		want("away", last.Steady.Away, 0)
+	case "resume":
+		w := r.Window("resume")
+		want("received by those who came back", w.Steady.Received, 100*clients)
+		checkCaughtUp(t, w, clients, 100*clients)
+		want("received afterwards", last.Steady.Received, clients)
 	case "churn":
 		if last.Changes == 0 {
 			t.Error("nobody changed topics")
@@ -221,6 +230,10 @@ func TestMistakes(t *testing.T) {
 	f(Spec{Scenario: "fanout", Clients: -1}, "--clients is -1, but must be at least 1")
 	f(Spec{Scenario: "fanout", Payload: 10}, "--payload is 10, but must be ")
 	f(Spec{Scenario: "many", TopicsPerClient: 2000}, "--topics-per-client is 2000, but must be 1 to --topics, which is 1000")
+	f(Spec{Scenario: "resume", Target: Target{URL: "ws://127.0.0.1:1/{topic}"}}, "--resume-frame is empty")
+	f(Spec{Scenario: "resume", Topics: 2, TopicsPerClient: 2}, "--topics-per-client is above 1")
+	f(Spec{Scenario: "resume", InFlight: 1}, "--messages and --rate say what clients miss")
+	f(Spec{Scenario: "fanout", Target: Target{URL: "ws://127.0.0.1:1/{topic}", Resume: "x"}}, "--resume-frame and --cursor-mark need each other")
 	f(Spec{Scenario: "fanout", Target: Target{URL: "wss://127.0.0.1/"}}, "must begin with ws://")
 	f(Spec{Scenario: "fanout", Target: Target{URL: "ws://127.0.0.1/"}}, "--subscribe-frame is empty, and --url has no {topic}")
 	f(Spec{Scenario: "fanout", Target: Target{URL: "ws://{ws}/{topic}"}}, "stand for what a server prints")

@@ -27,11 +27,13 @@ type scenario struct {
 	name, question string
 	defaults       Spec
 	publishes      bool
+	resumes        bool              // whose connection is lost goes on from its cursor, where the server gave one
+	check          func(*Spec) error // what this scenario cannot do without; nil: nothing
 	play           func(ctx context.Context, r *run) error
 }
 
 func scenarios() []scenario {
-	return []scenario{idle(), fanout(), ticker(), many(), storm(), churn(), slow(), handshake(), soak()}
+	return []scenario{idle(), fanout(), ticker(), many(), storm(), resume(), churn(), slow(), handshake(), soak()}
 }
 
 func find(name string) (scenario, error) {

@@ -1,10 +1,11 @@
-// Slow asks: when some readers stall, do the others notice, and what becomes
-// of the stalled?
+// Slow asks: when some readers stall, do the others notice, and what does it
+// take until the stalled have caught up?
 
 package load
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/pushd/pushd/bench/load/internal/control"
@@ -17,7 +18,7 @@ const slowBuffer = 4 << 10
 func slow() scenario {
 	return scenario{
 		name:     "slow",
-		question: "When some readers stall, do the others notice, and what becomes of the stalled?",
+		question: "When some readers stall, do the others notice, and what does it take until the stalled have caught up?",
 		defaults: Spec{Clients: 200, SlowEvery: 5, Payload: 1_000, Rate: 400, Duration: 10 * time.Second}, publishes: true,
 		play: playSlow,
 	}
@@ -34,10 +35,18 @@ func playSlow(ctx context.Context, r *run) error {
 		return err
 	}
 	w, err := r.measure(ctx, "stalled", func(ctx context.Context, w *Window) error {
+		first := slices.Clone(r.sequence)
 		if err := r.stall(ctx, true); err != nil {
 			return err
 		}
 		if err := r.publish(ctx, w); err != nil {
+			return err
+		}
+		// From here on whatever the server does is for the stalled.
+		if err := r.drainOf(ctx, first, r.steady, func(s control.Status) uint64 { return s.Received }); err != nil {
+			return err
+		}
+		if err := r.fall(ctx); err != nil {
 			return err
 		}
 		return r.stall(ctx, false)
@@ -52,6 +61,10 @@ func playSlow(ctx context.Context, r *run) error {
 	f.add("stalled_received", "of what was published, received by the stalled", 100*float64(w.Others.Received)/float64(max(1, w.Others.Expected)), "%")
 	f.add("stalled_gaps", "losses announced to the stalled", float64(w.Others.Gaps), "")
 	f.add("lost", "connections ended", float64(w.Lost), "")
+	if o := w.Others; o.Received == o.Expected {
+		f.add("caught_up", "until the stalled had everything, from when they read again", w.CatchUp.Seconds, "s")
+		r.catchUpFigures(w)
+	}
 	f.add("memory_peak", "server memory at its highest", float64(w.Memory.Peak)/(1<<20), "MiB")
 	r.deliveryFigures(w)
 	return nil

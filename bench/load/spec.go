@@ -80,6 +80,13 @@ type Target struct {
 	GapMark          string `json:"gap_mark,omitempty"` // in what announces a loss
 	Echo             string `json:"echo,omitempty"`     // a message that clients send back, as Centrifugo's ping is one: {}
 
+	// How a client goes on from where it was, in the scenarios in which connections are lost and come back. Without
+	// these, or until there was a cursor, it subscribes anew.
+	Resume        string `json:"resume,omitempty"`         // message that subscribes to {topic} behind {cursor}; {id} and {epoch} are replaced too
+	CursorMark    string `json:"cursor_mark,omitempty"`    // text before the cursor in messages and answers: a JSON string without its first quote, or a number
+	EpochMark     string `json:"epoch_mark,omitempty"`     // the same for the epoch, where a cursor alone does not do
+	RecoveredMark string `json:"recovered_mark,omitempty"` // text in the answer where nothing was lost. Empty: no answer says so
+
 	// Publish is where messages go, as internal/publish.Config has it: nats://, http://, ws:// or tcp://.
 	// {publish} stands for what a started server prints.
 	Publish       string   `json:"publish"`
@@ -121,6 +128,8 @@ func Pushd(url, publish string) Target {
 		URL: url, Protocol: "pushd.v1.json",
 		Subscribe: `{"type":"subscribe","id":{id},"topic":"{topic}"}`, Unsubscribe: `{"type":"unsubscribe","id":{id},"topic":"{topic}"}`,
 		SubscribedMark: `"type":"subscribed"`, UnsubscribedMark: `"type":"unsubscribed"`, GapMark: `"type":"gap"`,
+		Resume:     `{"type":"subscribe","id":{id},"topic":"{topic}","cursor":"{cursor}"}`,
+		CursorMark: `"cursor":"`, RecoveredMark: `"recovered":true`,
 		Publish: publish, TopicPrefix: "bench.",
 	}
 }
@@ -181,6 +190,11 @@ func (s *Spec) complete(of scenario) error {
 	if of.publishes && s.Rate == 0 && s.InFlight == 0 {
 		return errors.New("--rate and --in-flight are both 0: nothing would be published")
 	}
+	if of.check != nil {
+		if err := of.check(s); err != nil {
+			return err
+		}
+	}
 	return errors.Join(s.check(), s.divide())
 }
 
@@ -218,6 +232,7 @@ func (s *Spec) check() error {
 	bad(s.Server.Start == "" && s.Target.open(), "{ws} and {publish} stand for what a server prints that --start starts")
 	bad(!strings.HasPrefix(s.Target.URL, "ws://"), "--url is %q, but must begin with ws://: clients speak no TLS", s.Target.URL)
 	bad(s.Target.Subscribe == "" && !strings.Contains(s.Target.URL, "{topic}"), "--subscribe-frame is empty, and --url has no {topic}: nobody would get anything")
+	bad((s.Target.Resume == "") != (s.Target.CursorMark == ""), "--resume-frame and --cursor-mark need each other")
 	bad(len(s.Nodes) > 0 && s.Server.PID == 0, "the process of the first server is needed where there are nodes")
 	bad(s.Clients <= len(s.Nodes), "--clients is %d, but there are %d servers", s.Clients, 1+len(s.Nodes))
 	for _, n := range s.Nodes {

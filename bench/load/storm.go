@@ -15,7 +15,7 @@ func storm() scenario {
 	return scenario{
 		name:     "storm",
 		question: "When all clients lose their connections and come back at once: how long until all are there again, and at what cost?",
-		defaults: Spec{Clients: 10_000, Topics: 100, ConnectInFlight: 2_000, Rate: 20}, publishes: true,
+		defaults: Spec{Clients: 10_000, Topics: 100, ConnectInFlight: 2_000, Rate: 20}, publishes: true, resumes: true,
 		play: playStorm,
 	}
 }
@@ -59,6 +59,12 @@ func playStorm(ctx context.Context, r *run) error {
 	r.result.add("back", "until all were back", float64(back.Settled-dropped)/1e9, "s")
 	r.result.add("reconnections_per_second", "reconnections", float64(w.Handshakes)/(float64(back.Settled-dropped)/1e9), "/s")
 	r.handshakeFigures(w)
+	if w.Resumed > 0 {
+		r.result.add("resumed", "subscriptions with a cursor", float64(w.Resumed), "")
+		if r.spec.Target.RecoveredMark != "" {
+			r.result.add("unrecovered", "of these, not said to be whole", float64(w.Resumed)-float64(w.Recovered), "")
+		}
+	}
 	r.result.add("away", "messages that were sent while their subscriber was away", float64(w.Steady.Away), "")
 	r.result.add("missing", "messages missed by those who are back", float64(after.Steady.Missing), "")
 	r.result.add("memory_peak", "server memory at its highest", float64(w.Memory.Peak)/(1<<20), "MiB")

@@ -19,6 +19,7 @@ const maxArrivals = 1 << 20
 // arrived, as a window of the result.
 func (r *run) measure(ctx context.Context, name string, work func(ctx context.Context, w *Window) error) (*Window, error) {
 	r.progress.phase(name)
+	r.fallen = nil
 	request := control.Window{First: slices.Clone(r.sequence), Number: r.number, Stride: r.stride(), Notify: r.spec.InFlight > 0}
 	before, err := r.look(ctx)
 	if err != nil {
@@ -41,6 +42,9 @@ func (r *run) measure(ctx context.Context, name string, work func(ctx context.Co
 	}
 	w.Published = int(r.number - first)
 	before.until(after, w)
+	if r.fallen != nil {
+		w.CatchUp = r.fallen.catchUp(after)
+	}
 	if err := r.report(ctx, w, request); err != nil {
 		return nil, err
 	}
@@ -60,6 +64,7 @@ func (r *run) stride() uint32 {
 // moment is what had been used up at a time.
 type moment struct {
 	at     time.Time
+	clock  int64 // the same, as stamp.Clock has it
 	server proctree.Usage
 	broker proctree.Usage
 	own    unix.Rusage
@@ -80,7 +85,7 @@ func (r *run) look(ctx context.Context) (m moment, err error) {
 	if m.busy, err = proctree.Busy(); err != nil {
 		return m, err
 	}
-	m.at = time.Now()
+	m.at, m.clock = time.Now(), r.clock.Now()
 	return m, unix.Getrusage(unix.RUSAGE_SELF, &m.own)
 }
 
@@ -89,14 +94,37 @@ func (m moment) until(end moment, w *Window) {
 	w.Seconds = end.at.Sub(m.at).Seconds()
 	w.Handshakes = end.status.Handshakes - m.status.Handshakes
 	w.Changes = end.status.Changes - m.status.Changes
-	w.Server = CPU{(end.server.User - m.server.User).Seconds(), (end.server.System - m.server.System).Seconds()}
-	w.Broker = CPU{(end.broker.User - m.broker.User).Seconds(), (end.broker.System - m.broker.System).Seconds()}
+	w.Server, w.Broker = spent(m.server, end.server), spent(m.broker, end.broker)
 	w.Memory = memoryOf(end.server)
 	w.Generator = CPU{
 		time.Duration(end.own.Utime.Nano() - m.own.Utime.Nano()).Seconds(),
 		time.Duration(end.own.Stime.Nano() - m.own.Stime.Nano()).Seconds(),
 	}
 	w.Elsewhere = (end.busy - m.busy).Seconds() // report takes away what server, broker and generator had of it
+}
+
+// spent is the CPU time between two readings.
+func spent(from, to proctree.Usage) CPU {
+	return CPU{(to.User - from.User).Seconds(), (to.System - from.System).Seconds()}
+}
+
+// fall notes that from here on clients catch up.
+func (r *run) fall(ctx context.Context) error {
+	m, err := r.look(ctx)
+	r.fallen = &m
+	return err
+}
+
+// catchUp is what came and was used since a moment.
+func (m *moment) catchUp(end moment) *CatchUp {
+	c := &CatchUp{
+		Messages: end.status.Received + end.status.Others - m.status.Received - m.status.Others,
+		Server:   spent(m.server, end.server), Broker: spent(m.broker, end.broker),
+	}
+	if c.Messages > 0 {
+		c.Seconds = time.Duration(end.status.Heard - m.clock).Seconds()
+	}
+	return c
 }
 
 // report collects what the workers counted.
@@ -117,6 +145,8 @@ func (r *run) report(ctx context.Context, w *Window, request control.Window) err
 		w.Reads += c.Reads
 		w.Bytes += c.Bytes
 		w.Pings += c.Pings
+		w.Resumed += c.Resumed
+		w.Recovered += c.Recovered
 		w.Lost += c.Lost
 		for what, n := range c.Problems {
 			w.Problems[what] += n
@@ -157,17 +187,24 @@ func (r *run) report(ctx context.Context, w *Window, request control.Window) err
 // drain waits until what was published in the window has arrived, or nothing
 // comes any more.
 func (r *run) drain(ctx context.Context, first []uint32) error {
+	return r.drainOf(ctx, first, r.expected, func(s control.Status) uint64 {
+		if r.spec.ChurnRate > 0 {
+			return s.Received // of those who change topics nobody knows what they are to get
+		}
+		return s.Received + s.Others
+	})
+}
+
+// drainOf does so for some subscribers of each topic, and what these have.
+func (r *run) drainOf(ctx context.Context, first, subscribers []uint32, received func(control.Status) uint64) error {
 	var want uint64
 	for topic, sequence := range r.sequence {
-		want += uint64(sequence-first[topic]) * uint64(r.expected[topic])
+		want += uint64(sequence-first[topic]) * uint64(subscribers[topic])
 	}
 	var before uint64
 	changed := time.Now()
 	return r.poll(ctx, func(s control.Status) bool {
-		got := s.Received
-		if r.spec.ChurnRate == 0 {
-			got += s.Others // of those who change topics nobody knows what they are to get
-		}
+		got := received(s)
 		r.progress.show(int(got), int(want), "messages")
 		if got != before {
 			before, changed = got, time.Now()

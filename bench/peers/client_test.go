@@ -24,6 +24,7 @@ type client struct {
 	conn net.Conn
 	in   *bufio.Reader
 
+	answer   string   // the last to a command
 	lastID   int      // 1 is that of the hello
 	pending  []string // what came with the frame read last, where a frame may hold several
 	overtook []string // what came before the answer that was waited for
@@ -97,6 +98,7 @@ func (c *client) command(template, mark, topic string, pieces int) {
 	for {
 		got := c.next()
 		if strings.Contains(got, mark) {
+			c.answer = got
 			return
 		}
 		c.overtook = append(c.overtook, got)

@@ -25,8 +25,13 @@ type peer struct {
 		URL, Protocol, Hello, Subscribe, Unsubscribe, Echo, Publish string
 		SubscribedMark                                              string `json:"subscribed_mark"`
 		UnsubscribedMark                                            string `json:"unsubscribed_mark"`
+		Resume                                                      string
+		CursorMark                                                  string `json:"cursor_mark"`
+		EpochMark                                                   string `json:"epoch_mark"`
+		RecoveredMark                                               string `json:"recovered_mark"`
 	}
 	Message struct{ Before, After, Separator string }
+	History []string
 	GC      bool
 
 	ws, publish string // the URLs of Target, filled in with what it printed
@@ -373,6 +378,55 @@ func TestCentrifugePings(t *testing.T) {
 			c.write(maskedFrame(opText, p.Target.Echo), 1)
 		}
 	}
+}
+
+// A client of centrifuge that comes back with its position gets what it missed, with the answer.
+func TestCentrifugeRecovers(t *testing.T) {
+	for _, p := range peers(t) {
+		if len(p.History) == 0 {
+			continue
+		}
+		p.start(t, p.History...)
+		in := p.publisher(t)
+		leaves := p.dial(t, 1)
+		leaves.command(p.Target.Subscribe, p.Target.SubscribedMark, "a", 1)
+		send(t, in, numbered("a", 0, 3)...)
+		var last string
+		for range 3 {
+			last = leaves.next()
+		}
+		answer := leaves.answer // to subscribe
+		leaves.conn.Close()
+		send(t, in, numbered("a", 3, 6)...)
+		stays := p.dial(t, 1)
+		stays.command(strings.NewReplacer(
+			"{cursor}", behind(t, last, p.Target.CursorMark), "{epoch}", behind(t, answer, p.Target.EpochMark),
+		).Replace(p.Target.Resume), p.Target.SubscribedMark, "a", 1)
+		got := stays.answer
+		if !strings.Contains(got, p.Target.RecoveredMark) || strings.Contains(got, payload("a", 2)) {
+			t.Errorf("answer %q", got)
+		}
+		for i := 3; i < 6; i++ {
+			if !strings.Contains(got, payload("a", i)) {
+				t.Errorf("the answer lacks %q: %q", payload("a", i), got)
+			}
+		}
+		_, after, _ := strings.Cut(got, payload("a", 5))
+		if !strings.HasPrefix(after, ","+p.Target.CursorMark+"6}") { // and behind it there is the cursor that was asked for
+			t.Errorf("the cursor of the last message does not follow it: %q", got)
+		}
+	}
+}
+
+// behind returns what follows the last of a mark.
+func behind(t *testing.T, text, mark string) string {
+	t.Helper()
+	at := strings.LastIndex(text, mark)
+	if at < 0 {
+		t.Fatalf("no %q in %q", mark, text)
+	}
+	value := text[at+len(mark):]
+	return value[:strings.IndexAny(value, `",}`)]
 }
 
 func TestRefusesWrongFlags(t *testing.T) {

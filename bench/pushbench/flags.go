@@ -21,6 +21,10 @@ type flags struct {
 	SubscribedMark   string   `group:"Server" default:"\"type\":\"subscribed\"" placeholder:"TEXT" help:"A message that has this text confirms a subscription. Empty: nothing does, and messages are published until each subscription had one. Default: ${default}"`
 	UnsubscribedMark string   `group:"Server" default:"\"type\":\"unsubscribed\"" placeholder:"TEXT" help:"The same for the opposite."`
 	GapMark          string   `group:"Server" default:"\"type\":\"gap\"" placeholder:"TEXT" help:"A message that has this text announces a loss. Empty: the server announces none."`
+	ResumeFrame      string   `group:"Server" default:"{\"type\":\"subscribe\",\"id\":{id},\"topic\":\"{topic}\",\"cursor\":\"{cursor}\"}" placeholder:"TEXT" help:"resume, storm: subscribe with this message where a cursor is known, in which {cursor} and {epoch} are replaced too. Empty: the server cannot resume. Default: ${default}"`
+	CursorMark       string   `group:"Server" default:"\"cursor\":\"" placeholder:"TEXT" help:"What follows this text in messages and answers is a cursor: the rest of a JSON string, or a number. Default: ${default}"`
+	EpochMark        string   `group:"Server" placeholder:"TEXT" help:"The same for an epoch, where the server wants one beside the cursor."`
+	RecoveredMark    string   `group:"Server" default:"\"recovered\":true" placeholder:"TEXT" help:"The answer to a subscription with a cursor has this text where nothing was lost. Default: ${default}"`
 	EchoFrame        string   `group:"Server" placeholder:"TEXT" help:"Send this message back when it comes, as the application pings of some servers want it."`
 
 	Publish       string   `group:"Publisher" default:"nats://127.0.0.1:4222/push.{topic}" placeholder:"URL" help:"Publish to nats://HOST:PORT/SUBJECT, http://… (POST), ws://… or tcp://HOST:PORT (u32 length of the rest, u8 length of the topic, topic, payload). {topic} is replaced. Default: ${default}"`
@@ -28,9 +32,10 @@ type flags struct {
 	PublishHeader []string `group:"Publisher" sep:"none" placeholder:"LINE" help:"With http:// and ws://: add this line to the request. Repeatable."`
 	TopicPrefix   string   `group:"Publisher" default:"bench." help:"Call topics this and a number."`
 
-	Start string `group:"Process" placeholder:"COMMAND" help:"Start the server with this shell command, and end it with SIGTERM. If it prints 'listening ws=HOST:PORT publish=HOST:PORT', {ws} and {publish} stand for these in --url and --publish."`
-	PID   int    `group:"Process" help:"The server is this process, with its descendants. Without this or --start, nothing is known of its CPU and memory."`
-	GCURL string `name:"gc-url" group:"Process" placeholder:"URL" help:"Fetch this before the server's memory is read. For pushd: http://127.0.0.1:8081/debug/pprof/heap?gc=1"`
+	Start  string `group:"Process" placeholder:"COMMAND" help:"Start the server with this shell command, and end it with SIGTERM. If it prints 'listening ws=HOST:PORT publish=HOST:PORT', {ws} and {publish} stand for these in --url and --publish."`
+	PID    int    `group:"Process" help:"The server is this process, with its descendants. Without this or --start, nothing is known of its CPU and memory."`
+	Broker int    `name:"broker-pid" group:"Process" placeholder:"PID" help:"Count the CPU of this process by itself, as of a NATS server between publisher and server."`
+	GCURL  string `name:"gc-url" group:"Process" placeholder:"URL" help:"Fetch this before the server's memory is read. For pushd: http://127.0.0.1:8081/debug/pprof/heap?gc=1"`
 
 	Clients         int           `group:"Load" short:"n" help:"Connections."`
 	Topics          int           `group:"Load" help:"Topics."`
@@ -40,7 +45,7 @@ type flags struct {
 	Burst           int           `group:"Load" help:"Publish this many together."`
 	InFlight        int           `group:"Load" help:"Publish the next message when fewer than this are on their way, instead of at a rate."`
 	Duration        time.Duration `group:"Load" help:"Measure for this long."`
-	Messages        int           `group:"Load" help:"Or for this many messages, if they are published before."`
+	Messages        int           `group:"Load" help:"Or for this many messages, if they are published before. resume: this many are missed."`
 	Settle          time.Duration `group:"Load" help:"Rest this long before measuring."`
 	Patience        time.Duration `group:"Load" help:"Wait this long for messages that do not come."`
 	SlowEvery       int           `group:"Load" help:"slow: every so manieth client stalls."`
@@ -65,9 +70,10 @@ func (f *flags) spec() load.Spec {
 			URL: f.URL, Protocol: f.Subprotocol, Header: f.Header,
 			Hello: f.HelloFrame, Subscribe: f.SubscribeFrame, Unsubscribe: f.UnsubscribeFrame,
 			SubscribedMark: f.SubscribedMark, UnsubscribedMark: f.UnsubscribedMark, GapMark: f.GapMark, Echo: f.EchoFrame,
+			Resume: f.ResumeFrame, CursorMark: f.CursorMark, EpochMark: f.EpochMark, RecoveredMark: f.RecoveredMark,
 			Publish: f.Publish, PublishBody: f.PublishFrame, PublishHeader: f.PublishHeader, TopicPrefix: f.TopicPrefix,
 		},
-		Server:  load.Server{Start: f.Start, PID: f.PID, GCURL: f.GCURL},
+		Server:  load.Server{Start: f.Start, PID: f.PID, GCURL: f.GCURL, BrokerPID: f.Broker},
 		Clients: f.Clients, Topics: f.Topics, TopicsPerClient: f.TopicsPerClient, Payload: f.Payload,
 		Rate: f.Rate, Burst: f.Burst, InFlight: f.InFlight,
 		Duration: f.Duration, Messages: f.Messages, Settle: f.Settle, Patience: f.Patience,

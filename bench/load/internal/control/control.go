@@ -72,6 +72,7 @@ type Status struct {
 	Handshakes uint64 `json:"handshakes"` // connections that came to stand, since the start
 	Changes    uint64 `json:"changes"`    // changes of topic that were confirmed, since the start
 	Settled    int64  `json:"settled"`    // when Opening last became 0, as stamp.Clock has it
+	Heard      int64  `json:"heard"`      // when the last of Received and Others came, as stamp.Clock has it
 }
 
 // Counts is what some clients got in a window. For a window's subscriptions
@@ -109,6 +110,8 @@ type Counted struct {
 	Reads       uint64         `json:"reads"`       // read calls that brought something
 	Bytes       uint64         `json:"bytes"`       // received, everything counted
 	Pings       uint64         `json:"pings"`       // received, and answered
+	Resumed     uint64         `json:"resumed"`     // subscriptions that were to go on from a cursor
+	Recovered   uint64         `json:"recovered"`   // answers that say that nothing was lost on the way
 	Lost        int            `json:"lost"`        // connections that ended, not by our doing
 	Problems    map[string]int `json:"problems"`    // how often what went wrong
 	Latency     []byte         `json:"latency"`     // HDR histogram, V2 compressed, ns: sent to received, steady clients

@@ -28,6 +28,12 @@ type Plan struct {
 	GapMark          string `json:"gap_mark"`          // text in what announces a loss; empty: nothing does
 	Echo             string `json:"echo"`              // a line of a message that is sent back as it is, as an application's ping
 
+	// Where clients go on from where they were; each has one topic then.
+	Resume        string `json:"resume"`         // message that subscribes to {topic} behind {cursor}, with {epoch}; empty: none does
+	CursorMark    string `json:"cursor_mark"`    // text before the cursor of a message
+	EpochMark     string `json:"epoch_mark"`     // text before the epoch; empty: there is none
+	RecoveredMark string `json:"recovered_mark"` // text in the answer to Resume where nothing was lost
+
 	SlowEvery     int `json:"slow_every"`     // each client divisible by this stalls when told to; 0: none
 	SlowBuffer    int `json:"slow_buffer"`    // SO_RCVBUF of these, bytes
 	ChurnEvery    int `json:"churn_every"`    // this part of each topic's clients changes topics when told to; 0: none

@@ -47,8 +47,12 @@ func (s *Swarm) end(i uint32, c *client, reason string) {
 	s.settleOpening()
 }
 
-// forsake notes that messages may now be missed by nobody's fault.
+// forsake notes that messages may now be missed by nobody's fault. One that
+// resumes is to get them all the same.
 func (s *Swarm) forsake(c *client) {
+	if s.resumes(c) {
+		return
+	}
 	for at := range uint32(c.count) {
 		s.subs[c.first+at].state |= away
 	}

@@ -175,8 +175,13 @@ func (s *Swarm) upgraded(c *client, b []byte) (int, error) {
 		s.scratch = appendFrame(s.scratch, opText, []byte(s.plan.Hello), s.random.Uint32())
 	}
 	for at := range uint32(c.count) {
-		if at > 0 || !s.plan.InRequest {
-			s.scratch = appendFrame(s.scratch, opText, s.text.subscribe(s.subs[c.first+at].topic, int(at)+2), s.random.Uint32())
+		topic, id := s.subs[c.first+at].topic, int(at)+2
+		switch {
+		case s.resumes(c):
+			s.window.counted.Resumed++
+			s.scratch = appendFrame(s.scratch, opText, s.text.resume(topic, id, s.positions[c.first]), s.random.Uint32())
+		case at > 0 || !s.plan.InRequest:
+			s.scratch = appendFrame(s.scratch, opText, s.text.subscribe(topic, id), s.random.Uint32())
 		}
 	}
 	if len(s.scratch) > 0 {

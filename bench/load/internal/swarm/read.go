@@ -162,14 +162,18 @@ func (s *Swarm) message(c *client, b []byte, now int64) error {
 			return err
 		}
 	}
-	stamps := 0
+	stamps, behind := 0, 0
 	for rest := b; ; stamps++ {
 		mark, n := stamp.Find(rest)
 		if n == 0 {
 			break
 		}
 		rest = rest[n:]
+		behind = len(b) - len(rest)
 		s.stamped(c, mark, now)
+	}
+	if s.plan.Resume != "" {
+		s.locate(c, b, behind)
 	}
 	if stamps > 0 && c.acks == 0 {
 		return nil
@@ -203,6 +207,9 @@ func (s *Swarm) echo(c *client, b []byte) error {
 // answered counts the answers to what a client asked for.
 func (s *Swarm) answered(c *client, b []byte, now int64) error {
 	n := bytes.Count(b, s.text.subscribed)
+	if len(s.text.recovered) > 0 {
+		s.window.counted.Recovered += uint64(bytes.Count(b, s.text.recovered))
+	}
 	if c.status == open && len(s.text.unsubscribed) > 0 {
 		n += bytes.Count(b, s.text.unsubscribed)
 	}
@@ -243,6 +250,7 @@ func (s *Swarm) stamped(c *client, m stamp.Stamp, now int64) {
 
 // arrived takes the time of a message that counts.
 func (s *Swarm) arrived(c *client, m stamp.Stamp, now int64) {
+	s.status.Heard = now
 	if c.group != steady {
 		s.status.Others++
 		return

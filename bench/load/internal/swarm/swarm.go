@@ -85,13 +85,14 @@ type Swarm struct {
 	text    templates
 
 	// What clients are and have.
-	clients []client
-	subs    []subscription
-	holes   map[uint32][]span // by index into subs; most have none
-	locals  []uint32          // steady subscribers of each topic, now
-	status  control.Status
-	window  window
-	notify  []uint32 // numbers of messages that have become complete
+	clients   []client
+	subs      []subscription
+	positions []position        // of each subscription, where clients resume; else none
+	holes     map[uint32][]span // by index into subs; most have none
+	locals    []uint32          // steady subscribers of each topic, now
+	status    control.Status
+	window    window
+	notify    []uint32 // numbers of messages that have become complete
 
 	// What they are told to do.
 	opening opening
@@ -205,6 +206,9 @@ func (s *Swarm) prepare(plan *control.Plan) error {
 	s.plan, s.text = plan, newTemplates(plan)
 	s.clients = make([]client, plan.Count)
 	s.subs = make([]subscription, 0, plan.Count*plan.TopicsPerClient)
+	if plan.Resume != "" {
+		s.positions = make([]position, plan.Count) // TopicsPerClient is 1
+	}
 	s.locals = make([]uint32, len(plan.Topics))
 	var topics []uint32
 	for i := range s.clients {

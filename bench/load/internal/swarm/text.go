@@ -12,10 +12,14 @@ import (
 type templates struct {
 	plan                          *control.Plan
 	subscribed, unsubscribed, gap []byte
+	cursor, epoch, recovered      []byte
 }
 
 func newTemplates(plan *control.Plan) templates {
-	return templates{plan, []byte(plan.SubscribedMark), []byte(plan.UnsubscribedMark), []byte(plan.GapMark)}
+	return templates{
+		plan, []byte(plan.SubscribedMark), []byte(plan.UnsubscribedMark), []byte(plan.GapMark),
+		[]byte(plan.CursorMark), []byte(plan.EpochMark), []byte(plan.RecoveredMark),
+	}
 }
 
 // request appends the HTTP request of a client whose first topic this is.

@@ -14,7 +14,11 @@ import (
 	"github.com/pushd/pushd/bench/peers/hub"
 )
 
+// historyTime is how long a message is kept where there is history.
+const historyTime = 5 * time.Minute
+
 func main() {
+	history := flag.Int("history", 0, "keep this many `messages` of each topic for 5 minutes, and let clients recover from them; 0 for none")
 	ping := flag.Duration("ping", 0, "`time` between pings to a client, 25s by the library's default; 0 for none, as in the other peers")
 	hub.Main(func(clients net.Listener) (hub.Publish, error) {
 		node, err := centrifuge.New(centrifuge.Config{
@@ -33,7 +37,7 @@ func main() {
 		})
 		node.OnConnect(func(client *centrifuge.Client) {
 			client.OnSubscribe(func(_ centrifuge.SubscribeEvent, answer centrifuge.SubscribeCallback) {
-				answer(centrifuge.SubscribeReply{}, nil)
+				answer(centrifuge.SubscribeReply{Options: centrifuge.SubscribeOptions{EnableRecovery: *history > 0}}, nil)
 			})
 		})
 		if err := node.Run(); err != nil {
@@ -44,8 +48,12 @@ func main() {
 			UseWriteBufferPool: true,
 			PingPongConfig:     heartbeat(*ping),
 		}))
+		var options []centrifuge.PublishOption
+		if *history > 0 {
+			options = append(options, centrifuge.WithHistory(*history, historyTime))
+		}
 		return func(topic string, payload []byte) {
-			node.Publish(topic, payload) // the payload has to be JSON: it is put into a JSON message as it is
+			node.Publish(topic, payload, options...) // the payload has to be JSON: it is put into a JSON message as it is
 		}, nil
 	})
 }
