@@ -485,7 +485,9 @@ func TestCrowdAgainstModel(t *testing.T) {
 		seeds = 4000
 	}
 	for seed := range seeds {
-		if only := os.Getenv("SEED"); only != "" && only != fmt.Sprint(seed) { continue }
+		if only := os.Getenv("SEED"); only != "" && only != fmt.Sprint(seed) {
+			continue
+		}
 		ok := t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { checkCrowd(t, uint64(seed)) })
 		})

@@ -32,7 +32,6 @@ func TestMaxMessageOfNamespace(t *testing.T) {
 	if e := s.want("error"); e.Code != "message_too_large" {
 		t.Errorf("a command too large: %+v", e)
 	}
-	s.send(`{"type":"publish","id":2,"topic":"small.x","data":` + within + `}`)
-	s.want("published")
+	r.http("POST", "/publish/small.x", "", within)
 	s.wantData("small.x", within)
 }
