@@ -155,6 +155,7 @@ func (o *ordeal) run() {
 			if err := w.run(ctx); err != nil {
 				t.Error(err)
 			}
+			t.Logf("DBG %v %s manner %d sessions %d %s", time.Now().Format("05.000"), w.name, w.manner, w.sessions, w.progress())
 		})
 	}
 	for i, topic := range all {
@@ -164,10 +165,14 @@ func (o *ordeal) run() {
 			}
 		})
 	}
+	began := time.Now()
 	o.strike(ctx, count*len(all))
 	publishing.Wait()
+	t.Logf("%v: all is published", time.Since(began).Round(time.Millisecond))
 	o.calm.Store(true)
+	t.Logf("DBG calm %v", time.Now().Format("05.000"))
 	watching.Wait()
+	t.Logf("%v: all is seen", time.Since(began).Round(time.Millisecond))
 
 	streams := map[string][]sighting{}
 	for _, namespace := range []string{wholeNamespace, apartNamespace} {
@@ -201,7 +206,9 @@ func (o *ordeal) strike(ctx context.Context, total int) {
 			time.Sleep(time.Millisecond)
 		}
 		o.t.Logf("%d published: %s", o.press.published.Load(), f.name)
+		began := time.Now()
 		f.happen(o)
+		o.t.Logf("%v", time.Since(began).Round(time.Millisecond))
 	}
 	o.press.allow(total - part*len(o.faults))
 }

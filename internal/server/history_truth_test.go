@@ -99,7 +99,7 @@ func (p *press) run(ctx context.Context, topic string, count int, byNode bool) e
 
 // publish returns 0 where it is to be tried again.
 func (p *press) publish(ctx context.Context, topic, id string, body []byte) (uint64, error) {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
 	defer cancel()
 	ack, err := p.js.Publish(ctx, "push."+topic, body, jetstream.WithMsgID(id), jetstream.WithRetryAttempts(0))
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/gobwas/ws"
@@ -179,14 +180,12 @@ func (w *watcher) dial(ctx context.Context, at *address, byQuery bool) (*socket,
 			query.Add("cursor", v.cursor)
 		}
 	}
-	d := ws.Dialer{Timeout: stall, NetDial: func(ctx context.Context, network, addr string) (net.Conn, error) {
-		c, err := new(net.Dialer).DialContext(ctx, network, addr)
-		if err == nil && w.manner != eager {
-			err = c.(*net.TCPConn).SetReadBuffer(4 << 10)
-		}
-		return c, err
-	}}
-	c, buffered, _, err := d.Dial(ctx, "ws://"+at.host+"/ws?"+query.Encode())
+	var d net.Dialer
+	if w.manner != eager {
+		d.Control = smallBuffer
+	}
+	dialer := ws.Dialer{Timeout: stall, NetDial: d.DialContext}
+	c, buffered, _, err := dialer.Dial(ctx, "ws://"+at.host+"/ws?"+query.Encode())
 	if err != nil {
 		return nil, err
 	}
@@ -195,6 +194,19 @@ func (w *watcher) dial(ctx context.Context, at *address, byQuery bool) (*socket,
 		s.read = io.MultiReader(io.LimitReader(buffered, int64(buffered.Buffered())), c)
 	}
 	return s, nil
+}
+
+// smallBuffer has a socket take little that is not read. With segments as large
+// as those of loopback it would also wait for ever longer between them.
+func smallBuffer(_, _ string, raw syscall.RawConn) (err error) {
+	if e := raw.Control(func(fd uintptr) {
+		err = errors.Join(
+			syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 16<<10),
+			syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_MAXSEG, 1400))
+	}); e != nil {
+		return e
+	}
+	return err
 }
 
 func (w *watcher) subscribe(s *socket) error {
