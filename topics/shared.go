@@ -17,6 +17,7 @@ type wanted struct {
 	from    uint64 // number in the feed; of a snapshot 0
 	stamp   uint32 // of an inquiry: the cursor's
 	kind    reading
+	checked bool // of a page: whether anything is missing between from and what stands before it
 }
 
 type reading uint8
@@ -143,6 +144,10 @@ func (h *Hub) start(r *read, urgency Urgency) {
 		}
 		if r.err == nil {
 			h.fillIn(r, p)
+		}
+		if r.err == nil && r.wanted.checked { // now, so that it holds for what was read
+			h.inquire(r, q)
+			return
 		}
 		h.arrived(r)
 	})
