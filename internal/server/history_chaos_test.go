@@ -155,7 +155,6 @@ func (o *ordeal) run() {
 			if err := w.run(ctx); err != nil {
 				t.Error(err)
 			}
-			t.Logf("DBG %v %s manner %d sessions %d %s", time.Now().Format("05.000"), w.name, w.manner, w.sessions, w.progress())
 		})
 	}
 	for i, topic := range all {
@@ -170,7 +169,6 @@ func (o *ordeal) run() {
 	publishing.Wait()
 	t.Logf("%v: all is published", time.Since(began).Round(time.Millisecond))
 	o.calm.Store(true)
-	t.Logf("DBG calm %v", time.Now().Format("05.000"))
 	watching.Wait()
 	t.Logf("%v: all is seen", time.Since(began).Round(time.Millisecond))
 
@@ -206,9 +204,7 @@ func (o *ordeal) strike(ctx context.Context, total int) {
 			time.Sleep(time.Millisecond)
 		}
 		o.t.Logf("%d published: %s", o.press.published.Load(), f.name)
-		began := time.Now()
 		f.happen(o)
-		o.t.Logf("%v", time.Since(began).Round(time.Millisecond))
 	}
 	o.press.allow(total - part*len(o.faults))
 }
@@ -252,7 +248,7 @@ func TestHistoryChaos(t *testing.T) {
 		o.fleet.start(0)
 	}}
 	o := &ordeal{
-		t: t, urls: []string{process.URL()}, clients: 40, messages: 8000,
+		t: t, urls: []string{process.URL()}, clients: 40, messages: 4000,
 		faults: []fault{nodeKilled, natsKilled, nodeStopped, natsStopped, nodesKilled, natsFrozen, both, nodeKilled},
 	}
 	if soaking() {
