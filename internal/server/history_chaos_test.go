@@ -261,3 +261,37 @@ func TestHistoryChaos(t *testing.T) {
 	}
 	o.run()
 }
+
+// TestHistoryCluster is the same where the history lies on three servers, and
+// the one that leads dies.
+func TestHistoryCluster(t *testing.T) {
+	c := natstest.StartCluster(t)
+	leaderEnds := func(namespace string, end func(*natstest.Process)) func(*ordeal) {
+		return func(*ordeal) {
+			leader := c.Leader("push_" + namespace)
+			end(leader)
+			c.Leader("push_" + namespace) // another, once one is elected
+			leader.Restart()
+		}
+	}
+	o := &ordeal{
+		t: t, urls: c.URLs(), clients: 20, messages: 2000,
+		faults: []fault{
+			{"the leader is killed", leaderEnds(wholeNamespace, (*natstest.Process).Kill)},
+			{"the leader is stopped", leaderEnds(apartNamespace, (*natstest.Process).Stop)},
+			nodeKilled,
+		},
+	}
+	if soaking() {
+		o.clients, o.messages = 100, 60_000
+		o.faults = append(o.faults,
+			fault{"the other leader is killed", leaderEnds(apartNamespace, (*natstest.Process).Kill)}, nodesKilled,
+			fault{"the other leader is stopped", leaderEnds(wholeNamespace, (*natstest.Process).Stop)})
+		o.faults = append(o.faults, o.faults...)
+	}
+	rand.Shuffle(len(o.faults), func(i, j int) { o.faults[i], o.faults[j] = o.faults[j], o.faults[i] })
+	for _, ring := range []int{128, 16384} {
+		o.specs = append(o.specs, nodeSpec{NATS: o.urls, Ring: ring, Lose: 0.02, Age: time.Hour, Replicas: 3})
+	}
+	o.run()
+}
