@@ -155,10 +155,14 @@ func (m *Members) sendPage(slot uint32, s *seating, l *lag, limit uint64) (state
 			m.pending = append(m.pending, owed{group: c.group, why: LossExpired, from: l.view.feed.placeOf(from), to: m.missingUpTo(r, limit, l.view.feed)})
 		}
 	}
+	most := l.view.pos
+	if len(m.readers) < m.countIn(s, l.view) {
+		most = limit // what comes behind it concerns others too, and they get it from the ring
+	}
 	left := false
 	for _, e := range r.entries {
-		if e.seq > l.view.pos || len(m.pending) >= m.pace.write {
-			left = e.seq <= l.view.pos
+		if e.seq > most || len(m.pending) >= m.pace.write {
+			left = e.seq <= most
 			break
 		}
 		if slices.ContainsFunc(m.readers, func(c concern) bool { return e.seq > c.after && Match(c.group.sub.pattern, e.Topic) }) {
@@ -169,7 +173,7 @@ func (m *Members) sendPage(slot uint32, s *seating, l *lag, limit uint64) (state
 	if !ok {
 		return lagBlocked
 	}
-	reached := min(r.reached(), l.view.pos)
+	reached := min(r.reached(), most)
 	switch {
 	case last != nil && (left || !all):
 		reached = last.seq
@@ -186,6 +190,16 @@ func (m *Members) sendPage(slot uint32, s *seating, l *lag, limit uint64) (state
 	}
 	m.moveCursor(s, l, l.view.pos)
 	return lagHasMore
+}
+
+// countIn says how many subscriptions a connection has in a view.
+func (m *Members) countIn(s *seating, v *view) (n int) {
+	for _, at := range m.seatsOf(s) {
+		if m.groups[at.group].view == v {
+			n++
+		}
+	}
+	return n
 }
 
 // lacks reports whether messages may be missing before a page, which was to
