@@ -138,7 +138,9 @@ func (m *Members) sendPage(slot uint32, s *seating, l *lag, limit uint64) (state
 	witness := from // a message that must be there, if nothing after from is missing
 	if len(m.readers) == 1 {
 		w.pattern = m.readers[0].group.sub.pattern
-		witness = l.anchor
+		if witness = l.anchor; l.topic != "" && !Match(w.pattern, l.topic) {
+			witness = 0
+		}
 	}
 	if !l.whole {
 		if witness == 0 {
@@ -183,7 +185,7 @@ func (m *Members) sendPage(slot uint32, s *seating, l *lag, limit uint64) (state
 		defer func() { state = lagWaits }()
 	}
 	if last != nil {
-		l.anchor, l.whole = last.seq, false
+		l.anchor, l.topic, l.whole = last.seq, last.Topic, false
 	} else {
 		l.whole = true // nothing was owed up to there, and so nothing is missing
 	}
@@ -233,6 +235,6 @@ func (m *Members) askWhether(slot uint32, l *lag, pattern string, from uint64) l
 		l.whole = true
 		return lagHasMore
 	}
-	l.anchor = from // which is not there, so that the page tells of it
+	l.anchor, l.topic = from, "" // which is not there, so that the page tells of it
 	return lagHasMore
 }
