@@ -137,7 +137,7 @@ func (m *Members) sendPage(slot uint32, s *seating, l *lag, limit uint64) (state
 	witness := from // a message that must be there, if nothing after from is missing
 	if len(m.readers) == 1 {
 		w.pattern = m.readers[0].group.sub.pattern
-		if witness = l.anchor; witness == 0 || s.count > 1 { // else it may be another subscription's
+		if witness = l.anchor; witness == 0 || !Match(w.pattern, l.topic) { // else it is another subscription's
 			w.from, w.checked = from+1, true
 		} else {
 			w.from = witness
@@ -183,7 +183,7 @@ func (m *Members) sendPage(slot uint32, s *seating, l *lag, limit uint64) (state
 		defer func() { state = lagWaits }()
 	}
 	if last != nil {
-		l.anchor = last.seq
+		l.anchor, l.topic = last.seq, last.Topic
 	}
 	for _, c := range m.readers {
 		l.begins(c.group, max(c.after, reached))

@@ -17,6 +17,7 @@ type lag struct {
 	hasty    map[*group]bool   // subscriptions that lack more than what is held back, and get all there is
 	replay   uint64            // up to here there may be entries that are older than the subscriptions that want them
 	anchor   uint64            // its newest message, or the first that it lacks: where history begins there, nothing is missing; 0: not known
+	topic    string            // of the anchor
 	held     uint32            // questions that must be answered before anything is sent
 	catching uint32            // its place in view.catching, from 1; 0: none
 	skipped  map[string]int    // values left out, by topic, since the last one that was sent
@@ -149,7 +150,7 @@ func (m *Members) fellBehind(slot uint32, s *seating, v *view, first *entry) {
 	}
 	l := m.fallBehind(slot, s, v, cursor)
 	if !first.lost {
-		l.anchor = first.seq
+		l.anchor, l.topic = first.seq, first.Topic
 	}
 	m.stats.fellBehind.Add(1)
 }
@@ -230,7 +231,7 @@ func (m *Members) catchUp(slot uint32, s *seating, l *lag) lagState {
 	m.unskip(l, cursor)
 	m.advance(s, l, cursor)
 	if last != nil {
-		l.anchor = last.seq
+		l.anchor, l.topic = last.seq, last.Topic
 	}
 	switch {
 	case cursor < v.pos:
