@@ -39,7 +39,6 @@ type follower struct {
 	gap     bool           // told since the newest message
 	cursor  Cursor         // of the newest message, or of subscribed
 	at      int            // place of cursor in the log
-	tell    string         // what it waits to be told
 }
 
 var historyPatterns = map[string][]string{

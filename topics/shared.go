@@ -66,16 +66,12 @@ type read struct {
 // errStale ends a reading whose stream began anew, or whose feed ended, meanwhile.
 var errStale = errors.New("history began anew meanwhile")
 
-// sharedFor is how long what nobody uses is kept, in parts of RingMemory as much.
 const (
-	sharedFor  = 10 * time.Second
-	sharedPart = 4
-)
+	sharedFor  = 10 * time.Second // what nobody uses is kept so long
+	sharedPart = 4                // and as much as this part of RingMemory, all together
 
-// pageRoom are the bounds of one reading for clients: about what two writes take.
-const (
-	pageMessages = 500
-	pageBytes    = 128 << 10
+	pageMessages = 500       // of one reading for clients:
+	pageBytes    = 128 << 10 // about what two writes take
 )
 
 // look returns what was read, or has it read: then the view is told when it is
