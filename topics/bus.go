@@ -83,6 +83,8 @@ const (
 	NumUrgencies
 )
 
+func (u Urgency) String() string { return [...]string{"repair", "resume", "asked", "slow"}[u] }
+
 // Query is what to read.
 type Query struct {
 	Namespace string

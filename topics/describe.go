@@ -13,6 +13,7 @@ type HubCounts struct {
 	Repairs      uint64 // times that a feed with history read what it lacked
 	Repeated     uint64 // live messages that a feed with history had had
 	Restarts     uint64 // times that a history began anew
+	SharedBytes  int64  // now, of what was read of histories for those who are behind
 	GivenUp      uint64 // messages that rings gave up for newer ones
 	RingMessages int64  // now
 	RingBytes    int64  // now, as counted for RingMemory
@@ -26,7 +27,7 @@ func (h *Hub) Counts() HubCounts {
 	unheard := s.unheard.Load() // before messages, of which it is a part: the difference never wraps
 	return HubCounts{
 		Messages: s.messages.Load(), Unheard: unheard, Losses: s.lostMarks.Load(), GivenUp: s.evicted.Load(),
-		Repairs: s.repairs.Load(), Repeated: s.repeated.Load(), Restarts: s.restarts.Load(),
+		Repairs: s.repairs.Load(), Repeated: s.repeated.Load(), Restarts: s.restarts.Load(), SharedBytes: s.shared.Load(),
 		RingMessages: s.entries.Load(), RingBytes: s.held.Load() + s.excess.Load(), Feeds: s.feeds.Load(), Patterns: s.subs.Load(),
 	}
 }

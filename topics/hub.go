@@ -66,6 +66,7 @@ type Hub struct {
 		messages, unheard, lostMarks, evicted atomic.Uint64
 		repairs, repeated, restarts           atomic.Uint64 // of feeds with history
 		held, entries, feeds, subs            atomic.Int64
+		shared                                atomic.Int64 // shared.weight
 		excess                                atomic.Int64 // bytes of frames beyond what held has for them
 	}
 }

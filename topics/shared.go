@@ -243,12 +243,14 @@ func (h *Hub) unlinkShared(r *read) {
 func (h *Hub) forgetRead(r *read) {
 	h.unlinkShared(r)
 	h.shared.weight -= r.weight
+	h.stats.shared.Store(h.shared.weight)
 	delete(h.shared.reads, r.wanted)
 }
 
 // shrinkShared forgets what was used longest ago while all are too heavy. The
 // newest stays, whatever it weighs.
 func (h *Hub) shrinkShared() {
+	defer func() { h.stats.shared.Store(h.shared.weight) }()
 	for s := &h.shared; s.weight > h.cfg.RingMemory/sharedPart && s.oldest != s.newest; {
 		h.forgetRead(s.oldest)
 	}

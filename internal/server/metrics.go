@@ -81,6 +81,11 @@ var (
 	descRingGivenUp   = desc("pushd_ring_evictions_total", "Messages that rings gave up for newer ones.")
 	descArrived       = desc("pushd_messages_total", "Messages from NATS, by whether somebody was subscribed.", "heard")
 	descLost          = desc("pushd_upstream_losses_total", "Times that messages of a feed may have been lost on the way from NATS.")
+	descRepairs       = desc("pushd_history_repairs_total", "Times that a feed read from its stream what had not arrived.")
+	descRepeated      = desc("pushd_history_repeated_total", "Messages that arrived again, or after they had been read from their stream.")
+	descRestarts      = desc("pushd_history_restarts_total", "Times that a stream was found to have begun anew.")
+	descShared        = desc("pushd_history_shared_bytes", "Memory of what was read of streams for clients, estimated; at most a quarter of --ring-memory.")
+	descReads         = desc("pushd_history_reads_total", "Direct gets from streams, by what they are for.", "urgency")
 	descNATSUp        = desc("pushd_nats_connected", "1 while both connections to NATS stand.")
 	descNATSReconnect = desc("pushd_nats_reconnects_total", "Times that a connection to NATS was restored.")
 	descNATSPending   = desc("pushd_nats_pending_messages", "Messages that have arrived and wait for the hub.")
@@ -151,6 +156,10 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	count(descArrived, h.Messages-h.Unheard, "true")
 	count(descArrived, h.Unheard, "false")
 	count(descLost, h.Losses)
+	count(descRepairs, h.Repairs)
+	count(descRepeated, h.Repeated)
+	count(descRestarts, h.Restarts)
+	gauge(descShared, float64(h.SharedBytes))
 
 	b := s.bus.State()
 	gauge(descNATSUp, float64(boolInt(b.Connected)))
@@ -158,6 +167,9 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	gauge(descNATSPending, float64(b.Pending))
 	for why, n := range b.Dropped {
 		count(descNATSDropped, n, string(why))
+	}
+	for u := range topics.NumUrgencies {
+		count(descReads, b.Gets[u], u.String())
 	}
 	count(descPublished, b.Published)
 	count(descStored, b.Acked)
