@@ -133,7 +133,7 @@ func Start(tb testing.TB, options ...Option) *Process {
 		option(&p.settings)
 	}
 	if p.settings.Port == 0 {
-		p.settings.Port = freePort(tb)
+		p.settings.Port = FreePort(tb)
 	}
 	tb.Cleanup(p.Kill)
 	p.Restart()
@@ -283,10 +283,10 @@ func (c *child) kill() {
 	<-c.gone
 }
 
-// freePort finds a port below those that the kernel hands to outgoing
+// FreePort finds a port of 127.0.0.1 below those that the kernel hands to outgoing
 // connections: a client that keeps dialling a dead server's port could
 // otherwise be given that very port, and be connected to itself.
-func freePort(tb testing.TB) int {
+func FreePort(tb testing.TB) int {
 	tb.Helper()
 	return freePorts(tb, 1)[0]
 }

@@ -66,8 +66,9 @@ type sighting struct {
 	topic string
 }
 
-// errNodeGone ends a connection to a node that was killed or stopped.
-var errNodeGone = errors.New("the node has gone")
+// errAgain ends a connection to a node that was killed or stopped, or that has
+// no NATS now.
+var errAgain = errors.New("to be tried again")
 
 // stall is how long a watcher waits for a message at most: it has failed then.
 const stall = 90 * time.Second
@@ -95,7 +96,7 @@ func (w *watcher) run(ctx context.Context) error {
 		switch {
 		case err == nil && w.done():
 			return nil
-		case err == nil, errors.Is(err, errNodeGone):
+		case err == nil, errors.Is(err, errAgain):
 			time.Sleep(rand.N(20 * time.Millisecond))
 		default:
 			return fmt.Errorf("%s, connection %d: %w", w.name, w.sessions, err)
@@ -117,7 +118,7 @@ func (w *watcher) done() bool {
 func (w *watcher) session(ctx context.Context) error {
 	at := w.fleet.any()
 	if at == nil {
-		return errNodeGone
+		return errAgain
 	}
 	w.heard = w.heard[:0]
 	total := 1
@@ -145,8 +146,8 @@ func (w *watcher) session(ctx context.Context) error {
 	switch {
 	case err == nil:
 		return nil
-	case !at.alive.Load():
-		return errNodeGone
+	case !at.alive.Load(), err == ws.StatusError(503):
+		return errAgain
 	case errors.As(err, &network) && network.Timeout():
 		return fmt.Errorf("nothing came for %v; %s", stall, w.progress())
 	}
@@ -245,7 +246,7 @@ func (w *watcher) read(s *socket) error {
 			if code != 1001 {
 				return fmt.Errorf("closed by %d %s", code, reason)
 			}
-			return errNodeGone
+			return errAgain
 		}
 		var m told
 		if err := json.Unmarshal(f.Payload, &m); err != nil {
