@@ -28,11 +28,12 @@ type crowdModel struct {
 // holder is one connection.
 type holder struct {
 	*socket
-	model *crowdModel
-	subs  []*held
-	past  []*held   // that have ended
-	got   []receipt // all that came
-	slow  time.Time // when it was last known to be behind
+	model    *crowdModel
+	subs     []*held
+	past     []*held   // that have ended
+	changing []*held   // the one that is being changed
+	got      []receipt // all that came
+	slow     time.Time // when it was last known to be behind
 }
 
 // held is one subscription.
@@ -174,6 +175,8 @@ func (h *holder) begin(ns string) {
 			return
 		}
 		h.drop(s)
+		h.changing = []*held{s} // and gets first what it was due
+		defer func() { h.changing = nil }()
 	} else if len(h.subs) == 5 {
 		return
 	}
@@ -269,7 +272,7 @@ func (h *holder) comeBack() {
 
 // wanting lists the subscriptions that match a topic.
 func (h *holder) wanting(topic string) (list []*held) {
-	for _, s := range h.subs {
+	for _, s := range append(h.changing, h.subs...) {
 		if Match(s.pattern, topic) {
 			list = append(list, s)
 		}

@@ -1,0 +1,210 @@
+package server
+
+import (
+	"fmt"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/pushd/pushd/internal/config"
+	"github.com/pushd/pushd/internal/natstest"
+	"github.com/pushd/pushd/topics"
+)
+
+// gets is how many direct gets the server has made of any stream.
+func (r *running) gets() (n uint64) {
+	for urgency := range topics.NumUrgencies {
+		n += r.bus.State().Gets[urgency]
+	}
+	return n
+}
+
+// fill stores messages 0 to count-1 in turns of some topics, and returns their cursors.
+func (r *running) fill(count int, topics ...string) (cursors []string) {
+	r.t.Helper()
+	var lines strings.Builder
+	for i := range count {
+		fmt.Fprintf(&lines, `{"topic":%q,"data":%d}`+"\n", topics[i%len(topics)], i)
+	}
+	status, answer := r.post("/publish", "application/x-ndjson", lines.String(), "")
+	for result := range strings.Lines(answer) {
+		if c := cursorOf(result); c != "" {
+			cursors = append(cursors, c)
+		}
+	}
+	if status != 200 || len(cursors) != count {
+		r.t.Fatalf("%d, and %d cursors of %d: %.200s", status, len(cursors), count, answer)
+	}
+	return cursors
+}
+
+// storm has clients come back with cursors spread over the messages, all at
+// once. Each must get what it missed.
+func (r *running) storm(topic string, cursors []string, clients int) {
+	r.t.Helper()
+	var all sync.WaitGroup
+	slots := make(chan struct{}, 256) // dials under way
+	for i := range clients {
+		at := (i*7 + 3) % len(cursors)
+		all.Go(func() {
+			slots <- struct{}{}
+			s, err := r.tryDial("topic=" + topic + "&cursor=" + url.QueryEscape(cursors[at]))
+			<-slots
+			if err != nil {
+				r.t.Errorf("client %d: %v", i, err)
+				return
+			}
+			defer s.conn.Close()
+			if err := s.readResumed(at+1, len(cursors)); err != nil {
+				r.t.Errorf("client %d, who had %d messages: %v", i, at+1, err)
+			}
+		})
+	}
+	all.Wait()
+}
+
+// readResumed reads the answer to a resume, and messages from up to end-1.
+func (s *socket) readResumed(from, end int) error {
+	recovered := false
+	for next := from; next < end || !recovered; {
+		f, err := s.tryNext(patience)
+		if err != nil {
+			return fmt.Errorf("waiting for message %d: %w", next, err)
+		}
+		text := string(f.Payload) // by hand: this is most of the test
+		switch {
+		case strings.HasPrefix(text, `{"type":"welcome"`):
+		case strings.HasPrefix(text, `{"type":"subscribed"`) && strings.Contains(text, `"recovered":true`):
+			recovered = true
+		case recovered && strings.HasPrefix(text, `{"type":"message"`) && strings.Contains(text, fmt.Sprintf(`"data":%d}`, next)):
+			next++
+		default:
+			return fmt.Errorf("got %.200s, want message %d", text, next)
+		}
+	}
+	return nil
+}
+
+// stormSizes are two numbers of clients that come back.
+func stormSizes() [2]int {
+	if os.Getenv("PUSHD_SOAK") != "" {
+		return [2]int{500, 5000}
+	}
+	return [2]int{50, 800}
+}
+
+// maxStormGets is how many requests a storm may cost: a ring is filled in a few
+// pages, and places in it need none.
+const maxStormGets = 12
+
+// TestStorm has all clients of a topic come back at once, to a node that was
+// there all the time, and to one that has just been started.
+func TestStorm(t *testing.T) {
+	const missed = 500
+	process := natstest.Start(t, natstest.Store(t.TempDir()))
+	node := func() *running {
+		return start(t, keeping("orders"), func(c *config.Config) {
+			c.NATS = []string{process.URL()}
+			ns := c.Namespaces["orders"]
+			ns.History.Storage = config.StorageMemory
+			c.Namespaces["orders"] = ns
+		})
+	}
+	old := node()
+	listener := old.subscribed("orders.eu") // so that the node has listened all the time
+	cursors := old.fill(missed, "orders.eu")
+	listener.wantNumbers("orders.eu", 0, missed-1)
+	for _, n := range stormSizes() {
+		before := old.gets()
+		old.storm("orders.eu", cursors, n)
+		if used := old.gets() - before; used > 0 {
+			t.Errorf("%d clients of a node that has all in its ring: %d direct gets, want none", n, used)
+		}
+	}
+	if err := old.stop(); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range stormSizes() {
+		r := node()
+		r.storm("orders.eu", cursors, n)
+		used := r.gets()
+		t.Logf("%d clients of a node just started: %d direct gets", n, used)
+		if used > maxStormGets {
+			t.Errorf("%d clients of a node just started: %d direct gets, want at most %d", n, used, maxStormGets)
+		}
+		if err := r.stop(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestSnapshotForMany has many subscribers want all symbols at once: history
+// is read once for all of them, however many topics there are.
+func TestSnapshotForMany(t *testing.T) {
+	clients := stormSizes()[1]
+	for _, symbols := range []int{500, 1500} {
+		t.Run(fmt.Sprint(symbols), func(t *testing.T) {
+			process := natstest.Start(t, natstest.Store(t.TempDir()))
+			node := func() *running {
+				return start(t, keeping(), func(c *config.Config) { c.NATS = []string{process.URL()} })
+			}
+			first := node()
+			names := make([]string, symbols)
+			for i := range names {
+				names[i] = fmt.Sprintf("latest.s%d", i)
+			}
+			first.fill(symbols, names...)
+			first.fill(symbols, names...)
+			if err := first.stop(); err != nil {
+				t.Fatal(err)
+			}
+			r := node()
+			few := min(clients, clients*500/symbols)
+			var all sync.WaitGroup
+			for i := range few {
+				pattern := []string{"latest.*", "latest.>"}[i%2]
+				all.Go(func() {
+					s, err := r.tryDial("topic=" + pattern)
+					if err != nil {
+						t.Errorf("client %d: %v", i, err)
+						return
+					}
+					defer s.conn.Close()
+					if err := s.readSnapshot(symbols); err != nil {
+						t.Errorf("client %d: %v", i, err)
+					}
+				})
+			}
+			all.Wait()
+			used := r.gets()
+			t.Logf("%d clients, %d symbols: %d direct gets", few, symbols, used)
+			if used > maxStormGets {
+				t.Errorf("%d clients wanted %d symbols: %d direct gets, want at most %d", few, symbols, used, maxStormGets)
+			}
+		})
+	}
+}
+
+// readSnapshot reads one value of each of so many topics, and nothing else.
+func (s *socket) readSnapshot(symbols int) error {
+	seen := make(map[string]bool, symbols)
+	for len(seen) < symbols {
+		f, err := s.tryNext(patience)
+		if err != nil {
+			return fmt.Errorf("after %d topics: %w", len(seen), err)
+		}
+		text := string(f.Payload)
+		if strings.HasPrefix(text, `{"type":"welcome"`) || strings.HasPrefix(text, `{"type":"subscribed"`) {
+			continue
+		}
+		_, rest, _ := strings.Cut(text, `"topic":"`)
+		topic, _, _ := strings.Cut(rest, `"`)
+		if !strings.HasPrefix(text, `{"type":"message"`) || seen[topic] {
+			return fmt.Errorf("after %d topics: got %.200s", len(seen), text)
+		}
+		seen[topic] = true
+	}
+	return nil
+}
