@@ -94,9 +94,10 @@ func TestHostileClients(t *testing.T) {
 }
 
 // attack is n clients, a few at a time, who leave their sockets open until the
-// server has ended every one of them by itself.
+// server has taken and ended every one of them by itself.
 func (sh *shard) attack(n int) {
 	sh.t.Helper()
+	taken := sh.Counts().Accepted + uint64(n)
 	conns := make([]*net.TCPConn, n)
 	defer func() {
 		for _, c := range conns {
@@ -120,5 +121,7 @@ func (sh *shard) attack(n int) {
 		})
 	}
 	all.Wait()
-	sh.wantEmpty()
+	until(sh.t, "all clients are taken and gone", func() bool {
+		return look(sh, func() bool { return sh.Counts().Accepted == taken && sh.slab.used == 0 })
+	})
 }

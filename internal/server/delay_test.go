@@ -102,3 +102,20 @@ func TestBatchDelayAndShutdown(t *testing.T) {
 		t.Errorf("Run: %v", err)
 	}
 }
+
+// So do very many, whom a shard serves in several turns.
+func TestBatchDelayAndShutdownOfMany(t *testing.T) {
+	const clients = 2500
+	r := start(t, delayed)
+	crowd(t, r.Addr(), "/ws?topic=ticks.x", clients)
+	if err := r.backend().Publish("push.ticks.x", []byte("1")); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the message", func() bool { return r.hub.Counts().Messages == 1 })
+	if err := r.stop(); err != nil {
+		t.Errorf("Run: %v", err)
+	}
+	if n := r.shards[0].members.Counts().Deliveries; n != clients {
+		t.Errorf("%d of %d clients were sent what was gathered", n, clients)
+	}
+}

@@ -204,7 +204,7 @@ func (p *plainHTTP) giveBack(w http.ResponseWriter, head []byte) error {
 	if err != nil {
 		return err
 	}
-	defer c.Close() // the shard has a descriptor of its own
+	defer c.Close() // where it has not come to that
 	behind := make([]byte, buffered.Reader.Buffered())
 	if _, err := io.ReadFull(buffered, behind); err != nil {
 		return err
@@ -225,6 +225,7 @@ func (p *plainHTTP) giveBack(w http.ResponseWriter, head []byte) error {
 	if dupErr != nil {
 		return os.NewSyscallError("fcntl", dupErr)
 	}
+	c.Close() // before the shard may close its own, which has to be the last then (poller.Loop.CloseFD)
 	s := p.server
 	sh := s.shards[int(s.nextHome.Add(1))%len(s.shards)]
 	if !sh.loop.Post(poller.Func(func() { sh.table.Adopt(fd, head) })) {

@@ -228,13 +228,9 @@ func (s *Server) shutdown(end time.Time) {
 	ctx, cancel := context.WithDeadline(context.Background(), end)
 	defer cancel()
 	s.hub.Close()
+	half := end.Add(-s.cfg.ShutdownTimeout / 2)
 	for _, sh := range s.shards {
-		sh.loop.Post(poller.Func(func() {
-			sh.table.StopAccepting()
-			sh.loop.Post(poller.Func(func() { // a turn later: what was gathered during a batch_delay leaves first
-				sh.table.CloseAll(conn.ReasonShutdown)
-			}))
-		}))
+		sh.loop.Post(poller.Func(func() { sh.shutdown(half) }))
 	}
 	var requests sync.WaitGroup
 	requests.Go(func() { // beside the WebSockets: one request that does not end must not cost them their time

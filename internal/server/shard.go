@@ -34,6 +34,7 @@ type shard struct {
 	json    []byte // the reply that is being made
 	framed  []byte // the same in its frame
 	clients []*[clientsPerPage]client
+	sending bool // the last turn has left something to send
 }
 
 // client is what a shard knows of a connection beside its socket and its
@@ -83,9 +84,25 @@ func (sh *shard) Tick(now uint32) {
 }
 
 func (sh *shard) Turn() (more bool) {
-	more = sh.members.Turn()
+	sh.sending = sh.members.Turn()
 	sh.table.Turn()
-	return more
+	return sh.sending
+}
+
+// shutdown takes no more clients, and closes those there are when they have
+// been sent what is due to them now, which a turn does a part of; but at that time
+// at the latest, for more may come all the time.
+func (sh *shard) shutdown(latest time.Time) {
+	sh.table.StopAccepting()
+	sh.loop.Post(poller.Func(func() { sh.closeAll(latest) }))
+}
+
+func (sh *shard) closeAll(latest time.Time) {
+	if sh.sending && time.Now().Before(latest) {
+		sh.loop.Post(poller.Func(func() { sh.closeAll(latest) }))
+		return
+	}
+	sh.table.CloseAll(conn.ReasonShutdown)
 }
 
 // client returns what is known of the connection in a slot.

@@ -1,10 +1,14 @@
 package natsbus
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
+	"strings"
 	"testing"
 	"time"
 )
@@ -82,6 +86,31 @@ func TestRawReadOfAPipe(t *testing.T) {
 	}()
 	if got, err := io.ReadAll(c); err != nil || string(got) != "hello" {
 		t.Errorf("read %q, %v", got, err)
+	}
+}
+
+// TLS, which reads in pieces of its own and by deadlines, stands on it.
+func TestRawReadBelowTLS(t *testing.T) {
+	body := strings.Repeat("x", 1<<20)
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, body) // whether it came is seen below
+	}))
+	defer server.Close()
+	client := server.Client()
+	client.Transport.(*http.Transport).DialContext = func(_ context.Context, network, address string) (net.Conn, error) {
+		conn, err := net.Dial(network, address)
+		if err != nil {
+			return nil, err
+		}
+		return &dialled{conn, newRawReader(conn), func() bool { return true }}, nil
+	}
+	answer, err := client.Get(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	if got, err := io.ReadAll(answer.Body); err != nil || string(got) != body {
+		t.Errorf("read %d bytes, %v, want %d", len(got), err, len(body))
 	}
 }
 
