@@ -52,10 +52,9 @@ func (m *Members) catchUpBelow(slot uint32, s *seating, l *lag) (state lagState,
 		if _, _, ok := m.sendOwed(slot, s, l); !ok {
 			return lagBlocked, true
 		}
-		l.anchor, l.whole = 0, false
+		l.anchor = 0
 		for _, c := range told {
 			l.begins(c.group, c.after)
-			l.whole = l.whole || c.after == base
 		}
 		m.moveCursor(s, l, limit)
 		return lagHasMore, true
@@ -134,17 +133,15 @@ func (m *Members) sendPage(slot uint32, s *seating, l *lag, limit uint64) (state
 	for _, c := range m.readers {
 		from = min(from, c.after)
 	}
-	w := wanted{feed: l.view.feed, from: from + 1, kind: readPage}
+	w := wanted{feed: l.view.feed, from: from, kind: readPage}
 	witness := from // a message that must be there, if nothing after from is missing
 	if len(m.readers) == 1 {
 		w.pattern = m.readers[0].group.sub.pattern
-		witness = l.anchor
-	}
-	if !l.whole {
-		if witness == 0 {
-			return m.askWhether(slot, l, w.pattern, from)
+		if witness = l.anchor; witness == 0 || !Match(w.pattern, l.topic) { // else it is another subscription's
+			w.from, w.checked = from+1, true
+		} else {
+			w.from = witness
 		}
-		w.from = witness
 	}
 	r := m.read(slot, l.view, w, UrgentSlow)
 	switch {
@@ -153,15 +150,19 @@ func (m *Members) sendPage(slot uint32, s *seating, l *lag, limit uint64) (state
 	case r.err != nil:
 		return m.tryLater(slot, r.err)
 	}
-	if !l.whole && !startsAt(r, witness, w.pattern == "") {
+	if r.lacks(witness) {
 		for _, c := range m.readers {
 			m.pending = append(m.pending, owed{group: c.group, why: LossExpired, from: l.view.feed.placeOf(from), to: m.missingUpTo(r, limit, l.view.feed)})
 		}
 	}
+	most := l.view.pos
+	if len(m.readers) < m.countIn(s, l.view) {
+		most = limit // what comes behind it concerns others too, and they get it from the ring
+	}
 	left := false
 	for _, e := range r.entries {
-		if e.seq > l.view.pos || len(m.pending) >= m.pace.write {
-			left = e.seq <= l.view.pos
+		if e.seq > most || len(m.pending) >= m.pace.write {
+			left = e.seq <= most
 			break
 		}
 		if slices.ContainsFunc(m.readers, func(c concern) bool { return e.seq > c.after && Match(c.group.sub.pattern, e.Topic) }) {
@@ -170,10 +171,9 @@ func (m *Members) sendPage(slot uint32, s *seating, l *lag, limit uint64) (state
 	}
 	last, all, ok := m.sendOwed(slot, s, l)
 	if !ok {
-		l.whole = false // it may take long until it drains
 		return lagBlocked
 	}
-	reached := min(r.reached(), l.view.pos)
+	reached := min(r.reached(), most)
 	switch {
 	case last != nil && (left || !all):
 		reached = last.seq
@@ -183,9 +183,7 @@ func (m *Members) sendPage(slot uint32, s *seating, l *lag, limit uint64) (state
 		defer func() { state = lagWaits }()
 	}
 	if last != nil {
-		l.anchor, l.whole = last.seq, false
-	} else {
-		l.whole = true // nothing was owed up to there, and so nothing is missing
+		l.anchor, l.topic = last.seq, last.Topic
 	}
 	for _, c := range m.readers {
 		l.begins(c.group, max(c.after, reached))
@@ -194,14 +192,28 @@ func (m *Members) sendPage(slot uint32, s *seating, l *lag, limit uint64) (state
 	return lagHasMore
 }
 
-// startsAt reports whether a page begins with a message, or with the one right
-// behind it where it has all topics.
-func startsAt(r *read, seq uint64, everything bool) bool {
+// countIn says how many subscriptions a connection has in a view.
+func (m *Members) countIn(s *seating, v *view) (n int) {
+	for _, at := range m.seatsOf(s) {
+		if m.groups[at.group].view == v {
+			n++
+		}
+	}
+	return n
+}
+
+// lacks reports whether messages may be missing before a page, which was to
+// begin with a witness or to be checked. Where it has all topics of a namespace,
+// the one right behind the witness will do.
+func (r *read) lacks(witness uint64) bool {
+	if r.wanted.checked {
+		return r.verdict != Recovered
+	}
 	if len(r.entries) == 0 {
-		return false
+		return true
 	}
 	first := r.entries[0].seq
-	return first == seq || everything && first == seq+1
+	return first != witness && !(r.wanted.pattern == "" && first == witness+1)
 }
 
 // missingUpTo is the last place of what is missing before a page.
@@ -219,20 +231,4 @@ func (m *Members) lags(r *read) bool {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	return f.kept.replicas > 1 && time.Since(time.UnixMilli(f.kept.floorTime)) < lagPatience
-}
-
-// askWhether asks whether anything is missing after an entry.
-func (m *Members) askWhether(slot uint32, l *lag, pattern string, from uint64) lagState {
-	r := m.read(slot, l.view, wanted{feed: l.view.feed, pattern: pattern, from: from, kind: readPlace}, UrgentSlow)
-	switch {
-	case r == nil:
-		return lagWaits
-	case r.err != nil:
-		return m.tryLater(slot, r.err)
-	case r.verdict == Recovered:
-		l.whole = true
-		return lagHasMore
-	}
-	l.anchor = from // which is not there, so that the page tells of it
-	return lagHasMore
 }

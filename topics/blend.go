@@ -41,8 +41,8 @@ func (b *blend) gather(v *view, entries []*entry) int {
 			break
 		}
 		for _, s := range e.matched.subs {
-			for g := v.members.groupOf(s.pattern); g != nil && g.sub == s; g = g.sibling {
-				if g.pace != nil || e.seq <= g.since {
+			for g := v.members.groupOf(s.pattern); g != nil; g = g.sibling {
+				if g.sub != s || g.pace != nil || e.seq <= g.since {
 					continue
 				}
 				g.newest = e.seq

@@ -43,8 +43,8 @@ func (v *view) hold(entries []*entry) {
 			continue
 		}
 		for _, s := range e.matched.subs {
-			for g := v.members.groupOf(s.pattern); g != nil && g.sub == s; g = g.sibling {
-				if g.pace != nil && e.seq > g.since {
+			for g := v.members.groupOf(s.pattern); g != nil; g = g.sibling {
+				if g.sub == s && g.pace != nil && e.seq > g.since {
 					g.hold(e)
 				}
 			}
@@ -76,11 +76,28 @@ func (g *group) pause() {
 	p := g.pace
 	p.due = true
 	m := g.view.members
-	if left := p.window - time.Since(p.flushedAt); left > 0 {
-		m.pacer.add(m, g, left)
+	if end := p.flushedAt.Add(p.window); time.Now().Before(end) {
+		m.pacer.add(m, g, end)
 		return
 	}
 	g.view.flushing = append(g.view.flushing, g)
+}
+
+// mayFlush reports whether nothing is at hand that can go with what is due.
+func (v *view) mayFlush() bool { return v.next == len(v.batch) || v.batch[v.next].lost }
+
+// flushBefore has what is held back leave before a mark of loss, whatever the
+// time: it came before that. It reports whether there is anything.
+func (v *view) flushBefore(e *entry) bool {
+	if !e.lost || v.paced == 0 {
+		return false
+	}
+	for _, g := range v.groups {
+		if g.pace != nil && len(g.pace.held) > 0 && g.hears(e) {
+			v.flushing = append(v.flushing, g)
+		}
+	}
+	return len(v.flushing) > 0
 }
 
 // flushNext begins to send what the first of the groups that are due holds.
@@ -89,10 +106,10 @@ func (v *view) flushNext() {
 	v.flushing[0] = nil
 	v.flushing = v.flushing[1:]
 	p := g.pace
-	p.due = false
-	if len(g.members) == 0 {
+	if len(g.members) == 0 || len(p.held) == 0 { // what was held may have left before its time
 		return
 	}
+	p.due = false
 	for _, value := range p.held {
 		p.sending = append(p.sending, value)
 	}
@@ -101,7 +118,7 @@ func (v *view) flushNext() {
 	fan := &v.fan
 	fan.flush, fan.began = g, time.Now()
 	fan.shares = append(fan.shares, share{g, len(g.members)})
-	g.share, g.busy = 0, true
+	g.share, g.busy, g.newest = 0, true, v.pos
 	fan.nextPart(v)
 }
 
@@ -199,9 +216,9 @@ func (w *windows) Pop() any {
 	return end
 }
 
-// add has a group's values flushed after a time.
-func (p *pacer) add(m *Members, g *group, left time.Duration) {
-	heap.Push(&p.waiting, windowEnd{time.Now().Add(left), g})
+// add has a group's values flushed at a time.
+func (p *pacer) add(m *Members, g *group, at time.Time) {
+	heap.Push(&p.waiting, windowEnd{at, g})
 	if p.waiting[0].group == g {
 		p.rest(m)
 	}
@@ -227,6 +244,9 @@ func (w *windowsEnd) Run() {
 	now := time.Now()
 	for len(p.waiting) > 0 && !p.waiting[0].at.After(now) {
 		g := heap.Pop(&p.waiting).(windowEnd).group
+		if now.Before(g.pace.flushedAt.Add(g.pace.window)) {
+			continue // it was flushed before its time, and has another end
+		}
 		g.view.flushing = append(g.view.flushing, g)
 		m.enqueue(g.view)
 	}

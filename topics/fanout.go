@@ -73,6 +73,10 @@ func (fan *fanout) send(v *view, g *group, slot uint32) {
 	if s.behind && m.lagOf(s, v) != nil {
 		return // it will come to these entries by itself
 	}
+	if first := fan.run[0]; first.lost && first.why == LossRestarted && g.mode == ModeLatest {
+		m.beginAnew(slot, s, g, first)
+		return
+	}
 	frame := fan.frames[s.format]
 	if frame == nil {
 		if frame = fan.frame(m, g, s.format); frame == nil {

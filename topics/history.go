@@ -1,9 +1,6 @@
 package topics
 
-import (
-	"math/rand/v2"
-	"time"
-)
+import "time"
 
 // Where a namespace keeps history, its stream numbers the messages, and what
 // comes live can be checked for completeness: what is missing is read from the
@@ -29,7 +26,9 @@ type stream struct {
 	before  []*feed // that the answer under way makes ready
 	behind  []*feed // the same of the next: they came when it had been asked
 	again   bool    // ask once more when it is in
-	most    uint64  // newest number that was known when it was asked
+	newest  uint64  // number of the newest message that came of it
+	asked   uint64  // how often it was asked
+	heeded  uint64  // number of the latest question whose answer was heeded
 	swept   uint64  // of topic feeds: what comes up to here has been compared with them
 	checkAt time.Time
 	checks  int
@@ -50,7 +49,7 @@ type kept struct {
 	epoch      uint32
 	base       uint64
 	begin      uint64 // numbers up to here are of the stream's earlier lives
-	mark       uint64 // number of the mark that tells of this life
+	mark       uint64 // where shards go on that were at one of these
 	lastStamp  uint32 // of the message feed.last; 0: not known
 	floorStamp uint32 // of the message feed.floor; 0: not known
 	floorTime  int64  // of the same, in ms since the epoch
@@ -124,14 +123,21 @@ func (h *Hub) ask(st *stream, f *feed) {
 	if f != nil {
 		st.before = append(st.before, f)
 	}
-	st.most = 0
-	h.eachFeed(st, func(f *feed) {
-		if f.ready {
-			st.most = max(st.most, f.kept.number(f.last))
-		}
-	})
+	asked := st.inquiry()
 	st.checkAt = time.Now().Add(checkPeriod)
-	h.cfg.History.Stream(st.namespace, func(s Stream, err error) { h.stands(st, s, err) })
+	h.cfg.History.Stream(st.namespace, func(s Stream, err error) { h.stands(st, s, asked, err) })
+}
+
+// inquiry is what was known when a stream was asked how it stands.
+type inquiry struct {
+	number uint64
+	epoch  uint32
+	newest uint64
+}
+
+func (st *stream) inquiry() inquiry {
+	st.asked++
+	return inquiry{st.asked, st.state.Epoch, st.newest}
 }
 
 // eachFeed calls do for each feed of a stream.
@@ -149,7 +155,7 @@ func (h *Hub) eachFeed(st *stream, do func(*feed)) {
 }
 
 // stands takes the answer to ask.
-func (h *Hub) stands(st *stream, s Stream, err error) {
+func (h *Hub) stands(st *stream, s Stream, asked inquiry, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	st.asking = false
@@ -162,7 +168,7 @@ func (h *Hub) stands(st *stream, s Stream, err error) {
 			}
 		}
 	} else {
-		h.update(st, s)
+		h.update(st, s, asked)
 		for _, f := range waiting {
 			if !f.ready && !f.ended {
 				h.begin(f)
@@ -176,16 +182,20 @@ func (h *Hub) stands(st *stream, s Stream, err error) {
 }
 
 // update notes how a stream stands, and reads what its feeds lack.
-func (h *Hub) update(st *stream, s Stream) {
-	anew := st.known && (s.Epoch != st.state.Epoch || s.Last < st.most)
-	first := !st.known
+func (h *Hub) update(st *stream, s Stream, asked inquiry) {
+	if asked.number < st.heeded {
+		return // a later question has been answered
+	}
+	st.heeded = asked.number
+	anew := st.known && (s.Epoch != st.state.Epoch || s.Epoch == asked.epoch && s.Last < asked.newest)
+	first, was := !st.known, st.state
 	st.state, st.known = s, true
 	if first {
 		st.swept = s.Last
 	}
 	if anew {
 		h.stats.restarts.Add(1)
-		st.swept = s.Last
+		st.swept, st.newest = s.Last, s.Last
 		h.eachFeed(st, h.restart)
 		return
 	}
@@ -195,8 +205,20 @@ func (h *Hub) update(st *stream, s Stream) {
 		}
 		return
 	}
+	if s.First > was.Last+1 && s.PerTopic == 0 && !first {
+		h.eachFeed(st, h.doubt)
+	}
 	if s.Last > st.swept {
 		h.sweepTopics(st)
+	}
+}
+
+// doubt says that messages of a topic may be missing: the oldest that is kept
+// came later than the last time that anybody looked, as after a long outage.
+func (h *Hub) doubt(f *feed) {
+	k := f.kept
+	if upTo := k.base + k.stream.state.First - 1; f.ready && !k.mending && upTo > f.last {
+		h.markExpired(f, upTo, LossExpired)
 	}
 }
 
@@ -229,16 +251,21 @@ func (h *Hub) restart(f *feed) {
 		skip = s.First - 1
 	}
 	f.mu.Lock()
-	from := k.cursor(f.last, k.lastStamp)
 	k.begin = max(f.last, k.most)
 	k.base, k.epoch = k.begin+1, s.Epoch
 	k.pend = keepEpoch(k.pend, s.Epoch)
-	mark := k.base + skip
-	k.mark = mark
-	f.floor = mark - 1
-	k.floorStamp = 0
+	k.mark = k.base + skip
+	f.last, f.floor = k.mark, k.mark
+	k.lastStamp, k.floorStamp, k.floorTime = 0, 0, time.Now().UnixMilli()
+	for _, v := range f.views {
+		v.evicted = k.mark // so it finds that it was left behind, and says so
+	}
 	f.mu.Unlock()
-	h.append(f, &entry{seq: mark, lost: true, why: LossRestarted, from: from, to: k.cursor(mark, 0), matched: f.everybody()})
+	h.stats.lostMarks.Add(1)
+	if f.due == 0 {
+		h.touch(f)
+	}
+	f.due |= f.everybody().shards
 	h.mend(f)
 }
 
@@ -252,186 +279,6 @@ func keepEpoch(pend []Message, epoch uint32) []Message {
 	}
 	clear(pend[n:])
 	return pend[:n]
-}
-
-// receive takes one live message of a feed with history.
-func (h *Hub) receive(f *feed, m *Message) {
-	k := f.kept
-	if len(k.pend) == 0 && f.ready && !k.mending && h.admit(f, m) {
-		return
-	}
-	if len(k.pend) < maxPend { // else it is read: whoever mends goes on to the end
-		k.pend = append(k.pend, *m)
-	}
-	if f.ready && !k.mending {
-		if m.Cursor.Epoch != k.epoch {
-			h.ask(k.stream, nil)
-		} else {
-			h.mend(f)
-		}
-	}
-}
-
-// admit appends a live message if nothing is missing before it, or drops it
-// where the feed has had it. It reports whether it did either.
-func (h *Hub) admit(f *feed, m *Message) bool {
-	k := f.kept
-	if m.Cursor.Epoch != k.epoch {
-		return false
-	}
-	seq := k.base + m.Cursor.Seq
-	switch {
-	case seq <= f.last:
-		h.stats.repeated.Add(1)
-		if e := f.find(seq); e != nil && !e.lost && e.Cursor.Stamp != m.Cursor.Stamp {
-			h.ask(k.stream, nil) // the stream has begun anew without saying so
-		}
-	case f.in.Namespace && seq == f.last+1, !f.in.Namespace && k.base+m.Prev <= f.last:
-		h.append(f, &entry{Message: *m, seq: seq, matched: f.match(m.Topic)})
-	default:
-		return false
-	}
-	return true
-}
-
-// admitPending admits what waits, up to the first that lacks something.
-func (h *Hub) admitPending(f *feed) {
-	k := f.kept
-	n := 0
-	for n < len(k.pend) && h.admit(f, &k.pend[n]) {
-		n++
-	}
-	k.pend = append(k.pend[:0], k.pend[n:]...)
-	if len(k.pend) == 0 {
-		k.pend = nil
-	} else if !k.mending {
-		h.mend(f)
-	}
-}
-
-// mend reads what a feed lacks.
-func (h *Hub) mend(f *feed) {
-	if f.kept.mending {
-		return
-	}
-	f.kept.mending = true
-	f.kept.since = time.Now()
-	h.stats.repairs.Add(1)
-	h.readOn(f)
-}
-
-// filter is whose messages a feed has.
-func (f *feed) filter() string {
-	if f.in.Namespace {
-		return ""
-	}
-	return f.in.Name
-}
-
-func (h *Hub) readOn(f *feed) {
-	q := Query{Namespace: f.kept.stream.namespace, Pattern: f.filter(), From: f.kept.number(f.last) + 1, Urgency: UrgentRepair}
-	h.cfg.History.Read(q, func(p Page, err error) { h.mended(f, q.From, p, err) })
-}
-
-// mended takes what was missing.
-func (h *Hub) mended(f *feed, from uint64, p Page, err error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	k := f.kept
-	if f.ended || h.closed {
-		k.mending, k.pend = false, nil
-		return
-	}
-	if from != k.number(f.last)+1 { // the stream has begun anew meanwhile
-		h.readOn(f)
-		return
-	}
-	if err != nil {
-		h.later(errorPatience/2+rand.N(errorPatience/2), func() { h.readOn(f) })
-		return
-	}
-	before := f.last
-	h.noteExpired(f, &p)
-	for i := range p.Messages {
-		m := &p.Messages[i]
-		if m.Cursor.Epoch != k.epoch {
-			k.mending = false
-			h.ask(k.stream, nil)
-			h.wake()
-			return
-		}
-		h.fill(f, m)
-	}
-	k.mending = len(p.Messages) > 0 && !p.End
-	if f.last > before {
-		k.since = time.Now()
-	}
-	if k.mending {
-		h.readOn(f)
-	} else {
-		h.endMending(f)
-	}
-	h.wake()
-}
-
-// noteExpired tells of the message of a topic that the next live one says was
-// before it, if the stream does not have it any more.
-func (h *Hub) noteExpired(f *feed, p *Page) {
-	k := f.kept
-	if f.in.Namespace || len(k.pend) == 0 || len(p.Messages) == 0 || k.pend[0].Cursor.Epoch != k.epoch {
-		return
-	}
-	if lacks := k.base + k.pend[0].Prev; lacks > f.last && k.base+p.Messages[0].Cursor.Seq > lacks {
-		h.markExpired(f, lacks, LossExpired)
-	}
-}
-
-// fill appends a message that was read. What is missing before it is not kept
-// any more.
-func (h *Hub) fill(f *feed, m *Message) {
-	k := f.kept
-	seq := k.base + m.Cursor.Seq
-	if seq <= f.last {
-		return
-	}
-	if f.in.Namespace && seq > f.last+1 {
-		h.markExpired(f, seq-1, LossExpired)
-	}
-	h.append(f, &entry{Message: *m, seq: seq, matched: f.match(m.Topic)})
-}
-
-// markExpired says that what comes after the feed's newest entry is missing, up to a number.
-func (h *Hub) markExpired(f *feed, upTo uint64, why LossReason) {
-	k := f.kept
-	h.stats.lostMarks.Add(1)
-	h.append(f, &entry{
-		seq: upTo, lost: true, why: why, from: k.cursor(f.last, k.lastStamp), to: k.cursor(upTo, 0), matched: f.everybody(),
-	})
-}
-
-// endMending goes on with live messages when the stream has no more. Where
-// they show that it must, another replica has it, and this one will.
-func (h *Hub) endMending(f *feed) {
-	k := f.kept
-	k.mending = true // admitPending must not begin anew
-	h.admitPending(f)
-	switch {
-	case len(k.pend) == 0:
-		k.mending = false
-	case k.pend[0].Cursor.Epoch != k.epoch:
-		k.mending = false
-		h.ask(k.stream, nil)
-	case time.Since(k.since) < lagPatience:
-		h.later(5*time.Millisecond+rand.N(15*time.Millisecond), func() { h.readOn(f) })
-	default:
-		first := &k.pend[0]
-		if seq := k.base + first.Cursor.Seq; seq-1 > f.last {
-			h.markExpired(f, seq-1, LossUpstream)
-		}
-		first.Prev = 0
-		k.since = time.Now()
-		h.endMending(f)
-	}
 }
 
 // later does something under mu after a time, unless the hub is closed by then.
@@ -465,12 +312,12 @@ func (h *Hub) checkStreams(now time.Time) {
 // time, and reads those that did not arrive.
 func (h *Hub) sweepTopics(st *stream) {
 	q := Query{Namespace: st.namespace, From: st.swept + 1, Newest: true, Urgency: UrgentRepair}
-	last := st.state.Last
+	epoch, swept, last := st.state.Epoch, st.swept, st.state.Last
 	h.cfg.History.Read(q, func(p Page, err error) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		if err != nil || h.closed {
-			return
+		if err != nil || h.closed || st.state.Epoch != epoch || st.swept != swept {
+			return // the stream may have begun anew, and numbers with it
 		}
 		for i := range p.Messages {
 			m := &p.Messages[i]

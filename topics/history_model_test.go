@@ -39,7 +39,6 @@ type follower struct {
 	gap     bool           // told since the newest message
 	cursor  Cursor         // of the newest message, or of subscribed
 	at      int            // place of cursor in the log
-	tell    string         // what it waits to be told
 }
 
 var historyPatterns = map[string][]string{
@@ -292,11 +291,25 @@ func (c *follower) missing(number int) {
 		return
 	}
 	for i := max(c.seen, c.start); i < number-1; i++ {
-		if m := c.model.log[c.namespace()][i]; Match(c.pattern, m.Topic) {
+		if m := c.model.log[c.namespace()][i]; Match(c.pattern, m.Topic) && !c.mayVanish(m) {
 			c.t.Fatalf("slot %d in mode %d of %s: number %d after %d, from %d, and %s %s is missing (ring of %d)",
 				c.slot, c.mode, c.pattern, number, c.seen, c.start, m.Topic, m.Data, c.model.hub.cfg.RingMessages)
 		}
 	}
+}
+
+// mayVanish reports whether a message was lost on its way and went from the
+// stream before anybody looked: with interest: topic nothing tells of that.
+func (c *follower) mayVanish(m Message) bool {
+	if c.namespace() != "one" {
+		return false
+	}
+	for _, kept := range c.model.history.stream("one").kept {
+		if kept.Cursor == m.Cursor {
+			return false
+		}
+	}
+	return true
 }
 
 // settle lets everything come to its end, and checks that nothing is missing.
@@ -408,7 +421,7 @@ func checkHistory(t testing.TB, seed uint64) {
 func TestHistoryAgainstModel(t *testing.T) {
 	seeds := 300
 	if os.Getenv("PUSHD_SOAK") != "" {
-		seeds = 4000
+		seeds = 20_000
 	}
 	for seed := range seeds {
 		ok := t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {

@@ -184,6 +184,9 @@ func (h *Hub) append(f *feed, e *entry) {
 		h.stats.evicted.Add(1)
 	}
 	h.hold(f, e)
+	if f.kept != nil {
+		f.kept.stream.newest = max(f.kept.stream.newest, e.Cursor.Seq)
+	}
 	h.giveUpExcess()
 	if f.due == 0 {
 		h.touch(f)

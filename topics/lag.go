@@ -1,5 +1,7 @@
 package topics
 
+import "slices"
+
 // A member whose socket took no more is behind: what it has is a cursor, and
 // when the socket drains it is fed from the ring until it has caught up. Where
 // the ring does not reach back so far, and there is history, it is fed from that
@@ -12,12 +14,14 @@ type lag struct {
 	view     *view
 	cursor   uint64            // newest entry that it has had
 	from     map[*group]uint64 // where this is higher, or the subscription is to begin before its time: what comes after it is for that
+	hasty    map[*group]bool   // subscriptions that lack more than what is held back, and get all there is
 	replay   uint64            // up to here there may be entries that are older than the subscriptions that want them
 	anchor   uint64            // its newest message, or the first that it lacks: where history begins there, nothing is missing; 0: not known
-	whole    bool              // nothing is missing after the cursor, as was asked just now
+	topic    string            // of the anchor
 	held     uint32            // questions that must be answered before anything is sent
 	catching uint32            // its place in view.catching, from 1; 0: none
 	skipped  map[string]int    // values left out, by topic, since the last one that was sent
+	fresh    uint64            // values up to here are of a time before it, and not left out
 }
 
 // after is where a group begins for the connection.
@@ -40,7 +44,28 @@ func (l *lag) begins(g *group, seq uint64) {
 	l.from[g] = seq
 }
 
-func (l *lag) leaves(g *group) { delete(l.from, g) }
+func (l *lag) leaves(g *group) {
+	delete(l.from, g)
+	delete(l.hasty, g)
+}
+
+// limit is up to where a group may have entries now. One with max_rate that
+// lacks what others have had, since it is new or slow, gets the newest there
+// is, and then waits for the next flush.
+func (l *lag) limit(g *group) uint64 {
+	if g.pace == nil || l.hasty[g] {
+		return g.view.pos
+	}
+	end := g.horizon()
+	if l.after(g) < end {
+		if l.hasty == nil {
+			l.hasty = make(map[*group]bool)
+		}
+		l.hasty[g] = true
+		return g.view.pos
+	}
+	return end
+}
 
 // skip counts a value that is left out for a newer one.
 func (m *Members) skip(l *lag, e *entry) {
@@ -78,12 +103,36 @@ func (m *Members) lagOf(s *seating, v *view) *lag {
 	return nil
 }
 
+// dropLag ends a connection's being behind in a feed: it has no subscription there any more.
+func (m *Members) dropLag(s *seating, l *lag) {
+	l.stopCatching()
+	x := m.extras.all[s.extra]
+	at := slices.Index(x.lags, l)
+	x.lags = slices.Delete(x.lags, at, at+1)
+	m.stats.behind.Add(-1)
+	if len(x.lags) == 0 {
+		s.behind = false
+		m.trimExtra(s)
+	}
+}
+
+func (l *lag) stopCatching() {
+	if l.catching != 0 {
+		l.view.catching[l.catching-1] = noSlot
+	}
+}
+
 // fallBehind notes that a connection has not had what comes after cursor.
 func (m *Members) fallBehind(slot uint32, s *seating, v *view, cursor uint64) *lag {
 	l := &lag{view: v, cursor: cursor}
 	for _, at := range m.seatsOf(s) {
-		if g := m.groups[at.group]; g.view == v && v.fan.spares(g, at.index) {
+		g := m.groups[at.group]
+		switch {
+		case g.view != v:
+		case v.fan.spares(g, at.index):
 			l.begins(g, v.pos)
+		case g.pace != nil && (v.fan.idle() || !v.fan.run[0].lost || !g.hears(v.fan.run[0])):
+			m.lower(s, l, g, g.horizon()) // what is held back leaves without the connection
 		}
 	}
 	x := m.extraOf(s)
@@ -101,7 +150,7 @@ func (m *Members) fellBehind(slot uint32, s *seating, v *view, first *entry) {
 	}
 	l := m.fallBehind(slot, s, v, cursor)
 	if !first.lost {
-		l.anchor = first.seq
+		l.anchor, l.topic = first.seq, first.Topic
 	}
 	m.stats.fellBehind.Add(1)
 }
@@ -116,6 +165,7 @@ func (m *Members) Drained(slot uint32) {
 	for i := 0; i < len(x.lags); {
 		switch m.catchUp(slot, s, x.lags[i]) {
 		case lagCaughtUp:
+			x.lags[i].stopCatching() // it may have ended the subscription for which it waited
 			end := len(x.lags) - 1
 			x.lags[i] = x.lags[end]
 			x.lags[end] = nil
@@ -181,7 +231,7 @@ func (m *Members) catchUp(slot uint32, s *seating, l *lag) lagState {
 	m.unskip(l, cursor)
 	m.advance(s, l, cursor)
 	if last != nil {
-		l.anchor, l.whole = last.seq, false
+		l.anchor, l.topic = last.seq, last.Topic
 	}
 	switch {
 	case cursor < v.pos:
@@ -277,6 +327,7 @@ func (m *Members) collect(s *seating, l *lag) (cursor uint64) {
 	m.collects++
 	f.mu.RLock()
 	defer f.mu.RUnlock()
+	start := v.pos
 	for _, at := range m.seatsOf(s) {
 		g := m.groups[at.group]
 		if g.view != v {
@@ -284,11 +335,15 @@ func (m *Members) collect(s *seating, l *lag) (cursor uint64) {
 		}
 		g.collect, g.after = m.collects, l.after(g)
 		// What the shard has not begun yet is no loss of this member alone.
-		if f.kept == nil && min(g.sub.givenUp(), g.newest) > g.after {
+		if lost := min(g.sub.givenUp(), g.newest); f.kept == nil && lost > g.after {
 			m.pending = append(m.pending, owed{group: g, why: LossSlow})
+			g.after = lost
+		}
+		if g.limit = l.limit(g); g.after < g.limit {
+			start = min(start, g.after)
 		}
 	}
-	cursor = max(l.cursor, min(f.floor, v.pos))
+	cursor = max(start, min(f.floor, v.pos))
 	n := f.ring.upTo(cursor, f.floor)
 	for end := min(f.ring.upTo(v.pos, f.floor), n+int(m.pace.scan)); n < end && len(m.pending) < m.pace.write; n++ {
 		e := f.ring.nth(n)
@@ -317,7 +372,9 @@ func (m *Members) owe(s *seating, l *lag, e *entry) {
 	switch m.wantedBy(s, l, e) {
 	case wantedNewest:
 		if f.newestOf(e, l.view.pos) != e.seq {
-			m.skip(l, e)
+			if e.seq > l.fresh {
+				m.skip(l, e)
+			}
 			return
 		}
 		fallthrough
@@ -338,7 +395,7 @@ const (
 func (m *Members) wantedBy(s *seating, l *lag, e *entry) (w wanting) {
 	note := func(g *group) {
 		switch {
-		case g.collect != m.collects || e.seq <= g.after || e.seq > g.horizon():
+		case g.collect != m.collects || e.seq <= g.after || e.seq > g.limit:
 		case g.mode == ModeLatest:
 			w = max(w, wantedNewest)
 		default:
@@ -374,7 +431,10 @@ func (m *Members) advance(s *seating, l *lag, reached uint64) {
 		switch {
 		case g.view != l.view:
 		case g.pace != nil:
-			l.begins(g, max(l.after(g), min(reached, g.horizon())))
+			l.begins(g, max(g.after, min(reached, g.limit)))
+			if reached >= l.view.pos {
+				delete(l.hasty, g)
+			}
 		default:
 			l.begins(g, max(l.after(g), reached))
 		}

@@ -108,7 +108,8 @@ type group struct {
 
 	// For the connection that is being fed.
 	collect uint64 // it is a member, if this is the number of the collect
-	after   uint64 // and gets what comes after this
+	after   uint64 // and gets what comes after this,
+	limit   uint64 // … up to this
 }
 
 // member is a connection in a group. Place is where the group stands among the
@@ -266,8 +267,22 @@ func (m *Members) Unsubscribe(slot uint32, pattern string) bool {
 	if l := m.lagOf(s, g.view); l != nil {
 		l.leaves(g)
 	}
+	v := g.view
 	m.leave(slot, s, uint32(place))
+	if l := m.lagOf(s, v); l != nil && !m.sitsIn(s, v) {
+		m.dropLag(s, l)
+	}
 	return true
+}
+
+// sitsIn reports whether a connection has a subscription in a feed.
+func (m *Members) sitsIn(s *seating, v *view) bool {
+	for _, at := range m.seatsOf(s) {
+		if m.groups[at.group].view == v {
+			return true
+		}
+	}
+	return false
 }
 
 // find returns a connection's subscription: its group, nil if there is none,
@@ -302,9 +317,7 @@ func (m *Members) Leave(slot uint32) {
 	if s.extra != 0 {
 		lags := m.extras.all[s.extra].lags
 		for _, l := range lags {
-			if l.catching != 0 {
-				l.view.catching[l.catching-1] = noSlot
-			}
+			l.stopCatching()
 		}
 		m.stats.behind.Add(int64(-len(lags)))
 		m.dropExtra(s)
@@ -377,9 +390,12 @@ func (m *Members) dropIfEmpty(g *group) {
 	v.groups = shrunk(v.groups[:end])
 	m.groups[g.index] = nil
 	m.spare = append(m.spare, g.index)
-	if m.groupOf(g.sub.pattern) == nil {
-		m.hub.release(m, g.sub)
+	for other := m.groupOf(g.sub.pattern); other != nil; other = other.sibling {
+		if other.sub == g.sub {
+			return // and not of a later feed
+		}
 	}
+	m.hub.release(m, g.sub)
 }
 
 // dropSibling takes a group out of those of its pattern.

@@ -19,6 +19,10 @@ type Settings struct {
 	History bool // the bus keeps its messages
 	Mode    Mode // of a subscriber who does not choose; ModeDefault is ModeLive
 
+	// MaxRate is at most how many updates a second of each topic a subscriber
+	// of ModeLatest gets; 0: as many as it asks for.
+	MaxRate float64
+
 	// BatchDelay is how long deliveries of its feeds are gathered, so that they
 	// leave together; 0: not at all. Hub.Close is needed where there are delays.
 	BatchDelay time.Duration
@@ -35,7 +39,8 @@ const maxWindow = time.Hour
 
 // way checks what a subscriber wants against what its namespace allows.
 func (m *Members) way(pattern string, want Want) (w way, err error) {
-	most := m.hub.cfg.Settings(Namespace(pattern)).Mode
+	settings := m.hub.cfg.Settings(Namespace(pattern))
+	most := settings.Mode
 	if most == ModeDefault {
 		most = ModeLive
 	}
@@ -46,11 +51,15 @@ func (m *Members) way(pattern string, want Want) (w way, err error) {
 	if w.mode < most {
 		return w, ErrMode
 	}
-	if want.MaxRate > 0 {
-		if w.mode != ModeLatest {
-			return w, ErrRate
-		}
-		w.window = min(time.Duration(float64(time.Second)/want.MaxRate), maxWindow)
+	if want.MaxRate > 0 && w.mode != ModeLatest {
+		return w, ErrRate
+	}
+	rate := want.MaxRate
+	if settings.MaxRate > 0 && w.mode == ModeLatest && (rate == 0 || rate > settings.MaxRate) {
+		rate = settings.MaxRate
+	}
+	if rate > 0 {
+		w.window = time.Duration(min(float64(time.Second)/rate, float64(maxWindow)))
 	}
 	return w, nil
 }

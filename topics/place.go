@@ -7,6 +7,9 @@ func (h *Hub) inquire(r *read, q Query) {
 	f := r.wanted.feed
 	k := f.kept
 	number := k.number(r.wanted.from)
+	if r.wanted.checked {
+		number--
+	}
 	if number == 0 {
 		h.inquireAfter(r, number)
 		return
@@ -35,23 +38,39 @@ func (h *Hub) inquire(r *read, q Query) {
 // inquireAfter asks the bus where the message at the cursor does not tell: it
 // is gone, or of another topic than one that has a limit of its own.
 func (h *Hub) inquireAfter(r *read, number uint64) {
-	namespace := r.wanted.feed.kept.stream.namespace
-	h.cfg.History.Stream(namespace, func(s Stream, err error) {
-		if err != nil || s.Last < number {
-			h.mu.Lock()
-			defer h.mu.Unlock()
-			h.answer(r, NotRecovered, LossRestarted, err) // numbers have gone back
+	f := r.wanted.feed
+	st := f.kept.stream
+	base := f.kept.base
+	asked := st.inquiry()
+	h.cfg.History.Stream(st.namespace, func(s Stream, err error) {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if err == nil {
+			h.update(st, s, asked) // it may have begun anew, and nobody has noticed yet
+			h.wake()
+		}
+		switch {
+		case err != nil:
+			h.answer(r, 0, 0, err)
+		case f.ended || f.kept.base != base:
+			h.answer(r, 0, 0, errStale)
+		case s.Last < number: // numbers have gone back
+			h.answer(r, NotRecovered, LossRestarted, nil)
+		default:
+			h.inquireIntact(r, number)
+		}
+	})
+}
+
+func (h *Hub) inquireIntact(r *read, number uint64) {
+	h.cfg.History.Intact(r.wanted.feed.kept.stream.namespace, r.wanted.pattern, number, func(intact bool, err error) {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if intact || err != nil {
+			h.answer(r, Recovered, 0, err)
 			return
 		}
-		h.cfg.History.Intact(namespace, r.wanted.pattern, number, func(intact bool, err error) {
-			h.mu.Lock()
-			defer h.mu.Unlock()
-			if intact || err != nil {
-				h.answer(r, Recovered, 0, err)
-				return
-			}
-			h.answer(r, NotRecovered, LossExpired, nil)
-		})
+		h.answer(r, NotRecovered, LossExpired, nil)
 	})
 }
 

@@ -32,9 +32,13 @@ func (f *feed) firstPlace() uint64 {
 
 // beginAt has a subscription begin after an entry.
 func (m *Members) beginAt(slot uint32, s *seating, g *group, at uint64, st Standing) Standing {
+	isNew := m.lagOf(s, g.view) == nil
 	l := m.goBehind(slot, s, g.view)
+	if isNew && st.Resumed == NotResumed {
+		l.fresh = g.view.pos
+	}
 	m.lower(s, l, g, at)
-	l.anchor, l.whole = 0, st.Resumed == Recovered
+	l.anchor = 0
 	m.goOn(slot, s)
 	st.Cursor = g.view.feed.placeOf(at)
 	return st
@@ -170,4 +174,12 @@ func (m *Members) lower(s *seating, l *lag, g *group, at uint64) {
 	}
 	l.begins(g, at)
 	l.replay = max(l.replay, g.since)
+}
+
+// beginAnew has a subscriber of the newest values get those of a stream that
+// began anew, of which the ring may not have all.
+func (m *Members) beginAnew(slot uint32, s *seating, g *group, mark *entry) {
+	l := m.fallBehind(slot, s, g.view, mark.after)
+	m.lower(s, l, g, g.view.feed.kept.begin)
+	m.goOn(slot, s)
 }

@@ -17,6 +17,7 @@ type wanted struct {
 	from    uint64 // number in the feed; of a snapshot 0
 	stamp   uint32 // of an inquiry: the cursor's
 	kind    reading
+	checked bool // of a page: whether anything is missing between from and what stands before it
 }
 
 type reading uint8
@@ -65,16 +66,12 @@ type read struct {
 // errStale ends a reading whose stream began anew, or whose feed ended, meanwhile.
 var errStale = errors.New("history began anew meanwhile")
 
-// sharedFor is how long what nobody uses is kept, in parts of RingMemory as much.
 const (
-	sharedFor  = 10 * time.Second
-	sharedPart = 4
-)
+	sharedFor  = 10 * time.Second // what nobody uses is kept so long
+	sharedPart = 4                // and as much as this part of RingMemory, all together
 
-// pageRoom are the bounds of one reading for clients: about what two writes take.
-const (
-	pageMessages = 500
-	pageBytes    = 128 << 10
+	pageMessages = 500       // of one reading for clients:
+	pageBytes    = 128 << 10 // about what two writes take
 )
 
 // look returns what was read, or has it read: then the view is told when it is
@@ -143,6 +140,10 @@ func (h *Hub) start(r *read, urgency Urgency) {
 		}
 		if r.err == nil {
 			h.fillIn(r, p)
+		}
+		if r.err == nil && r.wanted.checked { // now, so that it holds for what was read
+			h.inquire(r, q)
+			return
 		}
 		h.arrived(r)
 	})

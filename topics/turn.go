@@ -58,7 +58,9 @@ func (m *Members) fanOutSome() {
 			unfinished++
 		}
 	}
-	m.runnable = append(append(m.resting[:0], run[begun:]...), run[:unfinished]...)
+	added := m.runnable[len(run):] // who caught up with one feed went on with another
+	m.runnable = append(append(append(m.resting[:0], run[begun:]...), added...), run[:unfinished]...)
+	clear(added)
 	clear(run)
 	m.resting = run[:0]
 }

@@ -30,7 +30,6 @@ type view struct {
 	caught   []uint32             // the memory of catching, in turns
 	wants    wanted               // of history, since the ring does not reach back to pos; zero: nothing
 	witness  bool                 // pos is the number of a message of the feed: where history has that, nothing after it is missing
-	whole    Resumption           // whether anything is missing after pos, as was asked; NotResumed: it was not
 	paced    int                  // groups that hold values back
 	flushing []*group             // those whose held values are due
 }
@@ -66,7 +65,7 @@ func (v *view) work(budget int) (spent int, more bool) {
 				v.finishFanout()
 				v.finish()
 			}
-		case len(v.flushing) > 0:
+		case len(v.flushing) > 0 && v.mayFlush():
 			spent++
 			v.flushNext()
 		default:
@@ -74,7 +73,7 @@ func (v *view) work(budget int) (spent int, more bool) {
 				return spent, false
 			}
 			spent++
-			if v.next < len(v.batch) && !v.begin(v.batch[v.next:]) {
+			if v.next < len(v.batch) && !v.flushBefore(v.batch[v.next]) && !v.begin(v.batch[v.next:]) {
 				return spent, true
 			}
 		}
@@ -102,7 +101,7 @@ func (v *view) take() bool {
 	case v.pos > f.kept.begin:
 		f.mu.RUnlock()
 		return v.readOn()
-	case f.floor >= f.kept.mark: // nobody here has been told that history began anew
+	default: // nobody here has been told that history began anew
 		v.batch = append(v.batch, v.restarted())
 		f.mu.RUnlock()
 		return true
@@ -132,7 +131,7 @@ func (v *view) reach(seq uint64) {
 // moveTo notes that the shard is at an entry.
 func (v *view) moveTo(seq uint64, witness bool) {
 	if seq > v.pos {
-		v.pos, v.witness, v.whole = seq, witness, NotResumed
+		v.pos, v.witness = seq, witness
 	}
 }
 
@@ -141,8 +140,8 @@ func (v *view) moveTo(seq uint64, witness bool) {
 func (v *view) readOn() bool {
 	f := v.feed
 	w := wanted{feed: f, pattern: f.filter(), from: v.pos, kind: readPage}
-	if !f.in.Namespace && !v.witness && v.whole == NotResumed {
-		w.kind = readPlace
+	if !f.in.Namespace && !v.witness {
+		w.from, w.checked = v.pos+1, true
 	}
 	if v.wants == w {
 		return false // it is on its way
@@ -168,17 +167,13 @@ func (v *view) takePage(r *read) bool {
 	f := v.feed
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	if r.wanted.from != v.pos || v.next < len(v.batch) {
-		return true
-	}
-	if r.wanted.kind == readPlace {
-		v.whole = r.verdict
+	if at := r.wanted.from; at != v.pos && !(r.wanted.checked && at == v.pos+1) || v.next < len(v.batch) {
 		return true
 	}
 	clear(v.batch)
 	v.batch, v.next = v.batch[:0], 0
 	reached := min(r.reached(), r.madeAt) // what was not in the ring by then comes by it
-	if v.whole == NotRecovered || v.whole == NotResumed && !startsAt(r, v.pos, f.in.Namespace) {
+	if r.lacks(v.pos) {
 		upTo := reached
 		if len(r.entries) > 0 {
 			upTo = r.entries[0].seq - 1
@@ -203,19 +198,21 @@ func (v *view) takePage(r *read) bool {
 // whole shard was too slow, and those concerned are told. feed.mu must be held.
 func (v *view) missed() *entry {
 	m := &match{shards: v.members.bit}
+	told := make(map[*sub]bool) // a pattern may have several groups
 	for _, g := range v.groups {
-		if g.sub.givenUp() > max(v.pos, g.since) {
+		if g.sub.givenUp() > max(v.pos, g.since) && !told[g.sub] {
+			told[g.sub] = true
 			m.subs = append(m.subs, g.sub)
 		}
 	}
 	return &entry{seq: v.feed.floor, aside: true, after: v.pos, lost: true, why: LossSlow, matched: m}
 }
 
-// restarted stands for the mark that history began anew. feed.mu must be held.
+// restarted says that history began anew. feed.mu must be held.
 func (v *view) restarted() *entry {
 	k := v.feed.kept
 	return &entry{
-		seq: k.base, aside: true, after: v.pos, lost: true, why: LossRestarted, to: k.cursor(k.base, 0), matched: &match{shards: v.members.bit},
+		seq: k.mark, aside: true, after: v.pos, lost: true, why: LossRestarted, to: k.cursor(k.mark, 0), matched: &match{shards: v.members.bit},
 	}
 }
 
@@ -279,8 +276,8 @@ func (v *view) gather(e *entry) {
 		return
 	}
 	for _, s := range e.matched.subs {
-		for g := v.members.groupOf(s.pattern); g != nil && g.sub == s; g = g.sibling { // else of a later feed
-			if g.pace == nil {
+		for g := v.members.groupOf(s.pattern); g != nil; g = g.sibling {
+			if g.sub == s && (g.pace == nil || e.lost) { // else of a later feed, or held back
 				v.fan.add(g, e)
 			}
 		}

@@ -65,6 +65,8 @@ type Namespace struct {
 	Delivery   Delivery      `name:"delivery" default:"live" enum:"live,latest,all"`
 	Interest   Interest      `name:"interest" default:"namespace" enum:"namespace,topic"`
 	BatchDelay time.Duration `name:"batch_delay" default:"0s"` // how long deliveries of a feed are gathered, to leave together; 0: not at all
+	MaxRate    float64       `name:"max_rate" default:"0"`     // updates a second for each topic, at most, of a subscriber in mode latest; 0: as it asks
+	MaxMessage Bytes         `name:"max_message" default:"0B"` // of what clients and HTTP publish there; 0: --max-message
 	Stream     string        `name:"stream"`                   // keeps the history instead of one of pushd's own; it is never created nor changed
 	Subject    string        `name:"subject"`                  // below which the topics lie; "": PREFIX.NAMESPACE. It needs history
 	History    History       `kong:"-"`

@@ -29,7 +29,7 @@ const (
 
 // namespaces checks the settings of each namespace, and what they have in common.
 func (v *validator) namespaces(c *Config) {
-	v.unnamed(keyDefault, c.Default)
+	v.unnamed(keyDefault, c, c.Default)
 	var kept []string // that keep history and can be compared
 	for _, name := range slices.Sorted(maps.Keys(c.Namespaces)) {
 		key := keyNamespaces + "." + name
@@ -48,8 +48,8 @@ func (v *validator) namespaces(c *Config) {
 
 // unnamed checks what holds for namespaces that nobody named: they cannot have
 // a stream, for which there would be no end of them.
-func (v *validator) unnamed(key string, ns Namespace) {
-	v.common(key, ns)
+func (v *validator) unnamed(key string, c *Config, ns Namespace) {
+	v.common(key, c, ns)
 	const cure = "a stream is made for a namespace by its name: list those that keep history under namespaces:"
 	if ns.Delivery == DeliveryLatest || ns.Delivery == DeliveryAll {
 		v.addf(key+".delivery", `%s.delivery is %q, which needs history, and %s`, key, ns.Delivery, cure)
@@ -65,15 +65,24 @@ func (v *validator) unnamed(key string, ns Namespace) {
 }
 
 // common checks what any namespace may have.
-func (v *validator) common(key string, ns Namespace) {
+func (v *validator) common(key string, c *Config, ns Namespace) {
 	v.enums(key+".", settings(&ns))
 	if ns.BatchDelay < 0 || ns.BatchDelay > maxBatchDelay {
 		v.addf(key+".batch_delay", "%s.batch_delay is %v, but must be 0s to %v", key, ns.BatchDelay, maxBatchDelay)
 	}
+	if !(ns.MaxRate >= 0 && ns.MaxRate <= mostRate) {
+		v.addf(key+".max_rate", "%s.max_rate is %v, but must be 0 (no limit) to %v updates a second", key, ns.MaxRate, mostRate)
+	}
+	if ns.MaxMessage > c.MaxMessage {
+		v.addf(key+".max_message", "%s.max_message is %v, but no message may be larger than --max-message %v", key, ns.MaxMessage, c.MaxMessage)
+	}
 }
 
+// mostRate is beyond what any screen shows.
+const mostRate = 1000.0
+
 func (v *validator) namespace(key string, c *Config, ns Namespace) {
-	v.common(key, ns)
+	v.common(key, c, ns)
 	kept := ns.KeepsHistory()
 	if (ns.Delivery == DeliveryLatest || ns.Delivery == DeliveryAll) && !kept {
 		v.addf(key+".delivery", `%s.delivery is %q, which needs history: give for instance history: {age: 24h}, or stream:`, key, ns.Delivery)

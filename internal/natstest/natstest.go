@@ -242,7 +242,8 @@ func startChild(s settings) (*child, error) {
 		started: make(chan error, 1),
 		gone:    make(chan struct{}),
 	}
-	c.cmd.Env = append(os.Environ(), envSettings+"="+string(raw))
+	// With the race detector a process sleeps for a second before it ends, unless told not to.
+	c.cmd.Env = append(os.Environ(), envSettings+"="+string(raw), "GORACE="+os.Getenv("GORACE")+" atexit_sleep_ms=0")
 	c.cmd.Stderr = &c.stderr
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	go c.run()

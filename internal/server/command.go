@@ -105,6 +105,11 @@ func (sh *shard) publish(id poller.Token, cmd *wire.Command) {
 		sh.replyError(id, cmdID, refused.Code, refused.Message)
 		return
 	}
+	if len(data) > sh.server.maxMessage(topic) {
+		refused := sh.server.tooLarge(topic)
+		sh.replyError(id, cmdID, refused.Code, refused.Message)
+		return
+	}
 	c := sh.client(id.Slot())
 	if c.publish >= maxPublishing {
 		sh.replyError(id, cmdID, wire.RateLimited, fmt.Sprintf("%d publications of this connection are on their way: wait for their replies", maxPublishing))

@@ -26,6 +26,9 @@ func TestMain(m *testing.M) {
 	if spec := os.Getenv(crowdVariable); spec != "" {
 		os.Exit(crowdMain(spec))
 	}
+	if spec := os.Getenv(nodeVariable); spec != "" {
+		os.Exit(nodeMain(spec))
+	}
 	natstest.Main()
 	goleak.VerifyTestMain(m)
 }

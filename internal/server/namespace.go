@@ -29,7 +29,7 @@ func streams(cfg *config.Config) map[string]natsbus.StreamConfig {
 
 // served says how a namespace's subscribers are served.
 func served(ns config.Namespace) topics.Settings {
-	s := topics.Settings{ByTopic: ns.Interest == config.InterestTopic, History: ns.KeepsHistory()}
+	s := topics.Settings{ByTopic: ns.Interest == config.InterestTopic, History: ns.KeepsHistory(), BatchDelay: ns.BatchDelay, MaxRate: ns.MaxRate}
 	switch ns.Delivery {
 	case config.DeliveryAll:
 		s.Mode = topics.ModeAll

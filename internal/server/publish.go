@@ -31,9 +31,9 @@ func (s *Server) servePublish(w http.ResponseWriter, r *http.Request) {
 		refuse(w, 0, refused)
 		return
 	}
-	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(s.cfg.MaxMessage)))
+	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(s.maxMessage(topic))))
 	if err != nil {
-		refuse(w, 0, s.bodyError(err))
+		refuse(w, 0, s.bodyError(topic, err))
 		return
 	}
 	result := <-s.publish(topic, data, key)
@@ -58,16 +58,28 @@ func readKey(r *http.Request) (string, *wire.Error) {
 	return "", &wire.Error{Code: wire.BadRequest, Message: "more than one " + keyHeader}
 }
 
-func (s *Server) bodyError(err error) *wire.Error {
+func (s *Server) bodyError(topic string, err error) *wire.Error {
 	var tooLarge *http.MaxBytesError
 	if errors.As(err, &tooLarge) {
-		return s.tooLarge()
+		return s.tooLarge(topic)
 	}
 	return &wire.Error{Code: wire.BadRequest, Message: "reading the body: " + err.Error()}
 }
 
-func (s *Server) tooLarge() *wire.Error {
-	return &wire.Error{Code: wire.MessageTooLarge, Message: fmt.Sprintf("a message may have %d bytes (--max-message)", s.cfg.MaxMessage)}
+// maxMessage is how much data a message to a topic may have, in bytes.
+func (s *Server) maxMessage(topic string) int {
+	if most := s.cfg.Namespace(topics.Namespace(topic)).MaxMessage; most > 0 {
+		return int(most)
+	}
+	return int(s.cfg.MaxMessage)
+}
+
+func (s *Server) tooLarge(topic string) *wire.Error {
+	most, setting := s.maxMessage(topic), "--max-message"
+	if most < int(s.cfg.MaxMessage) {
+		setting = "max_message of namespace " + topics.Namespace(topic)
+	}
+	return &wire.Error{Code: wire.MessageTooLarge, Message: fmt.Sprintf("a message may have %d bytes (%s)", most, setting)}
 }
 
 // published is what became of a message.
@@ -176,7 +188,7 @@ func (b *lineBatch) read(in *bufio.Reader) (end bool) {
 		line, err := b.readLine(in)
 		b.number++
 		if errors.Is(err, bufio.ErrBufferFull) {
-			b.refused("", b.server.tooLarge())
+			b.refused("", b.server.tooLarge(""))
 			return true // where the next line begins is not known
 		}
 		if line = bytes.TrimSpace(line); len(line) > 0 {
@@ -221,8 +233,8 @@ func (b *lineBatch) publish(line []byte) {
 		b.refused(topic, &wire.Error{Code: wire.InvalidTopic, Message: err.Error()})
 		return
 	}
-	if len(pub.Data) > int(b.server.cfg.MaxMessage) {
-		b.refused(topic, b.server.tooLarge())
+	if len(pub.Data) > b.server.maxMessage(topic) {
+		b.refused(topic, b.server.tooLarge(topic))
 		return
 	}
 	b.batch = append(b.batch, publishedLine{topic, b.server.publish(topic, bytes.Clone(pub.Data), b.keyOf(&pub))})

@@ -40,7 +40,8 @@ type Server struct {
 	plain   *plainHTTP // requests that are no upgrade
 	admin   *http.Server
 	adminLn net.Listener
-	history chan struct{} // holds one for each request for history under way
+	history chan struct{}                 // holds one for each request for history under way
+	sink    func(topics.Sink) topics.Sink // what NATS brings passes through it; nil: straight to the hub
 
 	// Atomic.
 	stopping atomic.Bool
@@ -174,7 +175,7 @@ func (s *Server) Run(ctx context.Context) error {
 			}
 		})
 	}
-	s.bus.Start(s.hub)
+	s.bus.Start(s.incoming())
 	serve := func(name string, f func() error) {
 		others.Go(func() {
 			if err := f(); err != nil && !errors.Is(err, http.ErrServerClosed) {
@@ -205,6 +206,14 @@ func (s *Server) Run(ctx context.Context) error {
 	others.Wait()
 	s.pool.Close()
 	return errors.Join(err, s.bus.CloseWithin(max(time.Until(end), leastForNATS)))
+}
+
+// incoming is where NATS delivers to.
+func (s *Server) incoming() topics.Sink {
+	if s.sink == nil {
+		return s.hub
+	}
+	return s.sink(s.hub) // tests lose messages there
 }
 
 // leastForNATS is what is left for NATS to confirm publications when clients

@@ -147,7 +147,7 @@ func TestStored(t *testing.T) {
 				t.Errorf("stream %+v, want %+v", s, want)
 			}
 			got := b.State()
-			if got.Acked != 5 || got.Published != 6 || got.Unacked != 0 || got.Gets != [topics.NumUrgencies]uint64{2} ||
+			if got.Acked != 5 || got.Published != 6 || got.Gets != [topics.NumUrgencies]uint64{2} ||
 				got.Streams["scores"].Last != 5 || got.Streams["scores"].Epoch != s.Epoch || !got.Connected {
 				t.Errorf("state %+v", got)
 			}

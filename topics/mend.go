@@ -1,0 +1,192 @@
+package topics
+
+import (
+	"math/rand/v2"
+	"time"
+)
+
+// What comes live is passed on if nothing is missing before it; else what is
+// missing is read first.
+
+// receive takes one live message of a feed with history.
+func (h *Hub) receive(f *feed, m *Message) {
+	k := f.kept
+	if len(k.pend) == 0 && f.ready && !k.mending && h.admit(f, m) {
+		return
+	}
+	if len(k.pend) < maxPend { // else it is read: whoever mends goes on to the end
+		k.pend = append(k.pend, *m)
+	}
+	if f.ready && !k.mending {
+		if m.Cursor.Epoch != k.epoch {
+			h.ask(k.stream, nil)
+		} else {
+			h.mend(f)
+		}
+	}
+}
+
+// admit appends a live message if nothing is missing before it, or drops it
+// where the feed has had it. It reports whether it did either.
+func (h *Hub) admit(f *feed, m *Message) bool {
+	k := f.kept
+	if m.Cursor.Epoch != k.epoch {
+		return false
+	}
+	seq := k.base + m.Cursor.Seq
+	switch {
+	case seq <= f.last:
+		h.stats.repeated.Add(1)
+		if e := f.find(seq); e != nil && !e.lost && e.Cursor.Stamp != m.Cursor.Stamp {
+			h.ask(k.stream, nil) // the stream has begun anew without saying so
+		}
+	case f.in.Namespace && seq == f.last+1, !f.in.Namespace && k.base+m.Prev <= f.last:
+		h.append(f, &entry{Message: *m, seq: seq, matched: f.match(m.Topic)})
+	default:
+		return false
+	}
+	return true
+}
+
+// admitPending admits what waits, up to the first that lacks something.
+func (h *Hub) admitPending(f *feed) {
+	k := f.kept
+	n := 0
+	for n < len(k.pend) && h.admit(f, &k.pend[n]) {
+		n++
+	}
+	k.pend = append(k.pend[:0], k.pend[n:]...)
+	if len(k.pend) == 0 {
+		k.pend = nil
+	} else if !k.mending {
+		h.mend(f)
+	}
+}
+
+// mend reads what a feed lacks.
+func (h *Hub) mend(f *feed) {
+	if f.kept.mending {
+		return
+	}
+	f.kept.mending = true
+	f.kept.since = time.Now()
+	h.stats.repairs.Add(1)
+	h.readOn(f)
+}
+
+// filter is whose messages a feed has.
+func (f *feed) filter() string {
+	if f.in.Namespace {
+		return ""
+	}
+	return f.in.Name
+}
+
+func (h *Hub) readOn(f *feed) {
+	q := Query{Namespace: f.kept.stream.namespace, Pattern: f.filter(), From: f.kept.number(f.last) + 1, Urgency: UrgentRepair}
+	h.cfg.History.Read(q, func(p Page, err error) { h.mended(f, q.From, p, err) })
+}
+
+// mended takes what was missing.
+func (h *Hub) mended(f *feed, from uint64, p Page, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	k := f.kept
+	if f.ended || h.closed {
+		k.mending, k.pend = false, nil
+		return
+	}
+	if from != k.number(f.last)+1 { // the stream has begun anew meanwhile
+		h.readOn(f)
+		return
+	}
+	if err != nil {
+		h.later(errorPatience/2+rand.N(errorPatience/2), func() { h.readOn(f) })
+		return
+	}
+	before := f.last
+	h.noteExpired(f, &p)
+	for i := range p.Messages {
+		m := &p.Messages[i]
+		if m.Cursor.Epoch != k.epoch {
+			k.mending = false
+			h.ask(k.stream, nil)
+			h.wake()
+			return
+		}
+		h.fill(f, m)
+	}
+	if first := k.base + k.stream.state.First; f.in.Namespace && p.End && f.last == before && first > f.last+1 {
+		h.markExpired(f, first-1, LossExpired) // nothing came behind it
+	}
+	k.mending = len(p.Messages) > 0 && !p.End
+	if f.last > before {
+		k.since = time.Now()
+	}
+	if k.mending {
+		h.readOn(f)
+	} else {
+		h.endMending(f)
+	}
+	h.wake()
+}
+
+// noteExpired tells of the message of a topic that the next live one says was
+// before it, if the stream does not have it any more.
+func (h *Hub) noteExpired(f *feed, p *Page) {
+	k := f.kept
+	if f.in.Namespace || len(k.pend) == 0 || len(p.Messages) == 0 || k.pend[0].Cursor.Epoch != k.epoch {
+		return
+	}
+	if lacks := k.base + k.pend[0].Prev; lacks > f.last && k.base+p.Messages[0].Cursor.Seq > lacks {
+		h.markExpired(f, lacks, LossExpired)
+	}
+}
+
+// fill appends a message that was read. What is missing before it is not kept
+// any more.
+func (h *Hub) fill(f *feed, m *Message) {
+	k := f.kept
+	seq := k.base + m.Cursor.Seq
+	if seq <= f.last {
+		return
+	}
+	if f.in.Namespace && seq > f.last+1 {
+		h.markExpired(f, seq-1, LossExpired)
+	}
+	h.append(f, &entry{Message: *m, seq: seq, matched: f.match(m.Topic)})
+}
+
+// markExpired says that what comes after the feed's newest entry is missing, up to a number.
+func (h *Hub) markExpired(f *feed, upTo uint64, why LossReason) {
+	k := f.kept
+	h.stats.lostMarks.Add(1)
+	h.append(f, &entry{
+		seq: upTo, lost: true, why: why, from: k.cursor(f.last, k.lastStamp), to: k.cursor(upTo, 0), matched: f.everybody(),
+	})
+}
+
+// endMending goes on with live messages when the stream has no more. Where
+// they show that it must, another replica has it, and this one will.
+func (h *Hub) endMending(f *feed) {
+	k := f.kept
+	k.mending = true // admitPending must not begin anew
+	h.admitPending(f)
+	switch {
+	case len(k.pend) == 0:
+		k.mending = false
+	case k.pend[0].Cursor.Epoch != k.epoch:
+		k.mending = false
+		h.ask(k.stream, nil)
+	case time.Since(k.since) < lagPatience:
+		h.later(5*time.Millisecond+rand.N(15*time.Millisecond), func() { h.readOn(f) })
+	default:
+		first := &k.pend[0]
+		if seq := k.base + first.Cursor.Seq; seq-1 > f.last {
+			h.markExpired(f, seq-1, LossUpstream)
+		}
+		first.Prev = 0
+		k.since = time.Now()
+		h.endMending(f)
+	}
+}
