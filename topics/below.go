@@ -1,9 +1,6 @@
 package topics
 
-import (
-	"slices"
-	"time"
-)
+import "slices"
 
 // Below the floor of its ring, a feed with history serves those that are behind
 // from the stream: every message to those who want all, and to those who come
@@ -128,7 +125,7 @@ func (m *Members) sendSnapshot(slot uint32, s *seating, l *lag, c concern) lagSt
 
 // sendPage sends what the subscriptions in m.readers lack of a page of history,
 // in one write.
-func (m *Members) sendPage(slot uint32, s *seating, l *lag, limit uint64) (state lagState) {
+func (m *Members) sendPage(slot uint32, s *seating, l *lag, limit uint64) lagState {
 	from := m.readers[0].after
 	for _, c := range m.readers {
 		from = min(from, c.after)
@@ -174,13 +171,8 @@ func (m *Members) sendPage(slot uint32, s *seating, l *lag, limit uint64) (state
 		return lagBlocked
 	}
 	reached := min(r.reached(), most)
-	switch {
-	case last != nil && (left || !all):
+	if last != nil && (left || !all) {
 		reached = last.seq
-	case r.end && m.lags(r):
-		reached = min(reached, r.next-1)
-		m.tryLater(slot, nil)
-		defer func() { state = lagWaits }()
 	}
 	if last != nil {
 		l.anchor, l.topic = last.seq, last.Topic
@@ -222,13 +214,4 @@ func (m *Members) missingUpTo(r *read, limit uint64, f *feed) Cursor {
 		limit = r.entries[0].seq - 1
 	}
 	return f.placeOf(limit)
-}
-
-// lags reports whether the replica that answered may not yet have what is below
-// the ring's floor.
-func (m *Members) lags(r *read) bool {
-	f := r.wanted.feed
-	f.mu.RLock()
-	defer f.mu.RUnlock()
-	return f.kept.replicas > 1 && time.Since(time.UnixMilli(f.kept.floorTime)) < lagPatience
 }

@@ -56,6 +56,10 @@ type History interface {
 	// Read reads messages, oldest first.
 	Read(q Query, done func(Page, error))
 
+	// Next says which is the first message of a pattern with that number or a
+	// higher one, as the leader of the stream knows; 0: there is none.
+	Next(namespace, pattern string, from uint64, done func(number uint64, err error))
+
 	// Intact says whether every message of a pattern that came after a number
 	// is still kept. A doubt is no.
 	Intact(namespace, pattern string, after uint64, done func(bool, error))

@@ -301,7 +301,7 @@ func (f *feed) giveUpOldest() *entry {
 	e := f.ring.shift()
 	f.floor = e.seq
 	if f.kept != nil {
-		f.kept.floorStamp, f.kept.floorTime = e.Cursor.Stamp, e.Time
+		f.kept.floorStamp = e.Cursor.Stamp
 	}
 	if e.lost {
 		f.markEvicted = max(f.markEvicted, e.seq)

@@ -44,6 +44,7 @@ type kept struct {
 	mending bool      // what is missing is being read
 	since   time.Time // of the gap that is being mended: how long the stream has not had what is missing
 	most    uint64    // newest number that was read for anybody
+	target  uint64    // number of a message that one replica had: others will have it
 
 	// Guarded by feed.mu, and changed only with Hub.mu held too.
 	epoch      uint32
@@ -52,7 +53,6 @@ type kept struct {
 	mark       uint64 // where shards go on that were at one of these
 	lastStamp  uint32 // of the message feed.last; 0: not known
 	floorStamp uint32 // of the message feed.floor; 0: not known
-	floorTime  int64  // of the same, in ms since the epoch
 	replicas   int
 }
 
@@ -229,7 +229,7 @@ func (h *Hub) begin(f *feed) {
 	k := f.kept
 	k.epoch, k.base, k.begin = st.state.Epoch, firstBase, firstBase-1
 	k.lastStamp, k.floorStamp = st.state.Stamp, st.state.Stamp
-	k.floorTime, k.replicas = time.Now().UnixMilli(), st.state.Replicas
+	k.replicas = st.state.Replicas
 	f.last = k.base + st.state.Last
 	f.floor = f.last
 	f.mu.Unlock()
@@ -254,9 +254,9 @@ func (h *Hub) restart(f *feed) {
 	k.begin = max(f.last, k.most)
 	k.base, k.epoch = k.begin+1, s.Epoch
 	k.pend = keepEpoch(k.pend, s.Epoch)
-	k.mark = k.base + skip
+	k.mark, k.target = k.base+skip, 0
 	f.last, f.floor = k.mark, k.mark
-	k.lastStamp, k.floorStamp, k.floorTime = 0, 0, time.Now().UnixMilli()
+	k.lastStamp, k.floorStamp = 0, 0
 	for _, v := range f.views {
 		v.evicted = k.mark // so it finds that it was left behind, and says so
 	}
@@ -323,9 +323,10 @@ func (h *Hub) sweepTopics(st *stream) {
 			m := &p.Messages[i]
 			f, ok := h.topics.get(m.Topic)
 			if ok && f.ready && f.kept != nil && f.kept.epoch == m.Cursor.Epoch && f.kept.base+m.Cursor.Seq > f.last {
+				f.kept.target = f.kept.base + m.Cursor.Seq
 				h.mend(f)
 			}
 		}
-		st.swept = max(st.swept, last)
+		st.swept = max(st.swept, min(last, p.Next-1)) // a replica that lags has less
 	})
 }

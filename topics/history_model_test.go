@@ -67,6 +67,11 @@ func newHistoryModel(t testing.TB, seed uint64) *historyModel {
 	if rnd.IntN(3) == 0 {
 		m.history.stream("latest").perTopic = 1
 	}
+	if rnd.IntN(3) == 0 {
+		for namespace := range historyPatterns {
+			m.history.stream(namespace).replicas = 3
+		}
+	}
 	for range 5 {
 		m.clients = append(m.clients, m.newFollower(rnd.IntN(len(m.shards)), uint32(len(m.clients))))
 	}
@@ -387,7 +392,7 @@ func (m *historyModel) quiet() bool {
 			return false
 		}
 	}
-	return len(m.history.asked) == 0
+	return m.history.waiting() == 0
 }
 
 func checkHistory(t testing.TB, seed uint64) {

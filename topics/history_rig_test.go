@@ -4,14 +4,18 @@ import (
 	"errors"
 	"math/rand/v2"
 	"slices"
+	"sync"
 )
 
 // fakeHistory is a History in memory, which answers when the test says so.
 type fakeHistory struct {
 	rnd     *rand.Rand
 	streams map[string]*fakeStream
-	asked   []func(err error)
 	reads   int
+
+	// Guarded by mu, for timers ask too.
+	mu    sync.Mutex
+	asked []func(err error)
 }
 
 // fakeStream keeps messages by number, some of which may be gone.
@@ -21,6 +25,7 @@ type fakeStream struct {
 	last     uint64
 	stamp    uint32
 	perTopic int
+	replicas int // that lag behind each other, if there are several
 }
 
 var errFakeAway = errors.New("history is away")
@@ -79,11 +84,17 @@ func (s *fakeStream) first() uint64 {
 }
 
 // ask queues a question; what is answered is what holds then.
-func (h *fakeHistory) ask(answer func(err error)) { h.asked = append(h.asked, answer) }
+func (h *fakeHistory) ask(answer func(err error)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.asked = append(h.asked, answer)
+}
 
 // answer answers one question, not always the oldest.
 func (h *fakeHistory) answer(err error) bool {
+	h.mu.Lock()
 	if len(h.asked) == 0 {
+		h.mu.Unlock()
 		return false
 	}
 	i := 0
@@ -92,14 +103,22 @@ func (h *fakeHistory) answer(err error) bool {
 	}
 	a := h.asked[i]
 	h.asked = slices.Delete(h.asked, i, i+1)
+	h.mu.Unlock()
 	a(err)
 	return true
+}
+
+// waiting says how many questions have had no answer.
+func (h *fakeHistory) waiting() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.asked)
 }
 
 func (h *fakeHistory) Stream(namespace string, done func(Stream, error)) {
 	s := h.stream(namespace)
 	h.ask(func(err error) {
-		st := Stream{Epoch: s.epoch, First: s.first(), Last: s.last, PerTopic: s.perTopic}
+		st := Stream{Epoch: s.epoch, First: s.first(), Last: s.last, PerTopic: s.perTopic, Replicas: s.replicas}
 		if n := len(s.kept); n > 0 && s.kept[n-1].Cursor.Seq == s.last {
 			st.Stamp = s.kept[n-1].Cursor.Stamp
 		}
@@ -113,6 +132,13 @@ func (h *fakeHistory) Read(q Query, done func(Page, error)) {
 		h.reads++
 		if err != nil {
 			done(Page{}, err)
+			return
+		}
+		if s.replicas > 1 && h.rnd != nil && h.rnd.IntN(3) == 0 {
+			lagging := *s
+			lagging.last -= min(s.last, uint64(h.rnd.IntN(4)))
+			lagging.kept = slices.DeleteFunc(slices.Clone(s.kept), func(m Message) bool { return m.Cursor.Seq > lagging.last })
+			done(lagging.page(q), nil)
 			return
 		}
 		done(s.page(q), nil)
@@ -153,6 +179,18 @@ func (s *fakeStream) page(q Query) (p Page) {
 		p.Messages = append(p.Messages, m)
 	}
 	return p
+}
+
+// Next is what the leader says, which does not lag.
+func (h *fakeHistory) Next(namespace, pattern string, from uint64, done func(uint64, error)) {
+	s := h.stream(namespace)
+	h.ask(func(err error) {
+		if p := s.page(Query{Pattern: pattern, From: from}); err == nil && len(p.Messages) > 0 {
+			done(p.Messages[0].Cursor.Seq, nil)
+			return
+		}
+		done(0, err)
+	})
 }
 
 func (h *fakeHistory) Intact(namespace, pattern string, after uint64, done func(bool, error)) {

@@ -119,6 +119,14 @@ func (h *Hub) mended(f *feed, from uint64, p Page, err error) {
 	if first := k.base + k.stream.state.First; f.in.Namespace && p.End && f.last == before && first > f.last+1 {
 		h.markExpired(f, first-1, LossExpired) // nothing came behind it
 	}
+	if p.End && f.last < k.target {
+		if time.Since(k.since) < lagPatience {
+			h.retryMending(f)
+			h.wake()
+			return
+		}
+		h.markExpired(f, k.target, LossExpired) // it was there, and is no more
+	}
 	k.mending = len(p.Messages) > 0 && !p.End
 	if f.last > before {
 		k.since = time.Now()
@@ -179,14 +187,40 @@ func (h *Hub) endMending(f *feed) {
 		k.mending = false
 		h.ask(k.stream, nil)
 	case time.Since(k.since) < lagPatience:
-		h.later(5*time.Millisecond+rand.N(15*time.Millisecond), func() { h.readOn(f) })
+		h.retryMending(f)
 	default:
+		h.doubtReplica(f)
+	}
+}
+
+// retryMending reads again when the replica that answered may have caught up.
+func (h *Hub) retryMending(f *feed) {
+	h.later(5*time.Millisecond+rand.N(15*time.Millisecond), func() { h.readOn(f) })
+}
+
+// doubtReplica asks the leader for what no replica seems to have. What it does
+// not have either is lost.
+func (h *Hub) doubtReplica(f *feed) {
+	k := f.kept
+	base := k.base
+	h.cfg.History.Next(k.stream.namespace, f.filter(), k.number(f.last)+1, func(number uint64, err error) {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if f.ended || h.closed {
+			k.mending, k.pend = false, nil
+			return
+		}
+		k.since = time.Now()
+		if err != nil || k.base != base || len(k.pend) == 0 || number != 0 && number < k.pend[0].Cursor.Seq {
+			h.later(errorPatience/2+rand.N(errorPatience/2), func() { h.readOn(f) })
+			return
+		}
 		first := &k.pend[0]
 		if seq := k.base + first.Cursor.Seq; seq-1 > f.last {
 			h.markExpired(f, seq-1, LossUpstream)
 		}
 		first.Prev = 0
-		k.since = time.Now()
 		h.endMending(f)
-	}
+		h.wake()
+	})
 }

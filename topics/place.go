@@ -113,8 +113,7 @@ func (b *backward) readOn() {
 			err = errStale
 		}
 		if err != nil {
-			b.read.err = err
-			h.arrived(b.read)
+			b.end(err)
 			return
 		}
 		for i := range p.Messages {
@@ -124,13 +123,42 @@ func (b *backward) readOn() {
 			b.bytes += e.weight()
 		}
 		b.next = k.base + p.Next
-		if p.End || b.next > f.floor {
-			h.fillBack(f, b.entries)
-			h.arrived(b.read)
-			return
+		switch {
+		case b.next > f.floor || p.End && k.replicas <= 1:
+			b.end(nil)
+		case p.End:
+			b.confirm()
+		default:
+			b.readOn()
 		}
-		b.readOn()
 	})
+}
+
+// confirm asks the leader whether there is nothing more up to the ring's floor:
+// the replica that answered may lag, and the ring must have no hole.
+func (b *backward) confirm() {
+	h, f := b.hub, b.read.wanted.feed
+	k := f.kept
+	base := k.base
+	h.cfg.History.Next(k.stream.namespace, f.filter(), k.number(b.next), func(number uint64, err error) {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		switch {
+		case err == nil && (f.ended || k.base != base):
+			err = errStale
+		case err == nil && number != 0 && base+number <= f.floor:
+			err = errLags
+		}
+		b.end(err)
+	})
+}
+
+// end fills the ring with what was read, and tells those who wait.
+func (b *backward) end(err error) {
+	if b.read.err = err; err == nil {
+		b.hub.fillBack(b.read.wanted.feed, b.entries)
+	}
+	b.hub.arrived(b.read)
 }
 
 // fillBack puts older entries into a feed's ring, the newest first, as long as

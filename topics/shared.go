@@ -63,6 +63,9 @@ type read struct {
 	used   time.Time
 }
 
+// errLags ends a reading that a replica answered which does not have it yet.
+var errLags = errors.New("replica of the stream lags")
+
 // errStale ends a reading whose stream began anew, or whose feed ended, meanwhile.
 var errStale = errors.New("history began anew meanwhile")
 
@@ -131,6 +134,7 @@ func (h *Hub) start(r *read, urgency Urgency) {
 	}
 	epoch := k.epoch
 	r.asOf = f.last
+	filter := q.Pattern
 	h.cfg.History.Read(q, func(p Page, err error) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
@@ -141,12 +145,45 @@ func (h *Hub) start(r *read, urgency Urgency) {
 		if r.err == nil {
 			h.fillIn(r, p)
 		}
-		if r.err == nil && r.wanted.checked { // now, so that it holds for what was read
-			h.inquire(r, q)
+		if r.err == nil && r.end && r.wanted.kind == readPage && k.replicas > 1 && r.next-1 < r.asOf {
+			h.confirm(r, q, filter)
 			return
 		}
-		h.arrived(r)
+		h.check(r, q)
 	})
+}
+
+// confirm asks the leader whether a page was the last: the replica that
+// answered may lag behind what the feed has.
+func (h *Hub) confirm(r *read, q Query, filter string) {
+	k := r.wanted.feed.kept
+	base := k.base
+	h.cfg.History.Next(q.Namespace, filter, k.number(r.next), func(number uint64, err error) {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		switch {
+		case err != nil:
+			r.err = err
+		case k.base != base:
+			r.err = errStale
+		case number == 0 || base+number > r.asOf:
+		case len(r.entries) == 0:
+			r.err = errLags
+		default:
+			r.end = false
+		}
+		h.check(r, q)
+	})
+}
+
+// check ends a reading, having looked whether anything is missing before it if
+// that was asked for.
+func (h *Hub) check(r *read, q Query) {
+	if r.err == nil && r.wanted.checked { // now, so that it holds for what was read
+		h.inquire(r, q)
+		return
+	}
+	h.arrived(r)
 }
 
 // fillIn takes what was read as entries of the feed.

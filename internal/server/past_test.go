@@ -61,6 +61,8 @@ func (h *shelf) Read(q topics.Query, done func(topics.Page, error)) {
 	done(page, nil)
 }
 
+func (h *shelf) Next(_, _ string, _ uint64, done func(uint64, error)) { done(0, nil) }
+
 func (h *shelf) Intact(_, pattern string, after uint64, done func(bool, error)) {
 	done(h.gone[pattern] <= after, nil)
 }

@@ -47,6 +47,24 @@ func (a *asker) intact(h *history, pattern string, after uint64) (bool, error) {
 	return reply.State.FirstSeq <= after+1, nil
 }
 
+// next asks the leader, which does not lag.
+func (a *asker) next(h *history, pattern string, from uint64) (uint64, error) {
+	filter := wildcardRest
+	if pattern != "" {
+		filter = h.subject(pattern)
+	}
+	first, err := a.call("STREAM.MSG.GET", h.config.Name, getRequest{Seq: max(from, 1), Next: filter})
+	switch {
+	case isAPIError(err, codeNoMessage):
+		return 0, nil
+	case err != nil:
+		return 0, err
+	case first.Message == nil:
+		return 0, nil
+	}
+	return first.Message.Seq, nil
+}
+
 // topicsIntact looks at the topics one by one. A topic below its bound has lost
 // nothing to it. Of one at its bound all that was dropped came before the first
 // that is kept.

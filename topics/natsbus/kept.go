@@ -44,6 +44,19 @@ func (b *Bus) Read(q topics.Query, done func(topics.Page, error)) {
 	b.asker.read(h, q, done)
 }
 
+// Next is of topics.History.
+func (b *Bus) Next(namespace, pattern string, from uint64, done func(uint64, error)) {
+	fail := func(err error) { done(0, err) }
+	if err := validPattern(namespace, pattern); err != nil {
+		go fail(err)
+		return
+	}
+	b.operate(namespace, func(h *history) {
+		number, err := b.asker.next(h, pattern, from)
+		done(number, away(err))
+	}, fail)
+}
+
 // Intact is of topics.History. It asks the stream's leader alone. Of a stream
 // with a bound for each topic it does not notice what somebody deleted by hand,
 // nor that the owner of an existing stream raised the bound.
