@@ -148,14 +148,17 @@ func (m *Members) sendPage(slot uint32, s *seating, l *lag, limit uint64) (state
 		}
 		w.from = witness
 	}
-	r := m.read(slot, l.view, w, UrgentSlow)
+	r, within := m.hub.still(l.page), true
+	if r == nil || l.pageAt != from || r.wanted.pattern != w.pattern {
+		r, within = m.read(slot, l.view, w, UrgentSlow), false
+	}
 	switch {
 	case r == nil:
 		return lagWaits
 	case r.err != nil:
 		return m.tryLater(slot, r.err)
 	}
-	if !l.whole && !startsAt(r, witness, w.pattern == "") {
+	if !within && !l.whole && !startsAt(r, witness, w.pattern == "") {
 		for _, c := range m.readers {
 			m.pending = append(m.pending, owed{group: c.group, why: LossExpired, from: l.view.feed.placeOf(from), to: m.missingUpTo(r, limit, l.view.feed)})
 		}
@@ -176,9 +179,11 @@ func (m *Members) sendPage(slot uint32, s *seating, l *lag, limit uint64) (state
 		return lagBlocked
 	}
 	reached := min(r.reached(), l.view.pos)
+	l.page = wanted{}
 	switch {
 	case last != nil && (left || !all):
 		reached = last.seq
+		l.page, l.pageAt = r.wanted, reached
 	case r.end && m.lags(r):
 		reached = min(reached, r.next-1)
 		m.tryLater(slot, nil)
@@ -194,6 +199,21 @@ func (m *Members) sendPage(slot uint32, s *seating, l *lag, limit uint64) (state
 	}
 	m.moveCursor(s, l, l.view.pos)
 	return lagHasMore
+}
+
+// still returns a page that was read, nil if it has been forgotten.
+func (h *Hub) still(w wanted) *read {
+	if w.feed == nil {
+		return nil
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	r := h.shared.reads[w]
+	if r == nil || !r.in {
+		return nil
+	}
+	h.use(r)
+	return r
 }
 
 // startsAt reports whether a page begins with a message, or with the one right

@@ -464,7 +464,7 @@ func checkCrowd(t testing.TB, seed uint64) {
 	defer m.hub.Close()
 	defer func() {
 		if t.Failed() {
-			t.Log(strings.Join(m.trace[max(0, len(m.trace)-150):], "\n"))
+			t.Log(strings.Join(m.trace[max(0, len(m.trace)-1500):], "\n"))
 		}
 	}()
 	m.rnd = rand.New(rand.NewPCG(seed, 2))

@@ -19,6 +19,8 @@ type lag struct {
 	anchor   uint64            // its newest message, or the first that it lacks: where history begins there, nothing is missing; 0: not known
 	topic    string            // of the anchor; "": it stands for any
 	whole    bool              // nothing is missing after the cursor, as was asked just now
+	page     wanted            // of history, which it has had in part; zero: none
+	pageAt   uint64            // … up to here
 	held     uint32            // questions that must be answered before anything is sent
 	catching uint32            // its place in view.catching, from 1; 0: none
 	skipped  map[string]int    // values left out, by topic, since the last one that was sent
