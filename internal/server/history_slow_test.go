@@ -5,8 +5,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"runtime"
-	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -15,7 +13,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/pushd/pushd/internal/config"
 	"github.com/pushd/pushd/internal/natstest"
 )
 
@@ -45,21 +42,12 @@ const slowTopics = 10
 func TestStoppedReaders(t *testing.T) {
 	readers, lasts := slowRun()
 	process := natstest.Start(t, natstest.Store(t.TempDir()))
-	r := start(t, func(c *config.Config) {
-		c.NATS = []string{process.URL()}
-		c.RingMemory, c.Heartbeat, c.WriteTimeout = slowRing, time.Minute, 10*time.Minute
-		history := config.History{Age: time.Hour, Storage: config.StorageFile}
-		c.Namespaces = map[string]config.Namespace{}
-		for name, delivery := range map[string]config.Delivery{"all": config.DeliveryAll, "live": config.DeliveryLive} {
-			c.Namespaces[name] = config.Namespace{Delivery: delivery, Interest: config.InterestNamespace, History: history}
-		}
-		c.Namespaces["latest"] = config.Namespace{Delivery: config.DeliveryLatest, Interest: config.InterestNamespace, History: config.History{Messages: 1, Storage: config.StorageMemory}}
-	})
+	r := startShipped(t, "--nats="+process.URL(), "--config="+historyFile(t), fmt.Sprint("--ring-memory=", slowRing), "--heartbeat=1m", "--write-timeout=10m")
 	namespaces := []string{"all", "latest", "live"}
 	stopped := make([]*socket, readers)
 	for i := range stopped {
 		stopped[i] = r.subscribed(namespaces[i%3] + ".*")
-		if err := stopped[i].conn.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil {
+		if err := stopped[i].conn.(*net.TCPConn).SetReadBuffer(64 << 10); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -81,7 +69,7 @@ func TestStoppedReaders(t *testing.T) {
 	})
 	var publishing sync.WaitGroup
 	for i, ns := range namespaces {
-		publishing.Go(func() { r.publishFor(process.URL(), ns, lasts, &published[i]) })
+		publishing.Go(func() { publishFor(t, process.URL(), ns, lasts, &published[i]) })
 	}
 	var reading sync.WaitGroup
 	total := make(chan struct{})
@@ -94,6 +82,16 @@ func TestStoppedReaders(t *testing.T) {
 	}
 	publishing.Wait()
 	close(total)
+	nc, err := nats.Connect(process.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	for i, ns := range namespaces { // by which all know that they have come to the end
+		for n := published[i].Load() - slowTopics; n < published[i].Load(); n++ {
+			nc.Publish(fmt.Sprintf("push.%s.t%d", ns, n%slowTopics), fmt.Appendf(nil, `{"n":%d}`, n))
+		}
+	}
 	reading.Wait()
 	ended.Store(true)
 	working.Wait()
@@ -108,6 +106,9 @@ func TestStoppedReaders(t *testing.T) {
 	for i, s := range stopped {
 		all.Go(func() {
 			defer s.conn.Close()
+			if err := s.conn.(*net.TCPConn).SetReadBuffer(1 << 20); err != nil {
+				t.Error(err)
+			}
 			if err := s.readSlow(namespaces[i%3], &published[i%3], total, true); err != nil {
 				t.Errorf("reader %d, of %s, that goes on: %v", i, namespaces[i%3], err)
 			}
@@ -116,42 +117,49 @@ func TestStoppedReaders(t *testing.T) {
 	all.Wait()
 }
 
-// heap is what is in use after a garbage collection.
-func (r *running) heap() uint64 {
-	debug.FreeOSMemory()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return m.HeapInuse + m.StackInuse
+// heap is what the process has in use after a garbage collection.
+func (b *shipped) heap() (n uint64) {
+	b.t.Helper()
+	profile := b.get("/debug/pprof/heap?gc=1&debug=1")
+	for _, name := range []string{"HeapInuse", "Stack"} {
+		_, rest, _ := strings.Cut(profile, "\n# "+name+" = ")
+		var part uint64
+		if _, err := fmt.Sscan(rest, &part); err != nil {
+			b.t.Errorf("%s: %v", name, err)
+		}
+		n += part
+	}
+	return n
 }
 
 // publishFor publishes numbers to the topics of a namespace, in turns and as
 // fast as the stream takes them.
-func (r *running) publishFor(url, ns string, lasts time.Duration, published *atomic.Int64) {
+func publishFor(t testing.TB, url, ns string, lasts time.Duration, published *atomic.Int64) {
 	nc, err := nats.Connect(url)
 	if err != nil {
-		r.t.Error(err)
+		t.Error(err)
 		return
 	}
 	defer nc.Close()
 	js, err := nc.JetStream(nats.PublishAsyncMaxPending(256))
 	if err != nil {
-		r.t.Error(err)
+		t.Error(err)
 		return
 	}
 	padding := strings.Repeat("x", 1000)
 	n := 0
 	for end := time.Now().Add(lasts); time.Now().Before(end); n++ {
 		if _, err := js.PublishAsync(fmt.Sprintf("push.%s.t%d", ns, n%slowTopics), fmt.Appendf(nil, `{"n":%d,"padding":%q}`, n, padding), nats.StallWait(patience)); err != nil {
-			r.t.Errorf("publishing %d to %s: %v", n, ns, err)
+			t.Errorf("publishing %d to %s: %v", n, ns, err)
 			return
 		}
 	}
 	select {
 	case <-js.PublishAsyncComplete():
 	case <-time.After(patience):
-		r.t.Errorf("the stream of %s has not taken all", ns)
+		t.Errorf("the stream of %s has not taken all", ns)
 	}
-	published.Store(int64(n))
+	published.Store(int64(n + slowTopics))
 }
 
 // readSlow reads what a mode promises, up to the last message of each topic. How
@@ -215,13 +223,25 @@ func (s *socket) readSlow(mode string, published *atomic.Int64, total <-chan str
 	return nil
 }
 
+// historyFile is a configuration with a namespace of each delivery.
+func historyFile(t testing.TB) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "pushd.yaml")
+	const text = `namespaces:
+  all: {delivery: all, history: {age: 1h}}
+  live: {delivery: live, history: {age: 1h}}
+  latest: {delivery: latest, history: {messages: 1}}
+`
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
 // TestIdleWithHistory holds that a subscriber who is not behind costs no more
 // where there is history.
 func TestIdleWithHistory(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "pushd.yaml")
-	if err := os.WriteFile(file, []byte("namespaces:\n  all: {delivery: all, history: {age: 1h}}\n  latest: {delivery: latest, history: {messages: 1}}\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	file := historyFile(t)
 	n := crowdSize(t)
 	for _, topic := range []string{"all.x", "latest.x"} {
 		t.Run(topic, func(t *testing.T) {
