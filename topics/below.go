@@ -140,14 +140,17 @@ func (m *Members) sendPage(slot uint32, s *seating, l *lag, limit uint64) lagSta
 			w.from = witness
 		}
 	}
-	r := m.read(slot, l.view, w, UrgentSlow)
+	r, within := m.hub.still(l.page), true
+	if r == nil || l.pageAt != from || r.wanted.pattern != w.pattern {
+		r, within = m.read(slot, l.view, w, UrgentSlow), false
+	}
 	switch {
 	case r == nil:
 		return lagWaits
 	case r.err != nil:
 		return m.tryLater(slot, r.err)
 	}
-	if r.lacks(witness) {
+	if !within && r.lacks(witness) {
 		for _, c := range m.readers {
 			m.pending = append(m.pending, owed{group: c.group, why: LossExpired, from: l.view.feed.placeOf(from), to: m.missingUpTo(r, limit, l.view.feed)})
 		}
@@ -171,8 +174,10 @@ func (m *Members) sendPage(slot uint32, s *seating, l *lag, limit uint64) lagSta
 		return lagBlocked
 	}
 	reached := min(r.reached(), most)
+	l.page = wanted{}
 	if last != nil && (left || !all) {
 		reached = last.seq
+		l.page, l.pageAt = r.wanted, reached
 	}
 	if last != nil {
 		l.anchor, l.topic = last.seq, last.Topic
@@ -192,6 +197,21 @@ func (m *Members) countIn(s *seating, v *view) (n int) {
 		}
 	}
 	return n
+}
+
+// still returns a page that was read, nil if it has been forgotten.
+func (h *Hub) still(w wanted) *read {
+	if w.feed == nil {
+		return nil
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	r := h.shared.reads[w]
+	if r == nil || !r.in {
+		return nil
+	}
+	h.use(r)
+	return r
 }
 
 // lacks reports whether messages may be missing before a page, which was to

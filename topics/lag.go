@@ -18,6 +18,8 @@ type lag struct {
 	replay   uint64            // up to here there may be entries that are older than the subscriptions that want them
 	anchor   uint64            // its newest message, or the first that it lacks: where history begins there, nothing is missing; 0: not known
 	topic    string            // of the anchor
+	page     wanted            // of history, that has been sent in part
+	pageAt   uint64            // … up to here
 	held     uint32            // questions that must be answered before anything is sent
 	catching uint32            // its place in view.catching, from 1; 0: none
 	skipped  map[string]int    // values left out, by topic, since the last one that was sent

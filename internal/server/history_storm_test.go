@@ -143,7 +143,7 @@ func TestStorm(t *testing.T) {
 // TestSnapshotForMany has many subscribers want all symbols at once: history
 // is read once for all of them, however many topics there are.
 func TestSnapshotForMany(t *testing.T) {
-	clients := stormSizes()[1]
+	clients := stormSizes()[1] / 4
 	for _, symbols := range []int{500, 1500} {
 		t.Run(fmt.Sprint(symbols), func(t *testing.T) {
 			process := natstest.Start(t, natstest.Store(t.TempDir()))
