@@ -185,8 +185,12 @@ func (w *watcher) dial(ctx context.Context, at *address, byQuery bool) (*socket,
 	if w.manner != eager {
 		d.Control = smallBuffer
 	}
-	dialer := ws.Dialer{Timeout: stall, NetDial: d.DialContext}
-	c, buffered, _, err := dialer.Dial(ctx, "ws://"+at.host+"/ws?"+query.Encode())
+	return openSocket(ctx, &d, "ws://"+at.host+"/ws?"+query.Encode())
+}
+
+// openSocket opens a WebSocket over a connection of one's own making.
+func openSocket(ctx context.Context, d *net.Dialer, url string) (*socket, error) {
+	c, buffered, _, err := ws.Dialer{Timeout: stall, NetDial: d.DialContext}.Dial(ctx, url)
 	if err != nil {
 		return nil, err
 	}
