@@ -325,6 +325,7 @@ func (m *historyModel) settle() {
 			break
 		}
 		time.Sleep(100 * time.Millisecond)
+		synctest.Wait()
 	}
 	for _, c := range m.clients {
 		if c.pattern == "" {
@@ -374,7 +375,7 @@ func (m *historyModel) quiet() bool {
 			return false
 		}
 	}
-	return len(m.history.asked) == 0
+	return m.history.waiting() == 0
 }
 
 func checkHistory(t testing.TB, seed uint64) {

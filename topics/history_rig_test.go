@@ -4,14 +4,18 @@ import (
 	"errors"
 	"math/rand/v2"
 	"slices"
+	"sync"
 )
 
 // fakeHistory is a History in memory, which answers when the test says so.
 type fakeHistory struct {
-	rnd     *rand.Rand
+	rnd   *rand.Rand
+	reads int
+
+	// Guarded by mu, for timers ask too.
+	mu      sync.Mutex
 	streams map[string]*fakeStream
 	asked   []func(err error)
-	reads   int
 }
 
 // fakeStream keeps messages by number, some of which may be gone.
@@ -30,6 +34,8 @@ func newFakeHistory(rnd *rand.Rand) *fakeHistory {
 }
 
 func (h *fakeHistory) stream(namespace string) *fakeStream {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	if h.streams[namespace] == nil {
 		h.streams[namespace] = &fakeStream{epoch: 7}
 	}
@@ -79,21 +85,41 @@ func (s *fakeStream) first() uint64 {
 }
 
 // ask queues a question; what is answered is what holds then.
-func (h *fakeHistory) ask(answer func(err error)) { h.asked = append(h.asked, answer) }
+func (h *fakeHistory) ask(answer func(err error)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.asked = append(h.asked, answer)
+}
+
+// waiting says how many questions have had no answer.
+func (h *fakeHistory) waiting() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.asked)
+}
 
 // answer answers one question, not always the oldest.
 func (h *fakeHistory) answer(err error) bool {
+	a := h.next()
+	if a != nil {
+		a(err)
+	}
+	return a != nil
+}
+
+func (h *fakeHistory) next() (a func(err error)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	if len(h.asked) == 0 {
-		return false
+		return nil
 	}
 	i := 0
 	if h.rnd != nil {
 		i = h.rnd.IntN(len(h.asked))
 	}
-	a := h.asked[i]
+	a = h.asked[i]
 	h.asked = slices.Delete(h.asked, i, i+1)
-	a(err)
-	return true
+	return a
 }
 
 func (h *fakeHistory) Stream(namespace string, done func(Stream, error)) {
