@@ -179,8 +179,14 @@ func (m *Members) sendPage(slot uint32, s *seating, l *lag, limit uint64) lagSta
 		reached = last.seq
 		l.page, l.pageAt = r.wanted, reached
 	}
-	if last != nil {
+	switch {
+	case last != nil:
 		l.anchor, l.topic = last.seq, last.Topic
+	case reached <= from && l.anchor != 0 && l.anchor != from: // too far back to bring anything new
+		l.anchor = 0
+		return lagHasMore
+	case reached <= from: // a replica lags
+		return m.tryLater(slot, nil)
 	}
 	for _, c := range m.readers {
 		l.begins(c.group, max(c.after, reached))

@@ -320,12 +320,8 @@ func (h *holder) frame(line string) {
 // once for all that were there in time and want every message, and once for
 // each other.
 func (h *holder) checkTimes(r receipt) {
-	came, may, every := 0, 0, 0
-	for _, got := range h.got {
-		if got == r {
-			came++
-		}
-	}
+	came := len(slices.DeleteFunc(slices.Clone(h.got), func(got receipt) bool { return got != r }))
+	may, every := 0, 0
 	for _, s := range append(slices.Clone(h.subs), h.past...) {
 		switch {
 		case !Match(s.pattern, r.topic):

@@ -51,6 +51,7 @@ type read struct {
 	entries []*entry // in order
 	next    uint64   // everything below has been read; of a snapshot: it is complete below
 	end     bool     // there was no more
+	lags    bool     // the leader has more than the replica that answered
 	asOf    uint64   // the feed's newest entry when it was asked for: at the end, all up to it has been read
 	madeAt  uint64   // the feed's newest entry when it was in: who subscribes later is not in match of what comes after
 	verdict Resumption
@@ -170,7 +171,7 @@ func (h *Hub) confirm(r *read, q Query, filter string) {
 		case len(r.entries) == 0:
 			r.err = errLags
 		default:
-			r.end = false
+			r.end, r.lags = false, true
 		}
 		h.check(r, q)
 	})
@@ -235,7 +236,7 @@ func (h *Hub) arrived(r *read) {
 	}
 	// A snapshot is brought up to date by what comes later. A page at the end
 	// would hide it, and the others are of use only now.
-	keep := r.err == nil && (r.wanted.kind == readSnapshot || r.wanted.kind == readPage && !r.end)
+	keep := r.err == nil && (r.wanted.kind == readSnapshot || r.wanted.kind == readPage && !r.end && !r.lags)
 	if !keep {
 		delete(h.shared.reads, r.wanted)
 		return

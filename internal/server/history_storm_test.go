@@ -13,10 +13,13 @@ import (
 	"github.com/pushd/pushd/topics"
 )
 
-// gets is how many direct gets the server has made of any stream.
+// gets is how many direct gets the server has made for clients. Beside them it
+// looks now and then whether its feeds are complete.
 func (r *running) gets() (n uint64) {
-	for urgency := range topics.NumUrgencies {
-		n += r.bus.State().Gets[urgency]
+	for urgency, gets := range r.bus.State().Gets {
+		if topics.Urgency(urgency) != topics.UrgentRepair {
+			n += gets
+		}
 	}
 	return n
 }
