@@ -337,11 +337,16 @@ func (m *Members) collect(s *seating, l *lag) (cursor uint64) {
 		}
 		g.collect, g.after = m.collects, l.after(g)
 		// What the shard has not begun yet is no loss of this member alone.
-		if lost := min(g.sub.givenUp(), g.newest); f.kept == nil && lost > g.after {
+		g.limit = l.limit(g)
+		begun := g.newest
+		if l.hasty[g] {
+			begun = v.pos // it does not wait for what is held back
+		}
+		if lost := min(g.sub.givenUp(), begun); f.kept == nil && lost > g.after {
 			m.pending = append(m.pending, owed{group: g, why: LossSlow})
 			g.after = lost
 		}
-		if g.limit = l.limit(g); g.after < g.limit {
+		if g.after < g.limit {
 			start = min(start, g.after)
 		}
 	}
