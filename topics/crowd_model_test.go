@@ -483,7 +483,7 @@ func checkCrowd(t testing.TB, seed uint64) {
 }
 
 func TestCrowdAgainstModel(t *testing.T) {
-	seeds := 300
+	seeds := 150
 	if os.Getenv("PUSHD_SOAK") != "" {
 		seeds = 4000
 	}

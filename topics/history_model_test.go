@@ -425,7 +425,7 @@ func checkHistory(t testing.TB, seed uint64) {
 }
 
 func TestHistoryAgainstModel(t *testing.T) {
-	seeds := 300
+	seeds := 150
 	if os.Getenv("PUSHD_SOAK") != "" {
 		seeds = 20_000
 	}
