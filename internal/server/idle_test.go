@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -32,6 +33,9 @@ func startShipped(t testing.TB, flags ...string) *shipped {
 	b := &shipped{cmd: exec.Command(path, append([]string{"serve", "--listen=127.0.0.1:0", "--admin=127.0.0.1:0",
 		"--nats-listen=127.0.0.1:0", "--store=memory"}, flags...)...)}
 	b.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	b.cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { // what sets up tests is no setting of the server
+		return strings.HasPrefix(v, "PUSHD_")
+	})
 	logPath := filepath.Join(t.TempDir(), "log")
 	log, err := os.Create(logPath)
 	if err != nil {
