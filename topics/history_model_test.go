@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -249,6 +250,7 @@ func (c *follower) reconnect() {
 func (c *follower) frame(line string) {
 	words := strings.Fields(line)
 	c.model.note("slot %d got %q", c.slot, line)
+	c.wantUnlocked()
 	if c.pattern == "" {
 		c.t.Fatalf("slot %d got %q and is not subscribed", c.slot, line)
 	}
@@ -287,6 +289,23 @@ func (c *follower) frame(line string) {
 	c.seen = max(c.seen, number)
 	c.gap = false
 	c.cursor, c.at = c.model.log[ns][number-1].Cursor, number
+}
+
+// wantUnlocked checks that nobody sends while the feed is locked: the hub may
+// be waiting for that lock, and whoever is told next would wait behind it.
+func (c *follower) wantUnlocked() {
+	_, g, _ := c.shard.members.find(c.slot, c.pattern)
+	if g == nil {
+		return
+	}
+	for range 1000 { // a timer of the hub may have it for a moment
+		if g.view.feed.mu.TryLock() {
+			g.view.feed.mu.Unlock()
+			return
+		}
+		runtime.Gosched()
+	}
+	c.t.Fatalf("slot %d is sent to while its feed is locked", c.slot)
 }
 
 // missing checks that nothing is between the newest message that came and the

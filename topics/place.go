@@ -83,8 +83,7 @@ func (h *Hub) answer(r *read, verdict Resumption, why LossReason, err error) {
 // that has not been listening for as long as they were away: they are many, and
 // are all served from the ring then.
 func (h *Hub) readBack(r *read) {
-	b := &backward{hub: h, read: r, room: h.cfg.RingMessages - r.wanted.feed.ring.count}
-	b.next = r.wanted.from
+	b := &backward{hub: h, read: r, next: r.wanted.from}
 	b.readOn()
 }
 
@@ -92,11 +91,9 @@ func (h *Hub) readBack(r *read) {
 type backward struct {
 	hub  *Hub
 	read *read
-	room int
 
 	// Guarded by Hub.mu.
 	entries []*entry
-	bytes   int64
 	next    uint64
 }
 
@@ -120,7 +117,6 @@ func (b *backward) readOn() {
 			m := &p.Messages[i]
 			e := &entry{Message: *m, seq: k.base + m.Cursor.Seq, matched: f.match(m.Topic)}
 			b.entries = append(b.entries, e)
-			b.bytes += e.weight()
 		}
 		b.next = k.base + p.Next
 		switch {

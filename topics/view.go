@@ -106,7 +106,6 @@ func (v *view) take() bool {
 		f.mu.RUnlock()
 		return true
 	}
-	defer f.mu.RUnlock()
 	seq := max(v.pos, f.floor)
 	n := f.ring.upTo(seq, f.floor)
 	for end := min(f.ring.count, n+int(v.members.pace.scan)); n < end && len(v.batch) < v.members.pace.take; n++ {
@@ -116,13 +115,15 @@ func (v *view) take() bool {
 			v.batch = append(v.batch, e)
 		}
 	}
+	f.mu.RUnlock()
 	if len(v.batch) == 0 {
 		v.reach(seq)
 	}
 	return true
 }
 
-// reach notes that nothing concerns the shard up to an entry.
+// reach notes that nothing concerns the shard up to an entry, and lets those go
+// on who waited for that: feed.mu must not be held.
 func (v *view) reach(seq uint64) {
 	v.moveTo(seq, false)
 	v.finish()
@@ -165,8 +166,6 @@ func (v *view) takePage(r *read) bool {
 		return false
 	}
 	f := v.feed
-	f.mu.RLock()
-	defer f.mu.RUnlock()
 	if at := r.wanted.from; at != v.pos && !(r.wanted.checked && at == v.pos+1) || v.next < len(v.batch) {
 		return true
 	}
@@ -180,7 +179,7 @@ func (v *view) takePage(r *read) bool {
 		}
 		all := &match{shards: m.bit}
 		v.batch = append(v.batch, &entry{
-			seq: upTo, aside: true, after: v.pos, lost: true, why: LossExpired, from: f.cursorAt(v.pos), to: f.cursorAt(upTo), matched: all,
+			seq: upTo, aside: true, after: v.pos, lost: true, why: LossExpired, from: f.placeOf(v.pos), to: f.placeOf(upTo), matched: all,
 		})
 	}
 	for _, e := range r.entries {
