@@ -76,5 +76,6 @@ type commands struct {
 	Publish   publishCommand   `cmd:"" help:"Publish one message."`
 	Feed      feedCommand      `cmd:"" help:"Publish the records of a file."`
 	Config    configCommand    `cmd:"" help:"Print the settings that serve would run with, and where each came from."`
+	Key       keyCommand       `cmd:"" help:"Make an API key, and print it with the lines of the configuration that accept it."`
 	Version   versionCommand   `cmd:"" help:"Print the version."`
 }

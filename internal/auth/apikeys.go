@@ -57,7 +57,7 @@ func newAPIKeys(configured []APIKey, interned *interner) (apiKeys, error) {
 	keys := make(apiKeys, len(configured))
 	for i, k := range configured {
 		where := fmt.Sprintf("api_keys[%d]", i)
-		if err := checkIdentity(k.Name); err != nil {
+		if err := CheckIdentity(k.Name); err != nil {
 			return nil, describe(where+".name", err)
 		}
 		hash, err := ParseAPIKeyHash(k.Hash)

@@ -8,7 +8,7 @@ import (
 // rights. It holds for as long as the certificate does.
 func authenticateCertificate(certificate *x509.Certificate, rights *Rights) (Grant, *Error) {
 	identity := certificateIdentity(certificate)
-	if err := checkIdentity(identity); err != nil {
+	if err := CheckIdentity(identity); err != nil {
 		return Grant{}, refuse(BadClaims, "the name in the client certificate %v: it must say who the client is", err)
 	}
 	return Grant{Identity: identity, Expires: certificate.NotAfter, Rights: rights}, nil

@@ -55,7 +55,7 @@ func (raw rawClaims) read() (*claims, *Error) {
 			return nil, refuse(BadClaims, "claim %s %v", claim.name, err)
 		}
 	}
-	if err := checkIdentity(c.subject); err != nil {
+	if err := CheckIdentity(c.subject); err != nil {
 		return nil, refuse(BadClaims, "claim sub %v: it must say who the client is", err)
 	}
 	if c.expires == nil {

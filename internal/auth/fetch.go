@@ -53,12 +53,8 @@ type keySet struct {
 
 // openKeySet begins to fetch.
 func openKeySet(address string, log *slog.Logger) (*keySet, error) {
-	u, err := url.Parse(address)
-	if err == nil {
-		err = checkFetchURL(u)
-	}
-	if err != nil {
-		return nil, describe("--jwks-url", err)
+	if err := CheckKeySetURL(address); err != nil {
+		return nil, fmt.Errorf("--jwks-url %w", err)
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.DisableKeepAlives = true // one request in minutes
@@ -70,23 +66,31 @@ func openKeySet(address string, log *slog.Logger) (*keySet, error) {
 			if len(via) > maxRedirects {
 				return fmt.Errorf("more than %d redirects", maxRedirects)
 			}
-			return checkFetchURL(r.URL)
+			if !safe(r.URL) {
+				return errors.New("redirected to a URL that is not https://")
+			}
+			return nil
 		}},
 	}
 	go s.run(ctx)
 	return s, nil
 }
 
-// checkFetchURL refuses where somebody on the way could put keys of his own
-// in the place of the issuer's.
-func checkFetchURL(u *url.URL) error {
+// CheckKeySetURL reports whether a key set may be fetched from address, where
+// nobody on the way can put keys of his own in the place of the issuer's.
+func CheckKeySetURL(address string) error {
+	u, err := url.Parse(address)
+	if err != nil || !safe(u) || u.User != nil {
+		return errors.New("must be an https:// URL, or http:// on this machine (127.0.0.1), without a password: whoever can change what comes from there can make tokens")
+	}
+	return nil
+}
+
+func safe(u *url.URL) bool {
 	host := u.Hostname()
 	ip := net.ParseIP(host)
 	local := strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
-	if host == "" || u.Scheme != "https" && !(u.Scheme == "http" && local) {
-		return fmt.Errorf("%q must be an https:// URL; http:// only for this machine (127.0.0.1)", u.Redacted())
-	}
-	return nil
+	return host != "" && (u.Scheme == "https" || u.Scheme == "http" && local)
 }
 
 func (s *keySet) close() {

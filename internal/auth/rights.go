@@ -11,9 +11,9 @@ import (
 	"github.com/pushd/pushd/topics"
 )
 
-// maxPermissions bounds each of the two lists of a [Rights], which are walked
+// MaxPermissions bounds each of the two lists of a [Rights], which are walked
 // at every subscription and publication.
-const maxPermissions = 256
+const MaxPermissions = 256
 
 // NewRights returns the rights to subscribe and to publish what the patterns
 // cover: at most 256 of each. They are those of package topics, and since a permission may
@@ -33,11 +33,11 @@ func NewRights(subscribe, publish []string) (*Rights, error) {
 // permissions checks patterns, and returns them in the one order in which
 // equal sets are equal lists.
 func permissions(list string, patterns []string) ([]string, error) {
-	if len(patterns) > maxPermissions {
-		return nil, fmt.Errorf("%s has %d patterns, of at most %d", list, len(patterns), maxPermissions)
+	if len(patterns) > MaxPermissions {
+		return nil, fmt.Errorf("%s has %d patterns, of at most %d", list, len(patterns), MaxPermissions)
 	}
 	for _, pattern := range patterns {
-		if err := checkPermission(pattern); err != nil {
+		if err := CheckPermission(pattern); err != nil {
 			return nil, fmt.Errorf("%s: %w", list, err)
 		}
 	}
@@ -46,7 +46,8 @@ func permissions(list string, patterns []string) ([]string, error) {
 	return slices.Compact(sorted), nil
 }
 
-func checkPermission(pattern string) error {
+// CheckPermission reports whether pattern may stand in a [Rights].
+func CheckPermission(pattern string) error {
 	switch tail, first := strings.CutPrefix(pattern, "*"); {
 	case pattern == ">", pattern == "*":
 		return nil

@@ -24,6 +24,7 @@ type tokens struct {
 	// Static.
 	parser   *jwt.Parser
 	claims   *jwt.Validator
+	issuer   string // "": any
 	leeway   time.Duration
 	keysFor  func(ctx context.Context, algorithm, id string) ([]key, *Error)
 	interned *interner
@@ -40,6 +41,7 @@ func newTokens(c Config, keysFor func(context.Context, string, string) ([]key, *
 	return &tokens{
 		parser:   jwt.NewParser(jwt.WithValidMethods(algorithms), jwt.WithStrictDecoding(), jwt.WithoutClaimsValidation()),
 		claims:   jwt.NewValidator(claims...),
+		issuer:   c.Issuer,
 		leeway:   c.Leeway,
 		keysFor:  keysFor,
 		interned: interned,
@@ -71,7 +73,7 @@ func (t *tokens) authenticate(ctx context.Context, text string) (Grant, *Error) 
 		return Grant{}, refused
 	}
 	if err := t.claims.Validate(c); err != nil {
-		return Grant{}, explainClaims(c, err)
+		return Grant{}, t.explainClaims(c, err)
 	}
 	rights, err := t.interned.rights(c.subscribe, c.publish)
 	if err != nil {
@@ -137,21 +139,22 @@ func explainSignature(token *jwt.Token, err error) *Error {
 }
 
 // explainClaims says why a token that was once good is refused.
-func explainClaims(c *claims, err error) *Error {
+func (t *tokens) explainClaims(c *claims, err error) *Error {
 	missing := errors.Is(err, jwt.ErrTokenRequiredClaimMissing) // iss or aud: exp is there
 	switch {
 	case errors.Is(err, jwt.ErrTokenExpired):
 		return refuse(Expired, "the token has expired (claim exp): get a new one")
 	case errors.Is(err, jwt.ErrTokenNotValidYet), errors.Is(err, jwt.ErrTokenUsedBeforeIssued):
 		return refuse(NotYetValid, "the token is not valid yet (claims nbf and iat): are the clocks right?")
-	case errors.Is(err, jwt.ErrTokenInvalidIssuer), missing && c.issuer == "":
+	case errors.Is(err, jwt.ErrTokenInvalidIssuer), missing && t.issuer != "" && c.issuer == "":
 		return refuse(BadIssuer, "the token is by another issuer (claim iss) than the one that is trusted here")
 	}
 	return refuse(BadAudience, "the token is for others (claim aud) than this server")
 }
 
-// checkIdentity keeps what goes into logs, headers and NATS messages printable.
-func checkIdentity(identity string) error {
+// CheckIdentity reports whether a client may be called identity, which goes
+// into logs and messages: 1 to 256 bytes of UTF-8 without control characters.
+func CheckIdentity(identity string) error {
 	switch {
 	case identity == "":
 		return errors.New("is empty")

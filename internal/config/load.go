@@ -51,7 +51,12 @@ func Load(parsed *kong.Context, flags *Flags) (Config, Sources, error) {
 		}
 	}
 	applyDefaults(&c.Default) // kong does not see it
-	err := errors.Join(unknownVariables(os.Environ(), variables(parsed.Model)), complete(&c, sources))
+	if secret, set := os.LookupEnv(envTokenSecret); set {
+		c.TokenSecret = Secret(secret)
+		sources[envTokenSecret] = "env " + envTokenSecret
+	}
+	known := append(variables(parsed.Model), envTokenSecret)
+	err := errors.Join(unknownVariables(os.Environ(), known), complete(&c, sources))
 	return c, sources, err
 }
 
@@ -101,6 +106,9 @@ func variables(model *kong.Application) []string {
 
 // envPrefix starts the name of every environment variable that is a setting.
 const envPrefix = "PUSHD_"
+
+// envTokenSecret has a secret, and is no flag, which would show it in ps.
+const envTokenSecret = "PUSHD_TOKEN_SECRET"
 
 func unknownVariables(environ, known []string) error {
 	var errs []error

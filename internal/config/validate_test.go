@@ -7,7 +7,8 @@ import (
 )
 
 func TestValidate(t *testing.T) {
-	const open = " can be reached from beyond this machine, and there is no authentication yet: use 127.0.0.1, or add --open if that is meant"
+	const open = " can be reached from beyond this machine, without authentication: use 127.0.0.1, give --token-secret-file, --token-key, --jwks-url or api_keys:, or add --open if that is meant"
+	const bare = " can be reached from beyond this machine, and has no authentication: use 127.0.0.1, or add --open if that is meant"
 	const address = ", but must be HOST:PORT with a port of 0 to 65535, for instance 127.0.0.1:8080"
 	f := func(change func(c *Config), want ...string) {
 		t.Helper()
@@ -34,8 +35,8 @@ func TestValidate(t *testing.T) {
 	f(func(c *Config) { c.Listen = "[::]:8080" }, "--listen [::]:8080"+open)
 	f(func(c *Config) { c.Listen = "192.0.2.1:8080" }, "--listen 192.0.2.1:8080"+open)
 	f(func(c *Config) { c.Listen = "push.example.com:8080" }, "--listen push.example.com:8080"+open)
-	f(func(c *Config) { c.Admin = ":8081" }, "--admin :8081"+open)
-	f(func(c *Config) { c.NATSListen = ":4222" }, "--nats-listen :4222"+open)
+	f(func(c *Config) { c.Admin = ":8081" }, "--admin :8081"+bare)
+	f(func(c *Config) { c.NATSListen = ":4222" }, "--nats-listen :4222"+bare)
 	f(func(c *Config) { c.NATSListen, c.NATS = ":4222", []string{"nats://a"} }) // unused
 	f(func(c *Config) { c.Listen, c.Admin, c.NATSListen, c.Open = ":1", ":2", ":3", true })
 
