@@ -30,8 +30,8 @@ const (
 	mostModulus  = 8192 // bits: what it takes to verify grows with their square
 )
 
-// maxTried bounds the keys with which one token is tried, which costs up to
-// 0.1 ms each for whoever sends one.
+// maxTried bounds the keys with which one token is tried, for each of which
+// anybody who sends garbage has a signature verified.
 const maxTried = 4
 
 // maxKeyFile bounds a file of keys, and a key set, in bytes.
