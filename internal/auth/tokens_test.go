@@ -40,8 +40,7 @@ func TestTokenGrants(t *testing.T) {
 	}
 }
 
-// A token without the claim may do nothing, and one that is public may be
-// enough for its bearer: he is known.
+// A token without the claim says who its bearer is, and permits nothing.
 func TestTokenWithoutRights(t *testing.T) {
 	i := keysOf()
 	s := i.openAll(t, Config{})
