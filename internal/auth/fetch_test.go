@@ -138,11 +138,15 @@ func TestKeySetOutage(t *testing.T) {
 		"redirects": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/"+r.URL.Path, http.StatusFound) },
 	} {
 		p := newPublisher(t, text200(setOf(t, setKey(i.ec, "1"))))
-		s := openFetched(t, Config{JWKSURL: p.URL}, 0)
+		log := &lockedText{}
+		s := openFetched(t, Config{JWKSURL: p.URL, Log: slog.New(slog.NewTextHandler(log, nil))}, 0)
 		eventually(t, "fetched", func() bool { return s.Stats().Fetches == 1 })
 		p.publish(broken)
 		if got := reasonOf(t, s, i.sign(t, "ES256", claimMap(nil), map[string]any{"kid": "new"})); got != KeysAway {
 			t.Errorf("%s: %q for a key that may be there once the set is back", name, got)
+		}
+		if name == "redirect" && !strings.Contains(log.String(), "redirected to a URL that is not https://") {
+			t.Errorf("followed to where anybody can answer: %s", log)
 		}
 		if got := s.Stats(); got.FailedFetches == 0 || got.Keys != 1 {
 			t.Errorf("%s: %+v", name, got)

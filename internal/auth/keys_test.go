@@ -216,6 +216,8 @@ func TestKeySet(t *testing.T) {
 		"huge modulus":        with(setKey(i.rsa, "x"), "n", part(strings.Repeat("a", 1025))),
 		"even modulus":        with(setKey(i.rsa, "x"), "n", part(strings.Repeat("b", 256))),
 		"exponent 1":          with(setKey(i.rsa, "x"), "e", "AQ"),
+		"exponent 4":          with(setKey(i.rsa, "x"), "e", part("\x04")),
+		"exponent of 33 bits": with(setKey(i.rsa, "x"), "e", part("\x01\x00\x00\x00\x01")),
 		"exponent of 64 bits": with(setKey(i.rsa, "x"), "e", part("\xff\xff\xff\xff\xff\xff\xff\xff")),
 		"not base64":          with(setKey(i.ec, "x"), "x", "!"),
 		"Ed25519 of 31 bytes": with(setKey(i.ed25519, "x"), "x", part(strings.Repeat("a", 31))),
