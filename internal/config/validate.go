@@ -57,7 +57,7 @@ func (v *validator) addf(key, format string, args ...any) {
 // the network by oversight.
 func (v *validator) addresses(c *Config) {
 	v.address("listen", c.Listen, c.Open)
-	v.address("admin", c.Admin, c.Open)
+	v.admin(c)
 	if len(c.NATS) == 0 {
 		v.address("nats-listen", c.NATSListen, c.Open)
 	}

@@ -132,13 +132,13 @@ func (s *socket) readNumbers(count int) error {
 	return nil
 }
 
-// look is what /debug/connections shows.
-func (r *running) look(t testing.TB) []debugConnection {
+// look is what /connections shows.
+func (r *running) look(t testing.TB) []connectionInfo {
 	t.Helper()
-	status, _, body := r.request("GET", "http://"+r.AdminAddr()+"/debug/connections?limit=10000", "", "")
-	var seen struct{ Connections []debugConnection }
+	status, _, body := r.request("GET", "http://"+r.AdminAddr()+"/connections?limit=10000", "", "")
+	var seen struct{ Connections []connectionInfo }
 	if err := json.Unmarshal([]byte(body), &seen); status != 200 || err != nil {
-		t.Fatalf("/debug/connections: %d, %v", status, err)
+		t.Fatalf("/connections: %d, %v", status, err)
 	}
 	return seen.Connections
 }
