@@ -25,7 +25,7 @@ func guarded(t *testing.T, publish, subscribe []string) (s *natstest.Process, ur
 var (
 	rightsToPublish   = []string{"push.>", "$JS.API.DIRECT.GET.push_ns", "$JS.API.STREAM.INFO.push_ns", "$JS.API.STREAM.MSG.GET.push_ns"}
 	rightsToMake      = []string{"$JS.API.STREAM.CREATE.push_ns", "$JS.API.STREAM.UPDATE.push_ns"}
-	rightsToSubscribe = []string{"push.>", "push-live.>", "_INBOX.>"}
+	rightsToSubscribe = []string{"push.>", "push-live.>", "_INBOX_push.>"}
 )
 
 // TestPermissions does everything with exactly the rights that are documented.
@@ -137,12 +137,12 @@ func TestDeniedHistory(t *testing.T) {
 	t.Run("inbox", func(t *testing.T) {
 		_, url := guarded(t, without(rightsToPublish, ""), []string{"push.>", "push-live.>"})
 		got := openFails(t, context.Background(), Config{URLs: []string{url}, Streams: streams})
-		if !strings.HasPrefix(got, "cannot subscribe to replies of NATS: denied by the NATS server's permissions: _INBOX.") || !strings.HasSuffix(got, ": allow this account to subscribe to _INBOX.>") {
+		if !strings.HasPrefix(got, "cannot subscribe to replies of NATS: denied by the NATS server's permissions: _INBOX_push.") || !strings.HasSuffix(got, ": allow this account to subscribe to _INBOX_push.>") {
 			t.Error(got)
 		}
 	})
 	t.Run("live", func(t *testing.T) {
-		_, url := guarded(t, without(rightsToPublish, ""), []string{"push.>", "_INBOX.>"})
+		_, url := guarded(t, without(rightsToPublish, ""), []string{"push.>", "_INBOX_push.>"})
 		b, _ := open(t, Config{URLs: []string{url}, Streams: streams})
 		if err := subscribe(t, b, namespace("ns")); !errors.Is(err, ErrDenied) {
 			t.Error(err)
