@@ -34,7 +34,7 @@ type connectionInfo struct {
 const (
 	defaultListLimit = 100
 	maxListLimit     = 10_000
-	maxListPatterns  = 20   // of one connection
+	maxListPatterns  = 20  // of one connection
 	walkSlice        = 256 // connections of one shard that are looked at before its loop does something else
 )
 

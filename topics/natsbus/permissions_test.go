@@ -127,6 +127,15 @@ func TestDeniedHistory(t *testing.T) {
 		_, err := read(t, b, topics.Query{Namespace: "ns"})
 		wants(t, err, "$JS.API.DIRECT.GET.push_ns")
 	})
+	t.Run("message get", func(t *testing.T) {
+		b := bus(t, "$JS.API.STREAM.MSG.GET.push_ns")
+		for _, topic := range []string{"ns.a", "ns.b", "ns.c", "ns.b"} { // one of each is kept, so the second is missing
+			keep(t, b, topic, "x", "")
+		}
+		done := make(chan error, 2)
+		b.Intact("ns", "", 2, func(_ bool, err error) { done <- err })
+		wants(t, wait(t, done, "Intact"), "$JS.API.STREAM.MSG.GET.push_ns")
+	})
 	t.Run("info", func(t *testing.T) {
 		_, url := guarded(t, without(rightsToPublish, "$JS.API.STREAM.INFO.push_ns"), rightsToSubscribe)
 		want := "namespace ns: stream push_ns: denied by the NATS server's permissions: $JS.API.STREAM.INFO.push_ns: allow this account to ask for it"
