@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -59,7 +60,11 @@ func (f adminFlags) ask(ctx context.Context, method string, query url.Values, v 
 	}
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return fmt.Errorf("%w; --admin is %s", unreachable(err), f.Admin)
+		var wrapped *url.Error
+		if errors.As(err, &wrapped) {
+			err = wrapped.Err // as in unreachable
+		}
+		return fmt.Errorf("cannot reach the admin listener at %s: %w (is the server running, and is --admin right?)", f.Admin, err)
 	}
 	defer response.Body.Close()
 	if response.StatusCode >= http.StatusMultipleChoices {
