@@ -1,9 +1,9 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -55,32 +55,41 @@ func (s served) welcomed(t *testing.T) (c net.Conn, name string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	var frame ws.Frame
+	var from io.Reader = c
 	if behind != nil {
-		frame, err = ws.ReadFrame(behind)
-	} else {
-		frame, err = ws.ReadFrame(c)
+		from = behind
 	}
+	_, payload := readFrame(t, from)
 	var welcome struct{ Client string }
-	if err != nil || json.Unmarshal(frame.Payload, &welcome) != nil {
-		t.Fatalf("%v: %q", err, frame.Payload)
+	if err := json.Unmarshal(payload, &welcome); err != nil {
+		t.Fatalf("%v: %q", err, payload)
 	}
 	return c, welcome.Client
+}
+
+func readFrame(t *testing.T, from io.Reader) (ws.OpCode, []byte) {
+	t.Helper()
+	h, err := ws.ReadHeader(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	payload := make([]byte, h.Length)
+	if _, err := io.ReadFull(from, payload); err != nil {
+		t.Fatal(err)
+	}
+	return h.OpCode, payload
 }
 
 // wantClosed reads up to the close frame, answers it, and returns what came before.
 func wantClosed(t *testing.T, c net.Conn, code ws.StatusCode) (before string) {
 	t.Helper()
 	for {
-		frame, err := ws.ReadFrame(c)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if frame.Header.OpCode != ws.OpClose {
-			before += string(frame.Payload)
+		op, payload := readFrame(t, c)
+		if op != ws.OpClose {
+			before += string(payload)
 			continue
 		}
-		if got, _ := ws.ParseCloseFrameData(frame.Payload); got != code {
+		if got, _ := ws.ParseCloseFrameData(payload); got != code {
 			t.Errorf("closed with %d, want %d", got, code)
 		}
 		c.Close()
@@ -115,7 +124,7 @@ func TestOperate(t *testing.T) {
 	run(result{0, "waiting, 1 connections\n", ""}, "drain", "--grace=3600")
 	run(result{0, "serving, 1 connections\n", ""}, "drain", "--cancel")
 	run(result{0, "drained, 0 connections\n", ""}, "drain", "--window=0", "--wait")
-	if before := wantClosed(t, b, 1012); !bytes.Contains([]byte(before), []byte(`"type":"reconnect"`)) {
+	if before := wantClosed(t, b, 1012); !strings.Contains(before, `"type":"reconnect"`) {
 		t.Errorf("before the close: %s", before)
 	}
 	run(result{1, "", "pushd: bad_request: the grace has passed and clients have been told to leave: let the drain end, and restart pushd\n"}, "drain", "--cancel")
