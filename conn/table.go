@@ -236,6 +236,9 @@ func (t *Table) Lane() string { return t.lane.name() }
 // that are closing included.
 func (t *Table) Len() int { return t.slab.used }
 
+// Slots says how many slots have ever been used: every connection's is below it.
+func (t *Table) Slots() uint32 { return t.slab.next }
+
 // ID names the connection that has a slot now.
 func (t *Table) ID(slot uint32) poller.Token {
 	if r := t.slab.at(slot); r != nil {

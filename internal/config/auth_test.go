@@ -38,7 +38,7 @@ func TestAuthenticationMistakes(t *testing.T) {
 	} {
 		f(func(c *Config) { change(c); c.Listen = ":8080" })
 		f(func(c *Config) { change(c); c.Admin = ":8081" },
-			"--admin :8081 can be reached from beyond this machine, and has no authentication: use 127.0.0.1, or add --open if that is meant")
+			"--admin :8081 can be reached from beyond this machine: use 127.0.0.1, or name a token with --admin-token-file or PUSHD_ADMIN_TOKEN")
 	}
 
 	f(func(c *Config) { c.TokenLeeway = 11 * time.Minute }, "--token-leeway is 11m0s, but must be 0s to 10m0s")

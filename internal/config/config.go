@@ -19,7 +19,9 @@ type Config struct {
 	Open bool   `name:"open" env:"PUSHD_OPEN" group:"General" help:"Allow listening beyond loopback without authentication: whoever reaches the port may subscribe and publish."`
 
 	Listen         string `name:"listen" env:"PUSHD_LISTEN" default:"127.0.0.1:8080" group:"Listeners" help:"Serve clients at this address: WebSockets, publishing over HTTP, health. Port 0 takes a free one."`
-	Admin          string `name:"admin" env:"PUSHD_ADMIN" default:"127.0.0.1:8081" group:"Listeners" help:"Serve metrics, profiles and /debug at this address, which is for operators and not for clients. Port 0 takes a free one."`
+	Admin          string `name:"admin" env:"PUSHD_ADMIN" default:"127.0.0.1:8081" group:"Listeners" help:"Serve metrics, profiles, /debug and what disconnects clients at this address, which is for operators and not for clients. Port 0 takes a free one."`
+	AdminTokenFile string `name:"admin-token-file" env:"PUSHD_ADMIN_TOKEN_FILE" placeholder:"FILE" group:"Listeners" help:"Answer at --admin only who sends the token in this file (Authorization: Bearer TOKEN), which has at least 32 characters; /healthz and /readyz stay open. The environment variable PUSHD_ADMIN_TOKEN may hold it instead. Needed where --admin is not on loopback."`
+	AdminToken     Secret `kong:"-"` // from the environment alone; excludes AdminTokenFile
 	MaxConnections int    `name:"max-connections" env:"PUSHD_MAX_CONNECTIONS" default:"0" group:"Listeners" help:"Hold at most this many clients at a time. 0 derives it from the limit of open files, with room left for everything else."`
 
 	NATS       []string `name:"nats" env:"PUSHD_NATS" placeholder:"URL" group:"NATS" help:"Join the NATS servers at these URLs. Empty runs a NATS server inside this process."`

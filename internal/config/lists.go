@@ -42,8 +42,13 @@ func (f *file) certificates(node ast.Node, into **Permissions) {
 
 // identities prints who may do what.
 func (p *printer) identities(c *Config) {
-	if c.TokenSecret != "" {
-		p.line(fmt.Sprintf("# %s: %v", envTokenSecret, c.TokenSecret), p.sources.of(envTokenSecret)) // no key of a file
+	for _, secret := range []struct { // no keys of a file
+		variable, source string
+		value            Secret
+	}{{envAdminToken, "admin-token", c.AdminToken}, {envTokenSecret, envTokenSecret, c.TokenSecret}} {
+		if secret.value != "" {
+			p.line(fmt.Sprintf("# %s: %v", secret.variable, secret.value), p.sources.of(secret.source))
+		}
 	}
 	if len(c.APIKeys) > 0 {
 		p.line(keyAPIKeys+":", "")

@@ -50,13 +50,9 @@ func Load(parsed *kong.Context, flags *Flags) (Config, Sources, error) {
 			sources[step.Flag.Name] = "flag --" + step.Flag.Name
 		}
 	}
+	c.readSecrets(sources)
 	applyDefaults(&c.Default) // kong does not see it
-	if secret, set := os.LookupEnv(envTokenSecret); set {
-		c.TokenSecret = Secret(secret)
-		sources[envTokenSecret] = "env " + envTokenSecret
-	}
-	known := append(variables(parsed.Model), envTokenSecret)
-	err := errors.Join(unknownVariables(os.Environ(), known), complete(&c, sources))
+	err := errors.Join(unknownVariables(os.Environ(), append(variables(parsed.Model), secretVariables...)), complete(&c, sources))
 	return c, sources, err
 }
 
@@ -106,9 +102,6 @@ func variables(model *kong.Application) []string {
 
 // envPrefix starts the name of every environment variable that is a setting.
 const envPrefix = "PUSHD_"
-
-// envTokenSecret has a secret, and is no flag, which would show it in ps.
-const envTokenSecret = "PUSHD_TOKEN_SECRET"
 
 func unknownVariables(environ, known []string) error {
 	var errs []error

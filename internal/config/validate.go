@@ -58,7 +58,7 @@ func (v *validator) addf(key, format string, args ...any) {
 // the network by oversight.
 func (v *validator) addresses(c *Config) {
 	v.address("listen", c.Listen, c.Open || c.Authenticates(), "without authentication: "+cureOpen+", give --token-secret-file, --token-key, --jwks-url or api_keys:, or add --open if that is meant")
-	v.address("admin", c.Admin, c.Open, "and has no authentication: "+cureOpen+", or add --open if that is meant")
+	v.admin(c)
 	if len(c.NATS) == 0 {
 		v.address("nats-listen", c.NATSListen, c.Open, "and has no authentication: "+cureOpen+", or add --open if that is meant")
 	}

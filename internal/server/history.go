@@ -98,6 +98,8 @@ func historyError(err error) *wire.Error {
 	switch {
 	case errors.Is(err, natsbus.ErrNoHistory):
 		return &wire.Error{Code: wire.NoHistory, Message: err.Error()}
+	case errors.Is(err, natsbus.ErrDenied):
+		return &wire.Error{Code: wire.Forbidden, Message: "this server may not read the history of that topic"}
 	case errors.Is(err, natsbus.ErrAway), errors.Is(err, natsbus.ErrClosed):
 		return &wire.Error{Code: wire.Unavailable, Message: err.Error()}
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
@@ -112,6 +114,7 @@ func writeExcerpt(w http.ResponseWriter, topic string, e excerpt) {
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(historyWriteTimeout)) // net/http has it
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(http.StatusOK)
 	out := wire.AppendHistoryStart(nil, topic)
 	for i := range e.messages {

@@ -21,6 +21,9 @@ type metrics struct {
 	refusals  *prometheus.CounterVec
 	plainShed prometheus.Counter
 	history   *prometheus.CounterVec
+
+	adminActions *prometheus.CounterVec
+	adminRefused *prometheus.CounterVec
 }
 
 func newMetrics(s *Server) *metrics {
@@ -39,6 +42,10 @@ func newMetrics(s *Server) *metrics {
 			Help: "HTTP requests answered 503 because too many were under way."}),
 		history: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "pushd_history_requests_total",
 			Help: "Requests for a topic's history, by result: served, refused (wrong), failed (NATS did not answer, or too many at a time)."}, []string{"result"}),
+		adminActions: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "pushd_admin_actions_total",
+			Help: "What operators had done over the admin listener."}, []string{"action"}),
+		adminRefused: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "pushd_admin_refused_total",
+			Help: "Requests that the admin listener refused: unauthorized, no_token (its file cannot be read), bad_host, cross_site."}, []string{"reason"}),
 	}
 	commands := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "pushd_commands_total",
 		Help: "Well-formed commands of clients."}, []string{"type"})
@@ -50,7 +57,10 @@ func newMetrics(s *Server) *metrics {
 	for _, result := range []string{historyServed, historyRefused, historyFailed} {
 		m.history.WithLabelValues(result) // from the start, as below
 	}
-	m.registry.MustRegister(m.loopLag, m.fanOut, m.refusals, m.plainShed, m.history, commands, m,
+	for _, action := range []string{actDisconnectClient, actDisconnectIdentity, actDrain, actUndrain} {
+		m.adminActions.WithLabelValues(action)
+	}
+	m.registry.MustRegister(m.loopLag, m.fanOut, m.refusals, m.plainShed, m.history, m.adminActions, m.adminRefused, commands, m,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

@@ -43,6 +43,11 @@ type Server struct {
 	history chan struct{}                 // holds one for each request for history under way
 	sink    func(topics.Sink) topics.Sink // what NATS brings passes through it; nil: straight to the hub
 
+	// identities says who a connection of a shard is, on the shard's loop; nil: nobody asks.
+	identities func(sh *shard, slot uint32) string
+
+	draining drainOrder // has its own mu
+
 	// Atomic.
 	stopping atomic.Bool
 	nextHome atomic.Uint32 // shard of the next socket that net/http gives back

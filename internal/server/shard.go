@@ -35,6 +35,7 @@ type shard struct {
 	framed  []byte // the same in its frame
 	clients []*[clientsPerPage]client
 	sending bool // the last turn has left something to send
+	leaving leaving
 }
 
 // client is what a shard knows of a connection beside its socket and its
@@ -80,6 +81,7 @@ func (sh *shard) Ready(id poller.Token, e poller.Events) { sh.table.Ready(id, e)
 func (sh *shard) Tick(now uint32) {
 	sh.table.Tick(now)
 	sh.members.Tick()
+	sh.drain(time.Now())
 	sh.server.metrics.loopLag.Observe(sh.loop.Lag().Seconds())
 }
 
@@ -194,15 +196,20 @@ func (s sender) FannedOut(sent int, took time.Duration) {
 
 var clientNames = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
 
+const (
+	clientPrefix    = "c_"
+	clientNameBytes = 13
+)
+
 // clientName is the name by which a client knows itself, and logs know it. It
 // says which node, shard and slot have it, so that nothing need be kept for it.
 func (s *Server) clientName(sh *shard, id poller.Token) string {
-	var b [13]byte
+	var b [clientNameBytes]byte
 	binary.BigEndian.PutUint32(b[0:], id.Generation())
 	binary.BigEndian.PutUint32(b[4:], id.Slot())
 	b[8] = byte(sh.index)
 	binary.BigEndian.PutUint32(b[9:], s.node)
-	return "c_" + clientNames.EncodeToString(b[:])
+	return clientPrefix + clientNames.EncodeToString(b[:])
 }
 
 func (s *Server) debugs() bool { return s.log.Enabled(context.Background(), slog.LevelDebug) }

@@ -3,6 +3,7 @@ package server
 import (
 	"errors"
 	"net/url"
+	"time"
 
 	"github.com/pushd/pushd/conn"
 	"github.com/pushd/pushd/internal/wire"
@@ -25,6 +26,9 @@ type opening struct {
 func (sh *shard) Upgrade(id poller.Token, r *conn.Request) *conn.Refusal {
 	if sh.server.stopping.Load() {
 		return refusal(503, &wire.Error{Code: wire.Unavailable, Message: "this node is shutting down"})
+	}
+	if sh.leaving.begun(time.Now()) {
+		return refusal(503, &wire.Error{Code: wire.Unavailable, Message: "this node is being drained"})
 	}
 	if r.Path != socketPath {
 		return refusal(404, &wire.Error{Code: wire.BadRequest, Message: "there is no WebSocket at this path; it is at " + socketPath})

@@ -37,14 +37,15 @@
 //	publish    $JS.API.DIRECT.GET.push_NS
 //	publish    the stream's subject, and that with .>, where it is not below push
 //	subscribe  push-live.>, or where the stream republishes to
-//	subscribe  _INBOX.>
+//	subscribe  _INBOX_push.>
 //
 // and for streams that Open is to make, and to change when their configuration does
 //
 //	publish    $JS.API.STREAM.CREATE.push_NS
 //	publish    $JS.API.STREAM.UPDATE.push_NS
 //
-// Nobody else should be allowed to publish to push-live.>.
+// Dots of the prefix are underscores in the names of streams and inboxes. Nobody
+// else should be allowed to publish to push-live.>.
 package natsbus
 
 import (
