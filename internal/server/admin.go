@@ -42,6 +42,7 @@ func (s *Server) openAdmin() error {
 // debugConnection is one connection on /debug/connections.
 type debugConnection struct {
 	Client        string   `json:"client"`
+	Identity      string   `json:"identity,omitempty"`
 	Shard         int      `json:"shard"`
 	Peer          string   `json:"peer"`
 	State         string   `json:"state"`
@@ -102,7 +103,7 @@ func (sh *shard) look(from uint32, limit int) (list []debugConnection) {
 			patterns = append(patterns[:maxDebugPatterns], fmt.Sprintf("and %d more", len(patterns)-maxDebugPatterns))
 		}
 		list = append(list, debugConnection{
-			Client: sh.server.clientName(sh, c.ID), Shard: sh.index, Peer: c.Peer.String(), State: c.State,
+			Client: sh.server.clientName(sh, c.ID), Identity: sh.identityOf(c.ID.Slot()), Shard: sh.index, Peer: c.Peer.String(), State: c.State,
 			Format: sh.client(c.ID.Slot()).format.String(), Subscriptions: patterns,
 			ReceivedMS: c.Received.Milliseconds(), SentMS: c.Sent.Milliseconds(),
 			UnsentBytes: c.Unsent, BehindFeeds: sh.members.Behind(c.ID.Slot()), Reading: c.Reading,
