@@ -253,6 +253,12 @@ func (t *Table) IsOpen(id poller.Token) bool {
 	return r != nil && r.state == stateOpen
 }
 
+// IsHeld reports whether a connection's 101 is held back.
+func (t *Table) IsHeld(id poller.Token) bool {
+	r := t.live(id)
+	return r != nil && r.state == stateHeld
+}
+
 // live returns the record of a connection, nil if it has ended.
 func (t *Table) live(id poller.Token) *record {
 	r := t.slab.at(id.Slot())

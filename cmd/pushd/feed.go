@@ -43,7 +43,7 @@ func (c *feedCommand) Run(ctx context.Context, p program) error {
 		return err
 	}
 	progress := newProgress(p.stderr, size)
-	post := newPoster(url.String(), func(format string, args ...any) {
+	post := newPoster(url.String(), c.tokenFlags, func(format string, args ...any) {
 		progress.clear() // which is drawn again behind the note
 		p.notef(format, args...)
 	})

@@ -19,6 +19,7 @@ const defaultServer = "http://127.0.0.1:8080"
 // serverFlag says which server a client command talks to.
 type serverFlag struct {
 	Server string `name:"server" env:"PUSHD_SERVER" default:"http://127.0.0.1:8080" placeholder:"URL" help:"Talk to the server at this URL, which is what it calls --listen."`
+	tokenFlags
 }
 
 // endpoint returns the URL of a path of the server, whose elements it escapes.

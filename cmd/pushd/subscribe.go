@@ -39,6 +39,7 @@ func (c *subscribeCommand) Run(ctx context.Context, p program) error {
 	url.Scheme = map[string]string{"http": "ws", "https": "wss"}[url.Scheme]
 	s := subscriber{
 		url:      url.String(),
+		token:    c.tokenFlags,
 		wants:    wants{mode: c.Mode, maxRate: c.MaxRate},
 		subs:     newSubscriptions(c.Topics, c.Cursor),
 		out:      &messagePrinter{w: bufio.NewWriter(p.stdout), format: c.Format},
@@ -64,7 +65,7 @@ type message struct {
 	Heartbeat int64  `json:"heartbeat"` // welcome: in ms
 	Reason    string `json:"reason"`    // subscribed, gap, unsubscribed, reconnect
 	Count     int    `json:"count"`     // skipped
-	After     int64  `json:"after"`     // reconnect: in ms
+	After     int64  `json:"after"`     // reconnect, token_expires: in ms
 	Code      string `json:"code"`      // error
 	Message   string `json:"message"`   // error
 }

@@ -76,6 +76,7 @@ func (v *validator) authentication(c *Config) {
 	between(v, "token-leeway", c.TokenLeeway, 0, 10*time.Minute)
 	between(v, "auth-timeout", c.AuthTimeout, 10*time.Millisecond, 5*time.Minute)
 	between(v, "authorize-timeout", c.AuthorizeTimeout, 10*time.Millisecond, time.Minute)
+	between(v, "max-connections-per-identity", c.MaxConnectionsPerIdentity, 0, 10_000_000)
 	v.tokens(c)
 	v.authorize(c)
 	for _, ns := range c.served() {

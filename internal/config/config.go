@@ -46,6 +46,8 @@ type Config struct {
 	Authorize        string        `name:"authorize" env:"PUSHD_AUTHORIZE" placeholder:"SUBJECT" group:"Authentication" help:"Ask whoever answers requests on this NATS subject whether a client may subscribe or publish. No answer means no."`
 	AuthorizeTimeout time.Duration `name:"authorize-timeout" env:"PUSHD_AUTHORIZE_TIMEOUT" default:"2s" group:"Authentication" help:"Take it for no when --authorize has not answered after this long."`
 
+	MaxConnectionsPerIdentity int `name:"max-connections-per-identity" env:"PUSHD_MAX_CONNECTIONS_PER_IDENTITY" default:"0" group:"Authentication" help:"Refuse an identity more connections than this on one node. 0 is a tenth of all that it may have, and at least 256."`
+
 	MaxMessage       Bytes         `name:"max-message" env:"PUSHD_MAX_MESSAGE" default:"64KiB" group:"Limits" help:"Refuse a message larger than this, from a client or a publisher (bytes, or with a unit such as KiB)."`
 	MaxSubscriptions int           `name:"max-subscriptions" env:"PUSHD_MAX_SUBSCRIPTIONS" default:"1024" group:"Limits" help:"Refuse a connection more subscriptions than this, since each costs memory."`
 	HandshakeTimeout time.Duration `name:"handshake-timeout" env:"PUSHD_HANDSHAKE_TIMEOUT" default:"5s" group:"Limits" help:"Close a new connection whose request is not complete after this long."`

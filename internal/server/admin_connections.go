@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -95,7 +94,7 @@ func (s *Server) connectionFilter(r *http.Request) (func(*shard, conn.Info) bool
 	}
 	return func(sh *shard, c conn.Info) bool {
 		slot := c.ID.Slot()
-		if network.IsValid() && !network.Contains(c.Peer.Addr().Unmap()) || identity != "" && s.identityOf(sh, slot) != identity {
+		if network.IsValid() && !network.Contains(c.Peer.Addr().Unmap()) || identity != "" && sh.identityOf(slot) != identity {
 			return false
 		}
 		if topic == "" && pattern == "" {
@@ -134,7 +133,7 @@ func (sh *shard) describe(c conn.Info) connectionInfo {
 		patterns = append(patterns[:maxListPatterns], fmt.Sprintf("and %d more", len(patterns)-maxListPatterns))
 	}
 	return connectionInfo{
-		Client: sh.server.clientName(sh, c.ID), Identity: sh.server.identityOf(sh, slot), Shard: sh.index,
+		Client: sh.server.clientName(sh, c.ID), Identity: sh.identityOf(slot), Shard: sh.index,
 		Peer: c.Peer.String(), State: c.State, Format: sh.client(slot).format.String(), Subscriptions: patterns,
 		ReceivedMS: c.Received.Milliseconds(), SentMS: c.Sent.Milliseconds(),
 		UnsentBytes: c.Unsent, BehindFeeds: sh.members.Behind(slot), Reading: c.Reading,
@@ -167,8 +166,6 @@ func (s *Server) parsePlace(text string) (p place, err error) {
 	}
 	return place{shard, uint32(slot)}, nil
 }
-
-var errStopping = errors.New("this node is shutting down")
 
 // walk shows visit the connections of all shards, from a place on and until it
 // answers false, and returns where to go on: the zero place where there are no

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pushd/pushd/conn"
 	"github.com/pushd/pushd/internal/config"
@@ -74,11 +75,10 @@ func TestConnectionsPages(t *testing.T) {
 }
 
 func TestConnectionsFilters(t *testing.T) {
-	r := start(t)
-	a, first := r.welcomed("stocks.AAPL", "chat.lobby")
-	_, second := r.welcomed("stocks.*")
-	_, third := r.welcomed("stocks.eu.>")
-	r.nameSlots(t, map[string]string{first: "alice", second: "bob/eu", third: "alice"})
+	r := secure(t)
+	a, first := r.welcomedAs("alice", "stocks.AAPL", "chat.lobby")
+	_, second := r.welcomedAs("bob/eu", "stocks.*")
+	_, third := r.welcomedAs("alice", "stocks.eu.>")
 	f := func(query string, want ...string) {
 		t.Helper()
 		var got []string
@@ -116,15 +116,18 @@ func TestConnectionsFilters(t *testing.T) {
 	}
 }
 
-// nameSlots gives connections identities, as credentials would.
-func (r *running) nameSlots(t *testing.T, identities map[string]string) {
-	t.Helper()
-	if r.Server.identities != nil {
-		t.Fatal("named twice")
+// welcomedAs is welcomed for a client with a token.
+func (r *running) welcomedAs(identity string, topics ...string) (*socket, string) {
+	r.t.Helper()
+	a := r.upgrade("", "Authorization: Bearer "+tokenFor(r.t, identity, may{subscribe: ">"}, time.Minute))
+	if a.socket == nil {
+		r.t.Fatalf("%s is refused: %d %s", identity, a.status, a.body)
 	}
-	r.Server.identities = func(sh *shard, slot uint32) string {
-		return identities[sh.server.clientName(sh, sh.table.ID(slot))]
+	name := a.socket.want("welcome").Client
+	for _, topic := range topics {
+		a.socket.subscribe(topic)
 	}
+	return a.socket, name
 }
 
 // TestWalkSlices sees more connections than one slice has, without missing or

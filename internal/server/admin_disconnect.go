@@ -54,7 +54,7 @@ func (s *Server) serveDisconnectClient(w http.ResponseWriter, r *http.Request) {
 	}
 	closed := make(chan bool, 1)
 	if !sh.loop.Post(poller.Func(func() { closed <- sh.disconnect(id, why) })) {
-		refuse(w, 0, &wire.Error{Code: wire.Unavailable, Message: errStopping.Error()})
+		refuse(w, 0, &wire.Error{Code: wire.Unavailable, Message: errStopping.Message})
 		return
 	}
 	select {
@@ -89,7 +89,7 @@ func (s *Server) serveDisconnectIdentity(w http.ResponseWriter, r *http.Request)
 	}
 	n := 0
 	if _, err := s.walk(r.Context(), place{}, func(sh *shard, c conn.Info) bool {
-		if s.identityOf(sh, c.ID.Slot()) == identity && sh.disconnect(c.ID, why) {
+		if sh.identityOf(c.ID.Slot()) == identity && sh.disconnect(c.ID, why) {
 			n++
 		}
 		return true
@@ -108,14 +108,6 @@ func (sh *shard) disconnect(id poller.Token, why conn.Reason) bool {
 		sh.table.Close(id, why)
 	}
 	return open
-}
-
-// identityOf says who a connection is, "" where nobody asked. It is of the shard's loop.
-func (s *Server) identityOf(sh *shard, slot uint32) string {
-	if s.identities == nil {
-		return ""
-	}
-	return s.identities(sh, slot)
 }
 
 // parseClient finds a client by its name; see clientName.

@@ -62,16 +62,13 @@ func TestDisconnectClient(t *testing.T) {
 }
 
 func TestDisconnectIdentity(t *testing.T) {
-	r := start(t)
-	identities := map[string]string{}
+	r := secure(t)
 	who := []string{"alice", "bob", "team/alice@eu"}
 	of := map[string][]*socket{}
 	for i := range 30 {
-		s, name := r.welcomed("a.b")
-		identities[name] = who[i%3]
+		s, _ := r.welcomedAs(who[i%3], "a.b")
 		of[who[i%3]] = append(of[who[i%3]], s)
 	}
-	r.nameSlots(t, identities)
 	var did disconnected
 	r.do(200, "POST", "/identities/nobody/disconnect", &did)
 	if did.Disconnected != 0 {

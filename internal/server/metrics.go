@@ -5,6 +5,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/pushd/pushd/conn"
+	"github.com/pushd/pushd/internal/auth"
 	"github.com/pushd/pushd/internal/wire"
 	"github.com/pushd/pushd/topics"
 )
@@ -24,6 +25,10 @@ type metrics struct {
 
 	adminActions *prometheus.CounterVec
 	adminRefused *prometheus.CounterVec
+
+	auth      *prometheus.CounterVec // results of authentication
+	forbidden *prometheus.CounterVec
+	questions *prometheus.CounterVec // to the service that --authorize names
 }
 
 func newMetrics(s *Server) *metrics {
@@ -54,6 +59,7 @@ func newMetrics(s *Server) *metrics {
 			m.commands[t] = commands.WithLabelValues(name)
 		}
 	}
+	m.addAccess()
 	for _, result := range []string{historyServed, historyRefused, historyFailed} {
 		m.history.WithLabelValues(result) // from the start, as below
 	}
@@ -104,6 +110,9 @@ var (
 	descStored        = desc("pushd_published_stored_total", "Of these, publications that their stream has stored.")
 	descUnacked       = desc("pushd_publications_unacknowledged", "Publications that their stream has not answered yet.")
 	descNATSDenied    = desc("pushd_nats_denied_total", "Subjects refused by the permissions of the NATS account.")
+	descIdentities    = desc("pushd_identities", "Distinct identities that are connected now.")
+	descTokenKeys     = desc("pushd_token_keys", "Keys that tokens are verified with now.")
+	descKeyFetches    = desc("pushd_jwks_fetches_total", "Times that the key set of --jwks-url was fetched, by result: ok, failed.", "result")
 	descPlain         = desc("pushd_http_connections", "Connections that HTTP requests have now.")
 )
 
@@ -185,9 +194,40 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	count(descStored, b.Acked)
 	gauge(descUnacked, float64(b.Unacked))
 	count(descNATSDenied, b.Denied)
+	if s.access != nil {
+		gauge(descIdentities, float64(s.access.identities.len()))
+		keys := s.access.check.Stats()
+		gauge(descTokenKeys, float64(keys.Keys))
+		count(descKeyFetches, keys.Fetches, "ok")
+		count(descKeyFetches, keys.FailedFetches, "failed")
+	}
 	if s.plain != nil {
 		gauge(descPlain, float64(s.plain.open.Load()))
 	}
+}
+
+// addAccess makes what counts who may do what, with all its series from the start.
+func (m *metrics) addAccess() {
+	m.auth = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "pushd_auth_total",
+		Help: "Credentials that were checked, by result: ok, or why they were refused."}, []string{"result"})
+	for _, reason := range []auth.Reason{auth.Missing, auth.Malformed, auth.TooLarge, auth.BadAlgorithm, auth.BadSignature, auth.UnknownKey,
+		auth.Expired, auth.NotYetValid, auth.BadIssuer, auth.BadAudience, auth.BadClaims, auth.KeysAway} {
+		m.auth.WithLabelValues(string(reason))
+	}
+	for _, result := range []string{authOK, authBusy, authIdentityFull, authOther, authConflict} {
+		m.auth.WithLabelValues(result)
+	}
+	m.forbidden = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "pushd_forbidden_total",
+		Help: "What clients wanted to do and had no permission for, by action."}, []string{"action"})
+	for _, action := range []auth.Action{auth.Subscribe, auth.Publish} {
+		m.forbidden.WithLabelValues(string(action))
+	}
+	m.questions = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "pushd_authorize_total",
+		Help: "Questions to the service that --authorize names, by result; no_answer and malformed count as no."}, []string{"result"})
+	for _, result := range []string{"allow", "deny", "no_answer", "malformed"} {
+		m.questions.WithLabelValues(result)
+	}
+	m.registry.MustRegister(m.auth, m.forbidden, m.questions)
 }
 
 func boolInt(b bool) int {

@@ -37,14 +37,12 @@ type Server struct {
 	pool    *poller.Pool
 	quota   *conn.Quota
 	metrics *metrics
+	access  *access    // nil: everybody may do everything
 	plain   *plainHTTP // requests that are no upgrade
 	admin   *http.Server
 	adminLn net.Listener
 	history chan struct{}                 // holds one for each request for history under way
 	sink    func(topics.Sink) topics.Sink // what NATS brings passes through it; nil: straight to the hub
-
-	// identities says who a connection of a shard is, on the shard's loop; nil: nobody asks.
-	identities func(sh *shard, slot uint32) string
 
 	draining drainOrder // has its own mu
 
@@ -90,8 +88,9 @@ func New(cfg config.Config, log *slog.Logger) (s *Server, err error) {
 		URLs: cfg.NATS, Listen: cfg.NATSListen, Store: cfg.Store, Prefix: cfg.Prefix,
 		MaxPayload: int(max(cfg.MaxMessage, 1<<20)), MaxMessage: int(cfg.MaxMessage),
 		Credentials: cfg.NATSCreds, NKey: cfg.NATSNKey, CA: cfg.NATSCA, Cert: cfg.NATSCert, Key: cfg.NATSKey,
-		Streams: streams(&cfg),
-		Log:     log,
+		Streams:  streams(&cfg),
+		Requests: cfg.Authorize,
+		Log:      log,
 	}); err != nil {
 		return s, err
 	}
@@ -106,6 +105,9 @@ func New(cfg config.Config, log *slog.Logger) (s *Server, err error) {
 		History:  s.bus,
 	}, s.bus, encoder{})
 	s.pool = poller.NewPool(cfg.Workers, handoverQueue)
+	if err := s.openAccess(); err != nil {
+		return s, err
+	}
 	if err := s.openAdmin(); err != nil {
 		return s, err
 	}
@@ -150,6 +152,7 @@ func (s *Server) release() {
 	if s.adminLn != nil {
 		s.adminLn.Close()
 	}
+	s.access.close()
 	if s.pool != nil {
 		s.pool.Close()
 	}
@@ -209,6 +212,7 @@ func (s *Server) Run(ctx context.Context) error {
 	s.shutdown(end)
 	loops.Wait()
 	others.Wait()
+	s.access.close()
 	s.pool.Close()
 	return errors.Join(err, s.bus.CloseWithin(max(time.Until(end), leastForNATS)))
 }
