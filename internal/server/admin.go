@@ -44,6 +44,7 @@ type debugConnection struct {
 	Client        string   `json:"client"`
 	Shard         int      `json:"shard"`
 	Peer          string   `json:"peer"`
+	Address       string   `json:"address,omitempty"` // the client's, where the peer is a proxy
 	State         string   `json:"state"`
 	Format        string   `json:"format"`
 	Subscriptions []string `json:"subscriptions"`
@@ -101,8 +102,15 @@ func (sh *shard) look(from uint32, limit int) (list []debugConnection) {
 		if len(patterns) > maxDebugPatterns {
 			patterns = append(patterns[:maxDebugPatterns], fmt.Sprintf("and %d more", len(patterns)-maxDebugPatterns))
 		}
+		address := ""
+		switch {
+		case c.Client.IsSingleIP():
+			address = c.Client.Addr().String()
+		case c.Client.IsValid():
+			address = c.Client.String()
+		}
 		list = append(list, debugConnection{
-			Client: sh.server.clientName(sh, c.ID), Shard: sh.index, Peer: c.Peer.String(), State: c.State,
+			Client: sh.server.clientName(sh, c.ID), Shard: sh.index, Peer: c.Peer.String(), Address: address, State: c.State,
 			Format: sh.client(c.ID.Slot()).format.String(), Subscriptions: patterns,
 			ReceivedMS: c.Received.Milliseconds(), SentMS: c.Sent.Milliseconds(),
 			UnsentBytes: c.Unsent, BehindFeeds: sh.members.Behind(c.ID.Slot()), Reading: c.Reading,

@@ -26,6 +26,9 @@ func (s *Server) servePublish(w http.ResponseWriter, r *http.Request) {
 		refuse(w, 0, &wire.Error{Code: wire.InvalidTopic, Message: err.Error()})
 		return
 	}
+	if s.publishingTooFast(w, r) {
+		return
+	}
 	key, refused := readKey(r)
 	if refused != nil {
 		refuse(w, 0, refused)
@@ -130,6 +133,9 @@ func (s *Server) servePublishLines(w http.ResponseWriter, r *http.Request) {
 			Message: "Content-Type must be application/x-ndjson; one message alone goes to /publish/{topic}"})
 		return
 	}
+	if s.publishingTooFast(w, r) {
+		return
+	}
 	key, refused := readKey(r)
 	if refused != nil {
 		refuse(w, 0, refused)
@@ -158,7 +164,7 @@ func (s *Server) servePublishLines(w http.ResponseWriter, r *http.Request) {
 		if err == nil {
 			err = ctl.Flush()
 		}
-		if end || err != nil {
+		if end || err != nil || !s.paceLines(r, len(lines.batch)) {
 			return
 		}
 	}

@@ -29,12 +29,15 @@ func (sh *shard) Upgrade(id poller.Token, r *conn.Request) *conn.Refusal {
 	if r.Path != socketPath {
 		return refusal(404, &wire.Error{Code: wire.BadRequest, Message: "there is no WebSocket at this path; it is at " + socketPath})
 	}
+	if refused := sh.server.checkOrigin(r.Origin, r.Host); refused != nil {
+		return refusal(0, refused)
+	}
 	open, err := readOpening(r)
 	if err != nil {
 		return refusal(0, err)
 	}
 	c := sh.client(id.Slot())
-	*c = client{format: open.format}
+	*c = client{format: open.format, unlimited: r.Unlimited}
 	if c.format == wire.JSON {
 		sh.reply(id, wire.AppendWelcome(sh.json[:0], sh.server.clientName(sh, id), sh.server.cfg.Heartbeat, int(sh.server.cfg.MaxMessage)))
 	}
