@@ -44,7 +44,7 @@ func (t *Table) knock(from netip.Addr) (gate.Visit, flags, Reason) {
 		return 0, flagAwaitsProxy, ReasonNone
 	case t.cfg.TrustForwarded.Contains(from):
 		return 0, 0, ReasonNone
-	case t.cfg.Gate.Unlimited(from):
+	case t.cfg.Gate.Unlimited(from, false):
 		return 0, flagUnlimited, ReasonNone
 	}
 	v, verdict := t.cfg.Gate.Enter(from, true)
@@ -62,13 +62,13 @@ func reasonOfVerdict(v gate.Verdict) Reason {
 }
 
 // enter has the gate count a connection for the client that it is found to be
-// made for. Who is unlimited by what a proxy says is so for any network but
-// loopback: that one nobody can be in who came from elsewhere.
+// made for. Whose it is by what a proxy says is counted also if it is not
+// limited, to be shown.
 func (t *Table) enter(r *record, client netip.Addr, proxied bool) Reason {
 	if proxied {
 		r.flags |= flagProxied
 	}
-	unlimited := t.cfg.Gate.Unlimited(client) && !(proxied && client.IsLoopback())
+	unlimited := t.cfg.Gate.Unlimited(client, proxied)
 	if unlimited {
 		r.flags |= flagUnlimited
 	}

@@ -107,10 +107,12 @@ func (g *Gate) Limits() Limits {
 	return g.limits
 }
 
-// Unlimited reports whether an address is not limited. An address that is not
-// valid, as that of a socket of another kind, is not.
-func (g *Gate) Unlimited(a netip.Addr) bool {
-	return g != nil && (!a.IsValid() || g.limits.Unlimited.Contains(a))
+// Unlimited reports whether an address is not limited. One that is not valid, as
+// that of a socket of another kind, is not. told: it is known by what a proxy
+// says. So anybody may be in any network but loopback, where nobody is who came
+// by way of another machine.
+func (g *Gate) Unlimited(a netip.Addr, told bool) bool {
+	return g != nil && (!a.IsValid() || g.limits.Unlimited.Contains(a) && !(told && a.IsLoopback()))
 }
 
 // Enter counts a new connection of an address, valid until Leave. Where it is
@@ -179,7 +181,7 @@ func (g *Gate) Published(a netip.Addr, n int) (wait time.Duration) {
 }
 
 func (g *Gate) publish(a netip.Addr, count func(paid *int64, now int64) time.Duration) time.Duration {
-	if g == nil || g.Unlimited(a) || g.publishes == (Pace{}) {
+	if g == nil || g.publishes == (Pace{}) {
 		return 0
 	}
 	g.mu.Lock()

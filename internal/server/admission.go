@@ -58,14 +58,14 @@ func (s *Server) admitted(next http.Handler) http.Handler {
 		if s.crossOrigin(counted, r) {
 			return
 		}
-		next.ServeHTTP(counted, r.WithContext(context.WithValue(r.Context(), clientKey{}, s.clientOf(r))))
+		next.ServeHTTP(counted, r.WithContext(context.WithValue(r.Context(), clientKey{}, s.visitorOf(r))))
 	})
 }
 
 // What a request's context has.
 type (
 	connKey   struct{} // the *plainConn that it came by
-	clientKey struct{} // the netip.Addr of who made it
+	clientKey struct{} // the visitor who made it
 )
 
 func withConn(ctx context.Context, c net.Conn) context.Context {
@@ -75,25 +75,29 @@ func withConn(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, connKey{}, c)
 }
 
-// clientOf finds who made a request: whose the connection is, or if that is a
+// visitor is who makes a request.
+type visitor struct {
+	address   netip.Addr
+	unlimited bool
+}
+
+// visitorOf finds who makes a request: whose the connection is, or if that is a
 // trusted proxy, whom it names.
-func (s *Server) clientOf(r *http.Request) netip.Addr {
-	c, ok := r.Context().Value(connKey{}).(interface{ client() netip.Addr })
+func (s *Server) visitorOf(r *http.Request) visitor {
+	c, ok := r.Context().Value(connKey{}).(*plainConn)
 	if !ok {
-		return netip.Addr{}
+		return visitor{}
 	}
 	named := via.Headers{ForwardedFor: r.Header.Values("X-Forwarded-For"), Forwarded: r.Header.Values("Forwarded")}
-	return named.Client(c.client(), s.forwarders)
+	client := named.Client(c.who.Client, s.forwarders)
+	return visitor{client, s.gate.Unlimited(client, client != c.who.Client || c.proxied().IsValid())}
 }
 
-// clientAddress is who made a request, not valid where nobody knows.
-func clientAddress(r *http.Request) netip.Addr {
-	a, _ := r.Context().Value(clientKey{}).(netip.Addr)
-	return a
+// visitorFrom is who makes a request that the public listener serves.
+func visitorFrom(r *http.Request) visitor {
+	v, _ := r.Context().Value(clientKey{}).(visitor)
+	return v
 }
-
-// client is whose the connection is.
-func (c *plainConn) client() netip.Addr { return c.who.Client }
 
 // proxied is whose the connection is where its socket does not say it.
 func (c *plainConn) proxied() netip.Addr {

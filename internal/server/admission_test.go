@@ -122,7 +122,7 @@ func TestAddressBehindProxies(t *testing.T) {
 	kept.SetDeadline(time.Now().Add(patience))
 	io.WriteString(kept, header)
 	statuses := map[int]int{}
-	for range 15 {
+	for range 30 {
 		io.WriteString(kept, "POST /publish/a.b HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n1")
 		resp, err := http.ReadResponse(in, nil)
 		if err != nil {
@@ -161,6 +161,14 @@ func TestAddressBehindProxies(t *testing.T) {
 	}
 	if a, b := publish("127.0.0.3", "192.0.2.1"), publish("127.0.0.3", "192.0.2.2"); a != 429 || b != 202 {
 		t.Errorf("who has published too much: %d; another: %d", a, b)
+	}
+	for range 30 {
+		if publish("127.0.0.3", "127.0.0.1") == 429 {
+			break
+		}
+	}
+	if status := publish("127.0.0.3", "127.0.0.1"); status != 429 {
+		t.Errorf("who is said to be on loopback: %d", status)
 	}
 	if status := publish("127.0.0.4", "192.0.2.1"); status != 202 { // unlimited, and not believed
 		t.Errorf("an untrusted forwarder: %d", status)
