@@ -39,13 +39,17 @@ func (t *Table) readable(id poller.Token, r *record, e poller.Events) {
 	t.tally.bytesIn += uint64(n)
 	t.forgive(r)
 	r.received, r.pinged = t.loop.Now(), 0
+	p := t.buf[:n]
+	if r.flags&flagAwaitsProxy != 0 && r.state == stateHandshake {
+		if p = t.behindProxyHeader(id, r, p); len(p) == 0 {
+			return
+		}
+	}
 	switch r.state {
 	case stateHandshake:
-		if p, ok := t.behindProxyHeader(id, r, t.buf[:n]); ok {
-			t.shake(id, r, p)
-		}
+		t.shake(id, r, p)
 	case stateOpen:
-		t.frames(id, r, t.buf[:n])
+		t.frames(id, r, p)
 	}
 }
 

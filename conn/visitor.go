@@ -101,12 +101,8 @@ func (t *Table) arrive(id poller.Token, r *record, client netip.Addr) bool {
 }
 
 // behindProxyHeader returns what came behind the PROXY header that a connection
-// has to begin with; false while nothing has, or where it was refused. On a
-// connection that has to have none it returns p.
-func (t *Table) behindProxyHeader(id poller.Token, r *record, p []byte) (rest []byte, ok bool) {
-	if r.flags&flagAwaitsProxy == 0 {
-		return p, true
-	}
+// has to begin with: nothing where it is not complete, or was refused.
+func (t *Table) behindProxyHeader(id poller.Token, r *record, p []byte) (rest []byte) {
 	cut := r.side != 0 && t.sides.all[r.side].head != nil
 	if cut {
 		b := t.sides.all[r.side].head
@@ -117,17 +113,17 @@ func (t *Table) behindProxyHeader(id poller.Token, r *record, p []byte) (rest []
 	switch {
 	case err != nil && isToken[p[0]]: // an HTTP request, most likely
 		t.refuse(id, r, badRequest(err.Error()+" (--proxy-protocol)"), ReasonProxyHeader)
-		return nil, false
+		return nil
 	case err != nil:
 		t.doom(id, r, ReasonProxyHeader)
-		return nil, false
+		return nil
 	case size == 0:
 		if !cut {
 			s := t.sideOf(r)
 			s.head = getBuffer(len(p))
 			s.head.Write(p)
 		}
-		return nil, false
+		return nil
 	}
 	r.flags &^= flagAwaitsProxy
 	rest = p[size:]
@@ -135,7 +131,10 @@ func (t *Table) behindProxyHeader(id poller.Token, r *record, p []byte) (rest []
 		rest = t.buf[:copy(t.buf, rest)]
 		t.sides.all[r.side].dropHead()
 	}
-	return rest, t.arrive(id, r, client) && len(rest) > 0
+	if !t.arrive(id, r, client) {
+		return nil
+	}
+	return rest
 }
 
 // vet says of a valid request for an upgrade who makes it, and refuses it where
