@@ -2,6 +2,7 @@ package conn
 
 import (
 	"errors"
+	"net/netip"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -66,11 +67,11 @@ func (t *Table) accept() {
 		return
 	}
 	for n := range t.accepts.next {
-		fd, err := t.listener.Accept()
+		fd, from, err := t.listener.AcceptFrom()
 		switch {
 		case err == nil:
 			t.stats.accepted.Add(1)
-			t.admit(fd)
+			t.admit(fd, from)
 		case errors.Is(err, poller.ErrWouldBlock):
 			t.accepts.were(n)
 			return
@@ -103,20 +104,15 @@ func (a *acceptPace) wereEnough() {
 // were is for when there were only n.
 func (a *acceptPace) were(n int) { a.next, a.full = max(n, 1), 0 }
 
-// admit gives a new socket a record.
-func (t *Table) admit(fd int) {
-	if !t.cfg.Quota.take() {
-		t.turnAway(fd, overloaded)
-		return
-	}
-	t.adopt(fd)
-}
-
 // Adopt takes a connected, non-blocking socket whose request for an upgrade
 // has been read elsewhere, with what was read, which is changed in place. If it
 // turns out to be no such request it is refused, not handed over once more: two
 // sides that disagree would play ball with it.
-func (t *Table) Adopt(fd int, read []byte) {
+func (t *Table) Adopt(fd int, read []byte) { t.AdoptFor(fd, netip.Addr{}, read) }
+
+// AdoptFor is Adopt for a socket that is a proxy's, and whose connection a
+// PROXY header has said it is; without a valid client it is Adopt.
+func (t *Table) AdoptFor(fd int, client netip.Addr, read []byte) {
 	if t.stopped {
 		t.turnAway(fd, stopping) // Shutdown may be past, and would not see it
 		return
@@ -125,8 +121,12 @@ func (t *Table) Adopt(fd int, read []byte) {
 		t.turnAway(fd, overloaded)
 		return
 	}
-	if id, r := t.adopt(fd); r != nil {
-		r.flags |= flagAdopted
+	id, r := t.adopt(fd)
+	if r == nil {
+		return
+	}
+	r.flags |= flagAdopted
+	if t.arrive(id, r, client) {
 		t.shake(id, r, read)
 	}
 }
@@ -171,8 +171,12 @@ func (t *Table) shed() {
 // closing with unread input would destroy the answer.
 func (t *Table) turnAway(fd int, answer *Refusal) {
 	t.stats.shed.Add(1)
+	t.dismiss(fd, appendRefusal(nil, answer))
+}
+
+func (t *Table) dismiss(fd int, answer []byte) {
 	rawRead(fd, t.buf)
-	rawWrite(fd, appendRefusal(nil, answer))
+	rawWrite(fd, answer)
 	closeFD(fd)
 }
 

@@ -34,6 +34,10 @@ const (
 	ReasonHeadTooLarge     // the request's head exceeds 8 KiB
 	ReasonNotHTTP          // its first byte starts no HTTP request
 	ReasonHandedOver       // no upgrade: the socket went to net/http
+	ReasonAddressFull      // its address has as many connections as it may
+	ReasonAddressRate      // its address made too many connections of late
+	ReasonHandshakeRate    // too many handshakes of all clients at a time
+	ReasonProxyHeader      // it must begin with a PROXY header, and does not
 
 	// What it sent cannot be taken.
 	ReasonProtocolError   // breach of RFC 6455
@@ -42,6 +46,7 @@ const (
 	ReasonMessageTooBig   // exceeds the limit for one message
 	ReasonPolicy          // too many bad commands, too fast
 	ReasonIdentityFull    // its identity has as many connections as it may
+	ReasonRate            // it went on sending commands faster than it may
 
 	// What it did not do. A silent client is most likely gone and hears
 	// nothing; one that does hear (it slept, say) is to connect again, which
@@ -79,12 +84,17 @@ var reasons = [NumReasons]struct {
 	ReasonHeadTooLarge:     {"head_too_large", 0},
 	ReasonNotHTTP:          {"not_http", 0},
 	ReasonHandedOver:       {"handed_over", 0},
+	ReasonAddressFull:      {"address_full", 0},
+	ReasonAddressRate:      {"address_rate", 0},
+	ReasonHandshakeRate:    {"handshake_rate", 0},
+	ReasonProxyHeader:      {"proxy_header", 0},
 	ReasonProtocolError:    {"protocol_error", ws.StatusProtocolError},
 	ReasonUnsupportedData:  {"unsupported_data", ws.StatusUnsupportedData},
 	ReasonBadUTF8:          {"bad_utf8", ws.StatusInvalidFramePayloadData},
 	ReasonMessageTooBig:    {"message_too_big", ws.StatusMessageTooBig},
 	ReasonPolicy:           {"policy", ws.StatusPolicyViolation},
 	ReasonIdentityFull:     {"identity_full", ws.StatusPolicyViolation},
+	ReasonRate:             {"rate", ws.StatusPolicyViolation},
 	ReasonSilent:           {"silent", ws.StatusGoingAway},
 	ReasonTooSlow:          {"too_slow", statusTooSlow},
 	ReasonShutdown:         {"shutdown", ws.StatusGoingAway},

@@ -11,6 +11,7 @@ type deadlines struct {
 	stalled   dueList // bytes wait and the socket takes none
 	flushing  dueList // a close frame or refusal is to leave
 	lingering dueList // our side is closed, the other's end is awaited
+	throttled dueList // too much was sent of late: looked at each tick
 }
 
 type due struct {

@@ -49,6 +49,7 @@ type decoder struct {
 	inFrame bool
 	frame   ws.Header
 	missing int                        // bytes of its payload still to come
+	frames  int                        // that have begun, for who counts them
 	control *bytebufferpool.ByteBuffer // payload so far, if it is a control frame
 
 	// The data message under way: the fragments so far.
@@ -127,6 +128,7 @@ func (d *decoder) readHeader(p []byte, maxMessage int) (used int, complete bool,
 	}
 	d.headLen = 0
 	d.inFrame = true
+	d.frames++
 	d.frame = h
 	d.missing = int(h.Length) // fits: at most maxMessage, or 125
 	if h.OpCode.IsData() && h.OpCode != ws.OpContinuation {
@@ -192,7 +194,7 @@ func (d *decoder) readData(chunk []byte, in inbound) (goOn bool, fail ws.StatusC
 	if d.body == nil && d.frame.Fin && len(chunk) == d.missing {
 		// The usual case: all of the message is in the caller's buffer.
 		op, mask := d.op, d.frame.Mask
-		*d = decoder{}
+		*d = decoder{frames: d.frames}
 		ws.Cipher(chunk, mask, 0)
 		if op == ws.OpText && !utf8.Valid(chunk) {
 			return false, ws.StatusInvalidFramePayloadData
@@ -221,7 +223,7 @@ func (d *decoder) readData(chunk []byte, in inbound) (goOn bool, fail ws.StatusC
 	}
 	// The call may release the decoder, so the buffer is not its own by then.
 	op, body := d.op, d.body
-	*d = decoder{}
+	*d = decoder{frames: d.frames}
 	goOn = in.message(op, body.B)
 	putBuffer(body)
 	return goOn, 0

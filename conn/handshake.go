@@ -5,6 +5,7 @@ import (
 	"crypto/sha1"
 	"encoding/base64"
 	"net/http"
+	"net/netip"
 	"slices"
 	"unsafe"
 )
@@ -21,6 +22,9 @@ type Request struct {
 	UserAgent     string
 	Offered       string // Sec-WebSocket-Protocol as sent; several lines are joined by ", "
 	Protocol      string // the first protocol offered that is known; "": none
+
+	Address   netip.Addr // the client's, as far as proxies that are trusted tell it; not valid where the socket has none
+	Unlimited bool       // Address is one that limits do not concern
 }
 
 // handshaker answers requests for an upgrade (RFC 6455, 4.2). It is reused for

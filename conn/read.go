@@ -37,12 +37,19 @@ func (t *Table) readable(id poller.Token, r *record, e poller.Events) {
 		r.flags |= flagEnded // all it sent was there before the read, which has not filled the buffer
 	}
 	t.tally.bytesIn += uint64(n)
+	t.forgive(r)
 	r.received, r.pinged = t.loop.Now(), 0
+	p := t.buf[:n]
+	if r.flags&flagAwaitsProxy != 0 && r.state == stateHandshake {
+		if p = t.behindProxyHeader(id, r, p); len(p) == 0 {
+			return
+		}
+	}
 	switch r.state {
 	case stateHandshake:
-		t.shake(id, r, t.buf[:n])
+		t.shake(id, r, p)
 	case stateOpen:
-		t.frames(id, r, t.buf[:n])
+		t.frames(id, r, p)
 	}
 }
 
@@ -87,13 +94,17 @@ func (t *Table) upgrade(id poller.Token, r *record, head, rest []byte) {
 	t.cork(id)
 	t.out = getBuffer(len(head))
 	response, request, refused := t.shaker.upgrade(head, t.out.B)
+	why := ReasonHandshakeRefused
 	if refused == nil {
-		t.out.B = response
+		refused, why = t.vet(r, head, request)
+	}
+	if refused == nil {
+		t.out.B, why = response, ReasonHandshakeRefused
 		refused = t.handler.Upgrade(id, request)
 	}
 	if refused != nil {
 		t.dropCork()
-		t.refuse(id, r, refused, ReasonHandshakeRefused)
+		t.refuse(id, r, refused, why)
 		return
 	}
 	t.cfg.Quota.opened()
@@ -193,7 +204,9 @@ func (t *Table) handOver(id poller.Token, r *record, read []byte) {
 	}
 	t.stats.refused[ReasonHandedOver].Add(1)
 	r.state = stateDead // to whatever the handler may call
+	t.handed = t.handedOf(r)
 	t.handler.NotUpgrade(fd, read)
+	t.cfg.Gate.Leave(t.handed.Visit)
 	t.dropSide(r)
 	t.slab.free(id.Slot())
 	t.cfg.Quota.release()
@@ -221,7 +234,7 @@ func (t *Table) handshakeExpired(id poller.Token, r *record) {
 	switch {
 	case r.state == stateHeld:
 		t.refuseHeld(id, r, unavailable, ReasonHandshakeTimeout)
-	case r.state == stateHandshake && r.side != 0:
+	case r.state == stateHandshake && r.side != 0 && t.sides.all[r.side].head != nil:
 		t.refuse(id, r, &Refusal{Status: 408, Code: "bad_request",
 			Message: fmt.Sprintf("the request's head was not complete within %v", t.cfg.HandshakeTimeout)}, ReasonHandshakeTimeout)
 	case r.state == stateHandshake:
@@ -239,6 +252,7 @@ func (t *Table) frames(id poller.Token, r *record, p []byte) {
 	t.cork(id)
 	t.in.id, t.in.r = id, r
 	fail := d.feed(p, t.cfg.MaxMessage, &t.in)
+	t.charge(id, r, len(p), d)
 	t.flushCork(id, r)
 	if fail != 0 && r.state == stateOpen {
 		var frame [ws.MaxControlFramePayloadSize + 2]byte

@@ -330,6 +330,14 @@ func TestAdoptWhenStopping(t *testing.T) {
 // adopted connects a client to a listener that is not the table's.
 func (sh *shard) adopted(read []byte) *client {
 	sh.t.Helper()
+	c, fd := sh.accepted()
+	sh.do(func() { sh.Adopt(fd, read) })
+	return c
+}
+
+// accepted is both ends of a connection that no table has.
+func (sh *shard) accepted() (*client, int) {
+	sh.t.Helper()
 	l, err := poller.Listen("127.0.0.1:0", poller.ListenOptions{NoDelay: true})
 	if err != nil {
 		sh.t.Fatal(err)
@@ -345,6 +353,5 @@ func (sh *shard) adopted(read []byte) *client {
 		fd, err = l.Accept()
 		return err == nil
 	})
-	sh.do(func() { sh.Adopt(fd, read) })
-	return &client{TCPConn: conn, t: sh.t, r: bufio.NewReader(net.Conn(conn))}
+	return &client{TCPConn: conn, t: sh.t, r: bufio.NewReader(net.Conn(conn))}, fd
 }

@@ -1,5 +1,7 @@
 package conn
 
+import "github.com/pushd/pushd/internal/gate"
+
 // state of a connection. Order matters: from stateClosing on nothing is sent
 // to it that was not sent before.
 type state uint8
@@ -28,6 +30,10 @@ const (
 	flagPaced                         // nothing but pings and pongs went over it since the last ping
 	flagEnded                         // the other side has said its last, and all of it has been read
 	flagLast                          // what is written next is the last, and leaves with our end
+	flagUnlimited                     // its address is one that limits do not concern
+	flagProxied                       // its socket is a proxy's: visit has the client's address
+	flagThrottled                     // it sent too much: nothing is read of it until that is forgiven
+	flagAwaitsProxy                   // the first it sends is a PROXY header
 )
 
 // record is one connection, without a pointer, so that a million of them are
@@ -39,6 +45,8 @@ type record struct {
 	sent       uint32 // tick at which the socket last took bytes
 	pinged     uint32 // tick of a ping that nothing has followed; 0: none
 	side       uint32 // index into sides; 0: none
+	visit      gate.Visit
+	heard      uint32 // bytes and frames that Config.ByteRate has not forgiven at tick received
 	flags      flags
 	state      state
 	why        Reason // once closing or dead

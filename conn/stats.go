@@ -14,15 +14,15 @@ type Stats struct {
 	accepted, upgraded, shed                    atomic.Uint64
 	refused, closed                             [NumReasons]atomic.Uint64
 	messages, bytesIn, bytesOut, pings, blocked atomic.Uint64
-	acceptPauses                                atomic.Uint64
+	acceptPauses, throttled                     atomic.Uint64
 	sockets, open                               atomic.Int64
 }
 
 // tally is what the loop counts for itself, and publishes once a turn: an
 // atomic operation for each frame would be felt.
 type tally struct {
-	messages, bytesIn, bytesOut, pings, blocked, acceptPauses uint64
-	open                                                      int64
+	messages, bytesIn, bytesOut, pings, blocked, acceptPauses, throttled uint64
+	open                                                                 int64
 }
 
 func (t *Table) publishStats() {
@@ -33,6 +33,7 @@ func (t *Table) publishStats() {
 	s.pings.Store(c.pings)
 	s.blocked.Store(c.blocked)
 	s.acceptPauses.Store(c.acceptPauses)
+	s.throttled.Store(c.throttled)
 	s.open.Store(c.open)
 	s.sockets.Store(int64(t.slab.used))
 }
@@ -50,6 +51,7 @@ type Counts struct {
 	Pings        uint64 // heartbeats sent
 	Blocked      uint64 // times that a socket took no more data
 	AcceptPauses uint64 // times that the listener rested for want of file descriptors
+	Throttled    uint64 // times that nothing more was read of a client for Config.ByteRate
 	Sockets      int64  // now, handshakes and closing ones included
 	Open         int64  // now, upgraded
 }
@@ -60,7 +62,7 @@ func (t *Table) Counts() Counts {
 	c := Counts{
 		Accepted: s.accepted.Load(), Upgraded: s.upgraded.Load(), Shed: s.shed.Load(),
 		Messages: s.messages.Load(), BytesIn: s.bytesIn.Load(), BytesOut: s.bytesOut.Load(),
-		Pings: s.pings.Load(), Blocked: s.blocked.Load(), AcceptPauses: s.acceptPauses.Load(),
+		Pings: s.pings.Load(), Blocked: s.blocked.Load(), AcceptPauses: s.acceptPauses.Load(), Throttled: s.throttled.Load(),
 		Sockets: s.sockets.Load(), Open: s.open.Load(),
 	}
 	for i := range c.Closed {
@@ -80,6 +82,7 @@ func (c *Counts) Add(o Counts) {
 	c.Pings += o.Pings
 	c.Blocked += o.Blocked
 	c.AcceptPauses += o.AcceptPauses
+	c.Throttled += o.Throttled
 	c.Sockets += o.Sockets
 	c.Open += o.Open
 	for i := range c.Closed {
@@ -92,11 +95,12 @@ func (c *Counts) Add(o Counts) {
 type Info struct {
 	ID       poller.Token
 	Peer     netip.AddrPort
+	Client   netip.Prefix // whose it is where Peer is a proxy: an IPv4 address, or 64 bits of an IPv6 address
 	State    string
 	Received time.Duration // since bytes last came
 	Sent     time.Duration // since the socket last took bytes
 	Unsent   int           // bytes that wait for the socket
-	Reading  bool          // false: paused until its replies drain
+	Reading  bool          // false: paused until its replies drain, or until what it sent too fast is forgiven
 }
 
 // Each describes the table's connections, from a slot on, until yield
@@ -111,6 +115,7 @@ func (t *Table) Each(from uint32, yield func(Info) bool) {
 		if !yield(Info{
 			ID:       poller.NewToken(slot, r.generation),
 			Peer:     peerOf(int(r.fd)),
+			Client:   t.networkOf(r),
 			State:    r.state.String(),
 			Received: time.Duration(now-r.received) * tick,
 			Sent:     time.Duration(now-r.sent) * tick,
@@ -122,12 +127,17 @@ func (t *Table) Each(from uint32, yield func(Info) bool) {
 	}
 }
 
-// Peer is the other end of a connection, the zero value if it has ended.
-func (t *Table) Peer(id poller.Token) netip.AddrPort {
-	if r := t.live(id); r != nil {
-		return peerOf(int(r.fd))
+// Client is the address of a connection's client, the zero value if it has
+// ended. Behind a proxy, of an IPv6 client only the first 64 bits are known.
+func (t *Table) Client(id poller.Token) netip.Addr {
+	r := t.live(id)
+	if r == nil {
+		return netip.Addr{}
 	}
-	return netip.AddrPort{}
+	if network := t.networkOf(r); network.IsValid() {
+		return network.Addr()
+	}
+	return peerOf(int(r.fd)).Addr()
 }
 
 func (s state) String() string {

@@ -41,6 +41,21 @@ func halfClose(fd int) { // fails only where the peer is gone already
 
 func closeFD(fd int) { _ = unix.Close(fd) } // Linux frees the descriptor whatever it answers
 
+// addressOf is peerOf for each upgrade: the address alone, and no memory.
+func addressOf(fd int) netip.Addr {
+	var a unix.RawSockaddrInet6
+	size := uint32(unix.SizeofSockaddrInet6)
+	_, _, errno := syscall.RawSyscall(unix.SYS_GETPEERNAME, uintptr(fd), uintptr(unsafe.Pointer(&a)), uintptr(unsafe.Pointer(&size)))
+	switch {
+	case errno != 0:
+	case a.Family == unix.AF_INET: // its address lies where IPv6 has the flow
+		return netip.AddrFrom4((*unix.RawSockaddrInet4)(unsafe.Pointer(&a)).Addr)
+	case a.Family == unix.AF_INET6:
+		return netip.AddrFrom16(a.Addr).Unmap()
+	}
+	return netip.Addr{}
+}
+
 // peerOf asks the kernel, so that no address is kept for millions that nobody asks about.
 func peerOf(fd int) netip.AddrPort {
 	sa, err := unix.Getpeername(fd)

@@ -3,7 +3,7 @@
 //
 // A Table has the connections of one shard and belongs to that shard's loop:
 // every method is to be called on the loop's goroutine, except where it says
-// otherwise. A connection is a file descriptor and a pointer-free record of 28
+// otherwise. A connection is a file descriptor and a pointer-free record of 36
 // bytes in a slab; whatever only few connections need at a time (a cut frame,
 // unsent bytes) lies in a side record that is given back as soon as it is empty.
 package conn
@@ -16,6 +16,8 @@ import (
 	"github.com/gobwas/ws"
 	"github.com/valyala/bytebufferpool"
 
+	"github.com/pushd/pushd/internal/gate"
+	"github.com/pushd/pushd/internal/via"
 	"github.com/pushd/pushd/poller"
 )
 
@@ -63,6 +65,10 @@ type Config struct {
 	Subprotocols     []string      // known values of Sec-WebSocket-Protocol
 	Lane             string        // how data is sent: LaneAuto, LaneWrite or LaneURing; LaneWrite
 	Quota            *Quota        // connections over all tables; nil: no limit
+	Gate             *gate.Gate    // connections of each address, and how fast they come; nil: no limit
+	ByteRate         int           // what a client may send, in bytes a second, where each frame counts 256 bytes besides; 0: any number
+	ProxyProtocol    via.Networks  // who begins with a PROXY header
+	TrustForwarded   via.Networks  // whose X-Forwarded-For and Forwarded are believed
 	Log              *slog.Logger  // nil: slog.Default
 }
 
@@ -107,6 +113,7 @@ type Table struct {
 	reserve  *poller.Reserve
 	lane     lane
 	ticks    struct{ handshake, heartbeat, pong, write, linger, closing uint32 }
+	inRate   inRate
 
 	// Loop-only.
 	slab      slab
@@ -124,6 +131,8 @@ type Table struct {
 	sweepDebt uint64                     // fraction of a slot that the last slices left over
 	sends     uint                       // since the last yield
 	accepts   acceptPace
+	canned    [NumReasons]canned
+	handed    Handed
 	paused    bool  // the listener is off until the next tick: no file descriptors
 	stopped   bool  // no more accepts
 	tally     tally // published to stats once a turn
@@ -158,6 +167,7 @@ func NewTable(cfg Config, loop *poller.Loop, listener *poller.Listener, h Handle
 		accepts:  acceptPace{next: 1},
 	}
 	t.in.t = t
+	t.inRate = newInRate(cfg.ByteRate, cfg.MaxMessage, loop.TickLength())
 	t.sweptAt = loop.Now()
 	for _, d := range []struct {
 		ticks *uint32
@@ -226,7 +236,9 @@ func (t *Table) Tick(now uint32) {
 		t.resumeListener()
 	}
 	t.expire(now)
+	t.resumeThrottled(now)
 	t.sweep(now)
+	t.cfg.Gate.Sweep()
 }
 
 // Lane is the name of the lane in use.
@@ -302,6 +314,7 @@ func (t *Table) bury(d dying) {
 		return
 	}
 	t.dropSide(r)
+	t.cfg.Gate.Leave(r.visit)
 	t.loop.CloseFD(int(r.fd))
 	t.slab.free(d.id.Slot())
 	t.cfg.Quota.release()

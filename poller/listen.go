@@ -41,6 +41,10 @@ type ListenOptions struct {
 type Listener struct {
 	fd   int // -1 once closed
 	addr netip.AddrPort
+
+	// What AcceptFrom learns, in memory that is there already.
+	from     unix.RawSockaddrInet6
+	fromSize uint32
 }
 
 // Listen listens on address: "host:port", ":port" or "[::]:port" for every address of the machine in IPv6 and IPv4, or port

@@ -67,14 +67,22 @@ func TestDefault(t *testing.T) {
 		Heartbeat:        25 * time.Second,
 		WriteTimeout:     time.Minute,
 		ShutdownTimeout:  10 * time.Second,
-		Workers:          4,
-		Poller:           "epoll",
-		Send:             "auto",
-		RingMessages:     16384,
-		RingMemory:       64 << 20,
-		LogLevel:         "info",
-		LogFormat:        "text",
-		Default:          Namespace{Delivery: DeliveryLive, Interest: InterestNamespace, Public: PublicNone},
+
+		ConnectionRatePerAddress: 50,
+		HandshakeRate:            5000,
+		Unlimited:                []string{"127.0.0.0/8", "::1/128"},
+		MaxByteRate:              1 << 20,
+		MaxCommandRate:           100,
+		MaxPublishRate:           100,
+
+		Workers:      4,
+		Poller:       "epoll",
+		Send:         "auto",
+		RingMessages: 16384,
+		RingMemory:   64 << 20,
+		LogLevel:     "info",
+		LogFormat:    "text",
+		Default:      Namespace{Delivery: DeliveryLive, Interest: InterestNamespace, Public: PublicNone},
 	}
 	got := Default()
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -43,6 +43,7 @@ func (c *Config) problems() []problem {
 	v.nats(c)
 	v.prefix(c.Prefix)
 	v.bounds(c)
+	v.limits(c)
 	v.namespaces(c)
 	v.authentication(c)
 	return v.found

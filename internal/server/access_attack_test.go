@@ -195,7 +195,7 @@ func TestTokensStaySecret(t *testing.T) {
 		c.send(`{"type":"auth","token":"` + token + `"`)
 		fmt.Fprintln(&told, c.receive())
 	}
-	for _, path := range []string{"/debug/connections", "/debug/topics", "/metrics", "/debug/pprof/cmdline", "/debug/pprof/goroutine?debug=2"} {
+	for _, path := range []string{"/connections", "/debug/topics", "/metrics", "/debug/pprof/cmdline", "/debug/pprof/goroutine?debug=2"} {
 		_, _, body := r.request("GET", "http://"+r.AdminAddr()+path, "", "")
 		fmt.Fprintln(&told, body)
 	}

@@ -283,7 +283,7 @@ func TestIdentityLimit(t *testing.T) {
 	if r.metric("pushd_identities") != "2" || r.metric(`pushd_auth_total{result="identity_full"}`) == "0" {
 		t.Errorf("%s identities, %s refused", r.metric("pushd_identities"), r.metric(`pushd_auth_total{result="identity_full"}`))
 	}
-	if _, _, text := r.request("GET", "http://"+r.AdminAddr()+"/debug/connections", "", ""); !strings.Contains(text, `"identity": "alice"`) || !strings.Contains(text, `"identity": "bob"`) {
-		t.Errorf("/debug/connections: %s", text)
+	if _, _, text := r.request("GET", "http://"+r.AdminAddr()+"/connections", "", ""); !strings.Contains(text, `"identity": "alice"`) || !strings.Contains(text, `"identity": "bob"`) {
+		t.Errorf("/connections: %s", text)
 	}
 }

@@ -20,6 +20,7 @@ type connectionInfo struct {
 	Identity      string   `json:"identity,omitempty"`
 	Shard         int      `json:"shard"`
 	Peer          string   `json:"peer"`
+	Address       string   `json:"address,omitempty"` // the client's, where the peer is a proxy
 	State         string   `json:"state"`
 	Format        string   `json:"format"`
 	Subscriptions []string `json:"subscriptions"`
@@ -94,7 +95,7 @@ func (s *Server) connectionFilter(r *http.Request) (func(*shard, conn.Info) bool
 	}
 	return func(sh *shard, c conn.Info) bool {
 		slot := c.ID.Slot()
-		if network.IsValid() && !network.Contains(c.Peer.Addr().Unmap()) || identity != "" && sh.identityOf(slot) != identity {
+		if network.IsValid() && !network.Overlaps(clientOf(c)) || identity != "" && sh.identityOf(slot) != identity {
 			return false
 		}
 		if topic == "" && pattern == "" {
@@ -125,6 +126,15 @@ func parseNetwork(text string) (netip.Prefix, error) {
 	return address.Unmap().WithZone("").Prefix(address.Unmap().BitLen())
 }
 
+// clientOf is where a connection's client is: behind a proxy, as far as that is kept.
+func clientOf(c conn.Info) netip.Prefix {
+	if c.Client.IsValid() {
+		return c.Client
+	}
+	peer := c.Peer.Addr().Unmap().WithZone("")
+	return netip.PrefixFrom(peer, peer.BitLen())
+}
+
 // describe is a connection to a person. It is of its loop.
 func (sh *shard) describe(c conn.Info) connectionInfo {
 	slot := c.ID.Slot()
@@ -132,9 +142,16 @@ func (sh *shard) describe(c conn.Info) connectionInfo {
 	if len(patterns) > maxListPatterns {
 		patterns = append(patterns[:maxListPatterns], fmt.Sprintf("and %d more", len(patterns)-maxListPatterns))
 	}
+	address := ""
+	switch {
+	case c.Client.IsSingleIP():
+		address = c.Client.Addr().String()
+	case c.Client.IsValid():
+		address = c.Client.String()
+	}
 	return connectionInfo{
 		Client: sh.server.clientName(sh, c.ID), Identity: sh.identityOf(slot), Shard: sh.index,
-		Peer: c.Peer.String(), State: c.State, Format: sh.client(slot).format.String(), Subscriptions: patterns,
+		Peer: c.Peer.String(), Address: address, State: c.State, Format: sh.client(slot).format.String(), Subscriptions: patterns,
 		ReceivedMS: c.Received.Milliseconds(), SentMS: c.Sent.Milliseconds(),
 		UnsentBytes: c.Unsent, BehindFeeds: sh.members.Behind(slot), Reading: c.Reading,
 	}

@@ -161,4 +161,4 @@ func (sh *shard) ask(id poller.Token, t *turns, s *step) {
 }
 
 // address is a client's, without its port.
-func (sh *shard) address(id poller.Token) string { return sh.table.Peer(id).Addr().String() }
+func (sh *shard) address(id poller.Token) string { return sh.table.Client(id).String() }

@@ -96,21 +96,21 @@ func (sh *shard) admit(id poller.Token, r *conn.Request, open *opening) *conn.Re
 		sh.server.metrics.auth.WithLabelValues(authConflict).Inc()
 		return refusal(0, errConflict)
 	case s.Credentials != (auth.Credentials{}):
-		return sh.checkOpening(id, s.Credentials, open)
+		return sh.checkOpening(id, r, s.Credentials, open)
 	case !a.public.any && open.format == wire.Raw: // it could not send one later
 		sh.server.metrics.auth.WithLabelValues(string(auth.Missing)).Inc()
 		return unauthorized(errNoToken, false)
 	case !a.public.any:
-		*c = client{format: open.format, standing: mustAuthenticate}
+		*c = client{format: open.format, unlimited: r.Unlimited, standing: mustAuthenticate}
 		sh.expectToken(id)
 	default:
-		*c = client{format: open.format}
+		*c = client{format: open.format, unlimited: r.Unlimited}
 	}
 	return sh.beginNow(id, open)
 }
 
 // checkOpening holds a request back while its credentials are checked.
-func (sh *shard) checkOpening(id poller.Token, shown auth.Credentials, open *opening) *conn.Refusal {
+func (sh *shard) checkOpening(id poller.Token, r *conn.Request, shown auth.Credentials, open *opening) *conn.Refusal {
 	shown.Bearer = strings.Clone(shown.Bearer)
 	server := sh.server
 	if !server.access.checks.Submit(func() {
@@ -120,7 +120,7 @@ func (sh *shard) checkOpening(id poller.Token, shown auth.Credentials, open *ope
 		server.metrics.auth.WithLabelValues(authBusy).Inc()
 		return refusal(0, errBusy)
 	}
-	*sh.client(id.Slot()) = client{format: open.format}
+	*sh.client(id.Slot()) = client{format: open.format, unlimited: r.Unlimited}
 	sh.table.Hold(id)
 	return nil
 }

@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"crypto/x509"
-	"net"
 	"net/http"
 	"time"
 
@@ -49,7 +48,7 @@ func (s *Server) visitor(w http.ResponseWriter, r *http.Request) (v visitor, ok 
 		refuse(w, 0, errConflict)
 		return v, false
 	}
-	v.address, _, _ = net.SplitHostPort(r.RemoteAddr)
+	v.address = callerFrom(r).address.String()
 	if shown.Credentials == (auth.Credentials{}) {
 		return v, true
 	}

@@ -31,7 +31,11 @@ func (sh *shard) Message(id poller.Token, op ws.OpCode, payload []byte) {
 		sh.table.Close(id, conn.ReasonUnsupportedData)
 		return
 	}
-	if err := sh.parser.Parse(payload, &sh.command); err != nil {
+	err := sh.parser.Parse(payload, &sh.command)
+	if sh.commandTooFast(id, c, &sh.command) {
+		return
+	}
+	if err != nil {
 		sh.replyError(id, sh.command.ID, err.Code, err.Message)
 		if c.strikes++; c.strikes >= maxStrikes {
 			sh.table.Close(id, conn.ReasonPolicy)
@@ -176,6 +180,9 @@ func (sh *shard) publish(id poller.Token, cmd *wire.Command) {
 // handOn publishes what is permitted.
 func (sh *shard) handOn(id poller.Token, cmdID wire.ID, topic string, data []byte, key string) {
 	c := sh.client(id.Slot())
+	if sh.publishTooFast(id, c, cmdID) {
+		return
+	}
 	if c.publish >= maxPublishing {
 		sh.replyError(id, cmdID, wire.RateLimited, fmt.Sprintf("%d publications of this connection are on their way: wait for their replies", maxPublishing))
 		return

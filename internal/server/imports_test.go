@@ -12,18 +12,20 @@ const module = "github.com/pushd/pushd/"
 // inside says which packages of the project each of them may import. Imports
 // run one way: from the program down to what knows least.
 var inside = map[string][]string{
-	"poller":               {},         // knows no WebSocket
-	"conn":                 {"poller"}, // knows no topic
-	"topics":               {},         // knows neither sockets nor NATS
+	"poller":               {},                                          // knows no WebSocket
+	"conn":                 {"internal/gate", "internal/via", "poller"}, // knows no topic
+	"topics":               {},                                          // knows neither sockets nor NATS
 	"topics/natsbus":       {"topics"},
-	"internal/wire":        {},                          // the protocol alone, so that it can be read and tested alone
-	"internal/config":      {"internal/auth", "topics"}, // what a valid permission, and a valid name is
-	"internal/auth":        {"topics"},                  // what a pattern is
+	"internal/wire":        {},                                          // the protocol alone, so that it can be read and tested alone
+	"internal/config":      {"internal/auth", "internal/via", "topics"}, // what a valid permission, network, and name is
+	"internal/gate":        {"internal/via"},                            // addresses alone: it knows no socket
+	"internal/via":         {},
+	"internal/auth":        {"topics"}, // what a pattern is
 	"internal/hostfeed":    {},
 	"internal/page":        {},
 	"internal/browsertest": {},
 	"internal/natstest":    {},
-	"internal/server":      {"conn", "internal/auth", "internal/config", "internal/hostfeed", "internal/page", "internal/wire", "poller", "topics", "topics/natsbus"},
+	"internal/server":      {"conn", "internal/auth", "internal/config", "internal/gate", "internal/hostfeed", "internal/page", "internal/via", "internal/wire", "poller", "topics", "topics/natsbus"},
 	"cmd/pushd":            {"internal/auth", "internal/config", "internal/server", "internal/wire", "topics"},
 	"bench/echo":           {"conn", "poller"},                         // nothing but the two, or it would measure something else
 	"bench/scale":          {"bench/load", "conn", "poller", "topics"}, // what it simulates, and what drives real ones

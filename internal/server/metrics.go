@@ -21,6 +21,7 @@ type metrics struct {
 	commands  [wire.NumCommandTypes]prometheus.Counter
 	refusals  *prometheus.CounterVec
 	plainShed prometheus.Counter
+	responses *prometheus.CounterVec
 	history   *prometheus.CounterVec
 
 	adminActions *prometheus.CounterVec
@@ -52,6 +53,7 @@ func newMetrics(s *Server) *metrics {
 		adminRefused: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "pushd_admin_refused_total",
 			Help: "Requests that the admin listener refused: unauthorized, no_token (its file cannot be read), bad_host, cross_site."}, []string{"reason"}),
 	}
+	m.responses = newRefusalsCounter()
 	commands := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "pushd_commands_total",
 		Help: "Well-formed commands of clients."}, []string{"type"})
 	for t := range m.commands {
@@ -66,7 +68,7 @@ func newMetrics(s *Server) *metrics {
 	for _, action := range []string{actDisconnectClient, actDisconnectIdentity, actDrain, actUndrain} {
 		m.adminActions.WithLabelValues(action)
 	}
-	m.registry.MustRegister(m.loopLag, m.fanOut, m.refusals, m.plainShed, m.history, m.adminActions, m.adminRefused, commands, m,
+	m.registry.MustRegister(m.loopLag, m.fanOut, m.refusals, m.plainShed, m.responses, m.history, m.adminActions, m.adminRefused, commands, m,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -85,6 +87,8 @@ var (
 	descPings         = desc("pushd_pings_sent_total", "Heartbeats sent.")
 	descBlocked       = desc("pushd_sends_blocked_total", "Times that a client's socket took no more.")
 	descAcceptPauses  = desc("pushd_accept_pauses_total", "Times that a listener rested because there were no file descriptors.")
+	descThrottled     = desc("pushd_throttled_total", "Times that nothing more was read of a client, which had sent more than --max-byte-rate.")
+	descAddresses     = desc("pushd_addresses", "Addresses of clients that are limited and connected now, or were a moment ago.")
 	descDeliveries    = desc("pushd_deliveries_total", "Messages and gaps delivered to subscribers, by way: live, or catchup from the ring.", "way")
 	descFellBehind    = desc("pushd_fell_behind_total", "Times that a subscriber fell behind in a feed.")
 	descBehind        = desc("pushd_behind", "Subscribers that are behind in a feed now.")
@@ -157,6 +161,8 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	count(descPings, c.Pings)
 	count(descBlocked, c.Blocked)
 	count(descAcceptPauses, c.AcceptPauses)
+	count(descThrottled, c.Throttled)
+	gauge(descAddresses, float64(s.gate.Addresses()))
 	count(descDeliveries, t.Deliveries, "live")
 	count(descDeliveries, t.CaughtUp, "catchup")
 	count(descFellBehind, t.FellBehind)

@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pushd/pushd/conn"
 	"github.com/pushd/pushd/internal/wire"
 	"github.com/pushd/pushd/poller"
 )
@@ -59,6 +60,7 @@ func newPlainHTTP(s *Server) *plainHTTP {
 		ReadTimeout:       plainReadTimeout,
 		IdleTimeout:       plainIdleTimeout,
 		MaxHeaderBytes:    8 << 10,
+		ConnContext:       withConn,
 		ErrorLog:          log.New(slogWriter{s.log}, "", 0),
 	}
 	return p
@@ -80,8 +82,10 @@ func (p *plainHTTP) shutdown(ctx context.Context) error {
 func (sh *shard) NotUpgrade(fd int, read []byte) {
 	p := sh.server.plain
 	read = slices.Clone(read)
-	if p.open.Add(1) > maxPlainConns || !sh.server.pool.Submit(func() { p.adopt(fd, read) }) {
+	who := sh.table.TakeHanded()
+	if p.open.Add(1) > maxPlainConns || !sh.server.pool.Submit(func() { p.adopt(fd, who, read) }) {
 		p.open.Add(-1)
+		sh.server.gate.Leave(who.Visit)
 		sh.server.metrics.plainShed.Inc()
 		sh.server.answerBusy(fd, read)
 	}
@@ -127,20 +131,22 @@ func (w *bareResponse) bytes() []byte {
 }
 
 // adopt makes a net.Conn of a shard's socket.
-func (p *plainHTTP) adopt(fd int, read []byte) {
+func (p *plainHTTP) adopt(fd int, who conn.Handed, read []byte) {
 	f := os.NewFile(uintptr(fd), "client")
 	c, err := net.FileConn(f)
 	f.Close() // FileConn has its own
 	if err != nil {
 		p.open.Add(-1)
+		p.server.gate.Leave(who.Visit)
 		p.server.log.Warn("no HTTP for a socket", "err", err)
 		return
 	}
 	select {
-	case p.conns <- &plainConn{TCPConn: c.(*net.TCPConn), read: read, owner: p}:
+	case p.conns <- &plainConn{TCPConn: c.(*net.TCPConn), read: read, owner: p, who: who}:
 	case <-p.closed:
 		c.Close()
 		p.open.Add(-1)
+		p.server.gate.Leave(who.Visit)
 	}
 }
 
@@ -172,6 +178,7 @@ func (a plainAddr) String() string { return string(a) }
 type plainConn struct {
 	*net.TCPConn
 	owner *plainHTTP
+	who   conn.Handed
 	read  []byte
 	gone  atomic.Bool
 }
@@ -193,6 +200,7 @@ func (c *plainConn) WriteTo(w io.Writer) (int64, error) {
 func (c *plainConn) Close() error {
 	if !c.gone.Swap(true) {
 		c.owner.open.Add(-1)
+		c.owner.server.gate.Leave(c.who.Visit)
 	}
 	return c.TCPConn.Close()
 }
@@ -211,7 +219,7 @@ func (p *plainHTTP) giveBack(w http.ResponseWriter, head []byte) error {
 	}
 	head = append(head, behind...)
 
-	fd := -1
+	fd, client := -1, c.(*plainConn).proxied()
 	raw, err := c.(*plainConn).SyscallConn()
 	if err != nil {
 		return err
@@ -228,7 +236,7 @@ func (p *plainHTTP) giveBack(w http.ResponseWriter, head []byte) error {
 	c.Close() // before the shard may close its own, which has to be the last then (poller.Loop.CloseFD)
 	s := p.server
 	sh := s.shards[int(s.nextHome.Add(1))%len(s.shards)]
-	if !sh.loop.Post(poller.Func(func() { sh.table.Adopt(fd, head) })) {
+	if !sh.loop.Post(poller.Func(func() { sh.table.AdoptFor(fd, client, head) })) {
 		return errors.Join(syscall.ESHUTDOWN, unix.Close(fd))
 	}
 	return nil

@@ -27,7 +27,7 @@ func (s *Server) publicHandler() http.Handler {
 	mux.Handle("/history/{topic}", only(http.HandlerFunc(s.serveHistory), http.MethodGet))
 	mux.Handle("/healthz", only(http.HandlerFunc(s.serveHealth), http.MethodGet, http.MethodHead))
 	mux.Handle("/readyz", only(http.HandlerFunc(s.serveReady), http.MethodGet, http.MethodHead))
-	return mux
+	return s.admitted(mux)
 }
 
 // only refuses methods other than those given (RFC 9110, 15.5.6).

@@ -23,6 +23,9 @@ const keyHeader = "Idempotency-Key"
 
 // servePublish publishes one body as it is.
 func (s *Server) servePublish(w http.ResponseWriter, r *http.Request) {
+	if s.publishingTooFast(w, r) { // before credentials, which cost more
+		return
+	}
 	v, ok := s.visitor(w, r)
 	if !ok {
 		return
@@ -149,6 +152,9 @@ func (s *Server) servePublishLines(w http.ResponseWriter, r *http.Request) {
 			Message: "Content-Type must be application/x-ndjson; one message alone goes to /publish/{topic}"})
 		return
 	}
+	if s.publishingTooFast(w, r) {
+		return
+	}
 	key, refused := readKey(r)
 	if refused != nil {
 		refuse(w, 0, refused)
@@ -177,7 +183,7 @@ func (s *Server) servePublishLines(w http.ResponseWriter, r *http.Request) {
 		if err == nil {
 			err = ctl.Flush()
 		}
-		if end || err != nil {
+		if end || err != nil || !s.paceLines(r, len(lines.batch)) {
 			return
 		}
 	}

@@ -27,15 +27,16 @@ import (
 // Server is a running pushd.
 type Server struct {
 	// Static after New.
-	cfg     config.Config
-	log     *slog.Logger
-	node    uint32 // random: part of each client's name
-	addr    string
-	bus     *natsbus.Bus
-	hub     *topics.Hub
-	shards  []*shard
-	pool    *poller.Pool
-	quota   *conn.Quota
+	cfg    config.Config
+	log    *slog.Logger
+	node   uint32 // random: part of each client's name
+	addr   string
+	bus    *natsbus.Bus
+	hub    *topics.Hub
+	shards []*shard
+	pool   *poller.Pool
+	quota  *conn.Quota
+	admission
 	metrics *metrics
 	access  *access    // nil: everybody may do everything
 	plain   *plainHTTP // requests that are no upgrade
@@ -84,6 +85,9 @@ func New(cfg config.Config, log *slog.Logger) (s *Server, err error) {
 		return s, err
 	}
 	s.quota = conn.NewQuota(most)
+	if s.admission, err = newAdmission(&cfg, most); err != nil {
+		return s, err
+	}
 	if s.bus, err = natsbus.Open(context.Background(), natsbus.Config{
 		URLs: cfg.NATS, Listen: cfg.NATSListen, Store: cfg.Store, Prefix: cfg.Prefix,
 		MaxPayload: int(max(cfg.MaxMessage, 1<<20)), MaxMessage: int(cfg.MaxMessage),

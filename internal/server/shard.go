@@ -48,14 +48,18 @@ type shard struct {
 // client is what a shard knows of a connection beside its socket and its
 // subscriptions. It lies beside its slot, without a pointer.
 type client struct {
-	format   wire.Format
-	strikes  uint8  // bad commands since the last good one
-	awaited  uint16 // replies that belong into the write with the 101
-	publish  uint16 // publications on their way to NATS
-	standing standing
-	denials  uint8  // tokens refused since the last good one
-	session  uint32 // in sessions; 0: nobody has been authenticated
-	lead     uint8  // seconds before its end at which to warn of it; 0: done, or nothing to warn of
+	format     wire.Format
+	strikes    uint8 // bad commands since the last good one
+	tooFast    uint8 // commands beyond the rate since it last was quiet
+	unlimited  bool
+	awaited    uint16 // replies that belong into the write with the 101
+	publish    uint16 // publications on their way to NATS
+	standing   standing
+	denials    uint8  // tokens refused since the last good one
+	lead       uint8  // seconds before its end at which to warn of it; 0: done, or nothing to warn of
+	session    uint32 // in sessions; 0: nobody has been authenticated
+	commanding int64  // of paces.commands
+	publishing int64  // of paces.publish
 }
 
 const clientsPerPage = 1 << 10
@@ -75,6 +79,10 @@ func (s *Server) newShard(index int, l *poller.Listener) (*shard, error) {
 		Subprotocols:     []string{wire.SubprotocolJSON, wire.SubprotocolRaw},
 		Lane:             s.cfg.Send,
 		Quota:            s.quota,
+		Gate:             s.gate,
+		ByteRate:         int(s.cfg.MaxByteRate),
+		ProxyProtocol:    s.proxies,
+		TrustForwarded:   s.forwarders,
 		Log:              s.log.With("shard", index),
 	}, sh.loop, l, sh)
 	if err != nil {

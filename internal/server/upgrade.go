@@ -36,6 +36,9 @@ func (sh *shard) Upgrade(id poller.Token, r *conn.Request) *conn.Refusal {
 	if r.Path != socketPath {
 		return refusal(404, &wire.Error{Code: wire.BadRequest, Message: "there is no WebSocket at this path; it is at " + socketPath})
 	}
+	if refused := sh.server.checkOrigin(r.Origin, r.Host); refused != nil {
+		return refusal(0, refused)
+	}
 	if sh.server.access != nil {
 		r.Query = strings.Clone(r.Query) // it may have to wait for a check
 	}
@@ -46,7 +49,7 @@ func (sh *shard) Upgrade(id poller.Token, r *conn.Request) *conn.Refusal {
 	if sh.server.access != nil {
 		return sh.admit(id, r, &open)
 	}
-	*sh.client(id.Slot()) = client{format: open.format}
+	*sh.client(id.Slot()) = client{format: open.format, unlimited: r.Unlimited}
 	return sh.beginNow(id, &open)
 }
 

@@ -81,6 +81,7 @@ func checkExample(example []byte) (kind string, err error) {
 		Connections                                                            *int
 		Heartbeat, Time, Expires, After                                        int64
 		MaxMessage                                                             int `json:"max_message"`
+		RetryAfter                                                             int `json:"retry_after"`
 		Count                                                                  int
 	}
 	if err := json.Unmarshal(example, &e); err != nil {
@@ -146,6 +147,9 @@ func checkExample(example []byte) (kind string, err error) {
 		got = AppendPong(nil, id)
 	case "error":
 		got = AppendError(nil, id, ErrorCode(e.Code), e.Message)
+		if e.RetryAfter > 0 {
+			got = AppendRateLimited(nil, id, e.Message, time.Duration(e.RetryAfter)*time.Millisecond)
+		}
 	case "reconnect":
 		got = AppendReconnect(nil, time.Duration(e.After)*time.Millisecond, ReconnectReason(e.Reason))
 	case "":

@@ -57,6 +57,7 @@ func TestServerMessagesGolden(t *testing.T) {
 		{"error", AppendError(nil, id, Forbidden, `no permission to subscribe to "secret.x"`)},
 		{"error-no-id", AppendError(nil, none, BadRequest, "not a JSON object")},
 		{"error-bad-utf8", AppendError(nil, none, InvalidTopic, "bad topic \"\xff\xc3\"")},
+		{"error-rate-limited", AppendRateLimited(nil, id, "more than 100 commands a second", 120*time.Millisecond-1)},
 		{"reconnect", AppendReconnect(nil, 3200*time.Millisecond, ReconnectDraining)},
 		{"http-refusal", AppendRefusal(nil, RateLimited, "too many connections")},
 		{"http-result", AppendResult(nil, "chat.lobby", "")},

@@ -179,6 +179,16 @@ func AppendError(dst []byte, id ID, code ErrorCode, message string) []byte {
 	return append(dst, '}')
 }
 
+// AppendRateLimited is AppendError with code rate_limited, and says after how
+// long, in milliseconds rounded up, the command may be sent again:
+//
+//	{"type":"error","id":9,"code":"rate_limited","message":"…","retry_after":120}
+func AppendRateLimited(dst []byte, id ID, message string, after time.Duration) []byte {
+	dst = AppendError(dst, id, RateLimited, message)
+	dst = appendInt(dst[:len(dst)-1], `,"retry_after":`, (after + time.Millisecond - 1).Milliseconds())
+	return append(dst, '}')
+}
+
 // AppendReconnect appends the advice to connect elsewhere, after a time told in milliseconds:
 //
 //	{"type":"reconnect","after":3200,"reason":"draining"}

@@ -1,0 +1,258 @@
+package conn
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"time"
+
+	"github.com/pushd/pushd/internal/gate"
+	"github.com/pushd/pushd/internal/via"
+	"github.com/pushd/pushd/poller"
+)
+
+// A client's address is learnt in up to three steps. The socket has one. If that
+// is a proxy of Config.ProxyProtocol, the first bytes say whose connection it is.
+// If the address by then is one of Config.TrustForwarded, the request says whom
+// it was made for. The gate is asked once, as soon as nothing can follow that
+// says otherwise, so that what is too much costs as little as possible.
+
+// admit gives a new socket a record, unless its address has too many.
+func (t *Table) admit(fd int, from netip.Addr) {
+	v, f, why := t.knock(from)
+	if why != ReasonNone {
+		t.stats.refused[why].Add(1)
+		t.dismiss(fd, t.cannedAnswer(why))
+		return
+	}
+	if !t.cfg.Quota.take() {
+		t.cfg.Gate.Leave(v)
+		t.turnAway(fd, overloaded)
+		return
+	}
+	if _, r := t.adopt(fd); r != nil {
+		r.visit, r.flags = v, f
+	} else {
+		t.cfg.Gate.Leave(v)
+	}
+}
+
+// knock asks the gate about a new socket, if its address is the client's.
+func (t *Table) knock(from netip.Addr) (gate.Visit, flags, Reason) {
+	switch {
+	case t.cfg.ProxyProtocol.Contains(from):
+		return 0, flagAwaitsProxy, ReasonNone
+	case t.cfg.TrustForwarded.Contains(from):
+		return 0, 0, ReasonNone
+	case t.cfg.Gate.Unlimited(from, false):
+		return 0, flagUnlimited, ReasonNone
+	}
+	v, verdict := t.cfg.Gate.Enter(from, true)
+	return v, 0, reasonOfVerdict(verdict)
+}
+
+func reasonOfVerdict(v gate.Verdict) Reason {
+	switch v {
+	case gate.TooMany:
+		return ReasonAddressFull
+	case gate.TooFast:
+		return ReasonAddressRate
+	}
+	return ReasonNone
+}
+
+// enter has the gate count a connection for the client that it is found to be
+// made for. Whose it is by what a proxy says is counted also if it is not
+// limited, to be shown.
+func (t *Table) enter(r *record, client netip.Addr, proxied bool) Reason {
+	if proxied {
+		r.flags |= flagProxied
+	}
+	unlimited := t.cfg.Gate.Unlimited(client, proxied)
+	if unlimited {
+		r.flags |= flagUnlimited
+	}
+	if unlimited && !proxied {
+		return ReasonNone
+	}
+	v, verdict := t.cfg.Gate.Enter(client, !unlimited)
+	r.visit = v
+	return reasonOfVerdict(verdict)
+}
+
+// arrive is for a connection whose client is known before its request has been
+// read; not valid: it is the socket's own. It answers false where the connection
+// was refused.
+func (t *Table) arrive(id poller.Token, r *record, client netip.Addr) bool {
+	proxied := client.IsValid()
+	if proxied {
+		t.sideOf(r).client = client
+	} else {
+		client = addressOf(int(r.fd))
+	}
+	if t.cfg.TrustForwarded.Contains(client) {
+		return true // the request says more
+	}
+	if why := t.enter(r, client, proxied); why != ReasonNone {
+		t.refuse(id, r, t.refusalOf(why, client), why)
+		return false
+	}
+	return true
+}
+
+// behindProxyHeader returns what came behind the PROXY header that a connection
+// has to begin with: nothing where it is not complete, or was refused.
+func (t *Table) behindProxyHeader(id poller.Token, r *record, p []byte) (rest []byte) {
+	cut := r.side != 0 && t.sides.all[r.side].head != nil
+	if cut {
+		b := t.sides.all[r.side].head
+		b.Write(p)
+		p = b.B
+	}
+	client, size, err := via.ReadProxy(p)
+	switch {
+	case err != nil && isToken[p[0]]: // an HTTP request, most likely
+		t.refuse(id, r, badRequest(err.Error()+" (--proxy-protocol)"), ReasonProxyHeader)
+		return nil
+	case err != nil:
+		t.doom(id, r, ReasonProxyHeader)
+		return nil
+	case size == 0:
+		if !cut {
+			s := t.sideOf(r)
+			s.head = getBuffer(len(p))
+			s.head.Write(p)
+		}
+		return nil
+	}
+	r.flags &^= flagAwaitsProxy
+	rest = p[size:]
+	if cut { // no longer than a read, so it fits where reads go to
+		rest = t.buf[:copy(t.buf, rest)]
+		t.sides.all[r.side].dropHead()
+	}
+	if !t.arrive(id, r, client) {
+		return nil
+	}
+	return rest
+}
+
+// vet says of a valid request for an upgrade who makes it, and refuses it where
+// that is one too many.
+func (t *Table) vet(r *record, head []byte, q *Request) (*Refusal, Reason) {
+	client := netip.Addr{}
+	if r.side != 0 {
+		client = t.sides.all[r.side].client
+	}
+	proxied := client.IsValid()
+	if !proxied {
+		client = addressOf(int(r.fd))
+	}
+	if t.cfg.TrustForwarded.Contains(client) {
+		from := client
+		client = forwardedOf(head).Client(from, t.cfg.TrustForwarded)
+		if why := t.enter(r, client, proxied || client != from); why != ReasonNone {
+			return t.refusalOf(why, client), why
+		}
+	}
+	q.Address, q.Unlimited = client, r.flags&flagUnlimited != 0
+	if !q.Unlimited && t.cfg.Gate.Handshake() > 0 {
+		return t.refusalOf(ReasonHandshakeRate, client), ReasonHandshakeRate
+	}
+	return nil, ReasonNone
+}
+
+// forwardedOf finds the lines of a complete head that say whom a request was
+// made for. They are views of it.
+func forwardedOf(head []byte) (h via.Headers) {
+	lines := headLines{rest: head}
+	lines.next()
+	for {
+		line, ok := lines.next()
+		if !ok {
+			return h
+		}
+		name, value, _ := splitField(line)
+		switch {
+		case equalFold(name, "x-forwarded-for"):
+			h.ForwardedFor = append(h.ForwardedFor, view(value))
+		case equalFold(name, "forwarded"):
+			h.Forwarded = append(h.Forwarded, view(value))
+		}
+	}
+}
+
+// When to try again. Those turned away by --handshake-rate are many and come
+// back at the time they are told, so each is told another.
+const (
+	retryAddressFull     = 10 * time.Second
+	retryAddressRate     = 2 * time.Second
+	retryHandshakeSpread = 8 // seconds, at most
+)
+
+// refusalOf is what a client is told that the gate does not let in. Without a
+// valid address it is for anybody.
+func (t *Table) refusalOf(why Reason, client netip.Addr) *Refusal {
+	whose, limits := "this address", t.cfg.Gate.Limits()
+	if client.IsValid() {
+		whose = client.String()
+	}
+	switch why {
+	case ReasonAddressFull:
+		return &Refusal{Status: 429, Code: "rate_limited", RetryAfter: retryAddressFull,
+			Message: fmt.Sprintf("too many connections from %s: at most %d (--max-connections-per-address)", whose, limits.Connections)}
+	case ReasonAddressRate:
+		return &Refusal{Status: 429, Code: "rate_limited", RetryAfter: retryAddressRate,
+			Message: fmt.Sprintf("too many new connections from %s: at most %d a second (--connection-rate-per-address)", whose, limits.ConnectionRate)}
+	}
+	return &Refusal{Status: 503, Code: "unavailable", RetryAfter: time.Duration(1+rand.IntN(retryHandshakeSpread)) * time.Second,
+		Message: fmt.Sprintf("too many new connections: at most %d a second are taken (--handshake-rate)", limits.HandshakeRate)}
+}
+
+// canned is an answer that is sent very often, and made once a second, for its Date.
+type canned struct {
+	bytes  []byte
+	second uint32
+}
+
+// cannedAnswer is the response for a socket that is refused as it comes.
+func (t *Table) cannedAnswer(why Reason) []byte {
+	c := &t.canned[why]
+	if second := uint32(time.Duration(t.loop.Now()) * t.loop.TickLength() / time.Second); c.bytes == nil || c.second != second {
+		c.bytes, c.second = appendRefusal(c.bytes[:0], t.refusalOf(why, netip.Addr{})), second
+	}
+	return c.bytes
+}
+
+// Handed is whose connection went to Handler.NotUpgrade.
+type Handed struct {
+	Client netip.Addr // whose it is by a PROXY header, else the socket's own address
+	Visit  gate.Visit // what the gate counts it as, until Leave
+}
+
+// TakeHanded is for Handler.NotUpgrade: whose the connection is, with the visit,
+// which is the caller's to end from here on.
+func (t *Table) TakeHanded() Handed {
+	h := t.handed
+	t.handed.Visit = 0
+	return h
+}
+
+func (t *Table) handedOf(r *record) Handed {
+	h := Handed{Visit: r.visit}
+	if r.side != 0 {
+		h.Client = t.sides.all[r.side].client
+	}
+	if !h.Client.IsValid() {
+		h.Client = addressOf(int(r.fd))
+	}
+	return h
+}
+
+// networkOf is whose a proxied connection is, as far as that is kept.
+func (t *Table) networkOf(r *record) netip.Prefix {
+	if r.flags&flagProxied == 0 || r.visit == 0 {
+		return netip.Prefix{}
+	}
+	return t.cfg.Gate.Network(r.visit)
+}
