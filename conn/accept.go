@@ -115,18 +115,22 @@ func (t *Table) admit(fd int) {
 // Adopt takes a connected, non-blocking socket whose request for an upgrade
 // has been read elsewhere, with what was read, which is changed in place. If it
 // turns out to be no such request it is refused, not handed over once more: two
-// sides that disagree would play ball with it.
-func (t *Table) Adopt(fd int, read []byte) {
+// sides that disagree would play ball with it. over is what NotUpgrade gave with it.
+func (t *Table) Adopt(fd int, read []byte, over *Secured) {
 	if t.stopped {
-		t.turnAway(fd, stopping) // Shutdown may be past, and would not see it
+		t.answerAndClose(fd, over, stopping) // Shutdown may be past, and would not see it
 		return
 	}
 	if !t.cfg.Quota.take() {
-		t.turnAway(fd, overloaded)
+		t.answerAndClose(fd, over, overloaded)
 		return
 	}
-	if id, r := t.adopt(fd); r != nil {
-		r.flags |= flagAdopted
+	id, r := t.adopt(fd)
+	if r == nil {
+		return
+	}
+	r.flags |= flagAdopted
+	if read = t.attach(id, r, read, over); r.state != stateDead {
 		t.shake(id, r, read)
 	}
 }
@@ -171,8 +175,10 @@ func (t *Table) shed() {
 // closing with unread input would destroy the answer.
 func (t *Table) turnAway(fd int, answer *Refusal) {
 	t.stats.shed.Add(1)
-	rawRead(fd, t.buf)
-	rawWrite(fd, appendRefusal(nil, answer))
+	if t.secures == nil { // else it could not read an answer
+		rawRead(fd, t.buf)
+		rawWrite(fd, appendRefusal(nil, answer))
+	}
 	closeFD(fd)
 }
 
@@ -218,5 +224,6 @@ func (t *Table) Shutdown() {
 		}
 	}
 	t.Turn()
+	t.shakers.Wait() // they end with their connections, within one step of a handshake
 	t.lane.close()
 }

@@ -41,6 +41,11 @@ func (t *Table) startClosing(id poller.Token, r *record, why Reason, last []byte
 	if r.state == stateDead {
 		return
 	}
+	t.beginClosing(id, r, why)
+}
+
+// beginClosing is for a connection that has been given the last of what it will get.
+func (t *Table) beginClosing(id poller.Token, r *record, why Reason) {
 	r.state, r.why = stateClosing, why
 	t.dying = append(t.dying, dying{id, why})
 	if id.Slot() != t.corked { // else uncork goes on
@@ -54,6 +59,9 @@ func (t *Table) startClosing(id poller.Token, r *record, why Reason, last []byte
 // Where the other side has said its last, there is nothing to wait for.
 func (t *Table) closeOurSide(id poller.Token, r *record) {
 	if r.flags&flagHalfClosed != 0 {
+		return
+	}
+	if t.sealEnd(id, r); r.state == stateDead {
 		return
 	}
 	if t.unsent(r) > 0 {

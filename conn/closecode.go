@@ -34,6 +34,10 @@ const (
 	ReasonHeadTooLarge     // the request's head exceeds 8 KiB
 	ReasonNotHTTP          // its first byte starts no HTTP request
 	ReasonHandedOver       // no upgrade: the socket went to net/http
+	ReasonNotTLS           // its first bytes are no TLS, which this port wants
+	ReasonTLSFailed        // the TLS handshake failed, or a record was wrong
+	ReasonBadCertificate   // its certificate could not be verified
+	ReasonTLSBusy          // too many waited for their TLS handshake
 
 	// What it sent cannot be taken.
 	ReasonProtocolError   // breach of RFC 6455
@@ -78,6 +82,10 @@ var reasons = [NumReasons]struct {
 	ReasonHeadTooLarge:     {"head_too_large", 0},
 	ReasonNotHTTP:          {"not_http", 0},
 	ReasonHandedOver:       {"handed_over", 0},
+	ReasonNotTLS:           {"not_tls", 0},
+	ReasonTLSFailed:        {"tls_failed", 0},
+	ReasonBadCertificate:   {"bad_certificate", 0},
+	ReasonTLSBusy:          {"tls_busy", 0},
 	ReasonProtocolError:    {"protocol_error", ws.StatusProtocolError},
 	ReasonUnsupportedData:  {"unsupported_data", ws.StatusUnsupportedData},
 	ReasonBadUTF8:          {"bad_utf8", ws.StatusInvalidFramePayloadData},

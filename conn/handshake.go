@@ -3,6 +3,7 @@ package conn
 import (
 	"bytes"
 	"crypto/sha1"
+	"crypto/x509"
 	"encoding/base64"
 	"net/http"
 	"slices"
@@ -21,6 +22,9 @@ type Request struct {
 	UserAgent     string
 	Offered       string // Sec-WebSocket-Protocol as sent; several lines are joined by ", "
 	Protocol      string // the first protocol offered that is known; "": none
+
+	Secure      bool              // it came over TLS
+	Certificate *x509.Certificate // the client's, verified, by TLS; nil: it has shown none. It may be kept
 }
 
 // handshaker answers requests for an upgrade (RFC 6455, 4.2). It is reused for

@@ -34,6 +34,7 @@ type script struct {
 	drained    func(id poller.Token)
 	closed     func(id poller.Token, why Reason)
 	notUpgrade func(fd int, read []byte)
+	overTLS    func(fd int, read []byte, over *Secured)
 
 	// Static after startShard.
 	t     testing.TB
@@ -93,7 +94,11 @@ func (s *script) Closed(id poller.Token, why Reason) {
 	}
 }
 
-func (s *script) NotUpgrade(fd int, read []byte) {
+func (s *script) NotUpgrade(fd int, read []byte, over *Secured) {
+	if s.overTLS != nil && over != nil {
+		s.overTLS(fd, read, over)
+		return
+	}
 	if s.notUpgrade != nil {
 		s.notUpgrade(fd, read)
 		return
@@ -217,6 +222,16 @@ func (sh *shard) checkEmpty() {
 	}
 	if n := sh.cfg.Quota.Open(); n != 0 {
 		sh.t.Errorf("the quota still counts %d connections", n)
+	}
+	if sh.secures != nil {
+		for slot := range sh.slab.next {
+			if sh.secures.at(slot) != nil {
+				sh.t.Errorf("slot %d has TLS left", slot)
+			}
+		}
+		if active, waiting := sh.cfg.Handshakes.Counts(); active != 0 || waiting != 0 {
+			sh.t.Errorf("%d TLS handshakes are still under way, and %d wait", active, waiting)
+		}
 	}
 	if !sh.fresh.idle() || sh.corked != noSlot || sh.out != nil {
 		sh.t.Error("the decoder or the cork is left in use")

@@ -345,6 +345,6 @@ func (sh *shard) adopted(read []byte) *client {
 		fd, err = l.Accept()
 		return err == nil
 	})
-	sh.do(func() { sh.Adopt(fd, read) })
+	sh.do(func() { sh.Adopt(fd, read, nil) })
 	return &client{TCPConn: conn, t: sh.t, r: bufio.NewReader(net.Conn(conn))}
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -22,6 +23,7 @@ import (
 type subscriber struct {
 	// Static.
 	url      string
+	trust    *tls.Config // nil: the usual authorities
 	wants    wants
 	out      *messagePrinter
 	limit    int                              // messages to print; 0: no limit
@@ -93,6 +95,7 @@ func (s *subscriber) dial(ctx context.Context) (conn net.Conn, early []byte, end
 	var no *refusal
 	dialer := ws.Dialer{
 		Timeout:   s.patience,
+		TLSConfig: s.trust,
 		Protocols: []string{wire.JSON.Subprotocol()},
 		OnStatusError: func(_ int, _ []byte, answer io.Reader) {
 			response, err := http.ReadResponse(bufio.NewReader(answer), nil)

@@ -58,6 +58,7 @@ func TestDefault(t *testing.T) {
 		NATSListen:       "127.0.0.1:4222",
 		Store:            "./pushd-data",
 		Prefix:           "push",
+		MaxHandshakes:    512,
 		MaxMessage:       64 << 10,
 		MaxSubscriptions: 1024,
 		HandshakeTimeout: 5 * time.Second,

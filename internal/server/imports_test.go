@@ -19,11 +19,12 @@ var inside = map[string][]string{
 	"internal/wire":        {},         // the protocol alone, so that it can be read and tested alone
 	"internal/config":      {"topics"}, // what a valid name is
 	"internal/auth":        {"topics"}, // what a pattern covers
+	"internal/certs":       {},
 	"internal/hostfeed":    {},
 	"internal/page":        {},
 	"internal/browsertest": {},
 	"internal/natstest":    {},
-	"internal/server":      {"conn", "internal/auth", "internal/config", "internal/hostfeed", "internal/page", "internal/wire", "poller", "topics", "topics/natsbus"},
+	"internal/server":      {"conn", "internal/auth", "internal/certs", "internal/config", "internal/hostfeed", "internal/page", "internal/wire", "poller", "topics", "topics/natsbus"},
 	"cmd/pushd":            {"internal/config", "internal/server", "internal/wire", "topics"},
 	"bench/echo":           {"conn", "poller"},                         // nothing but the two, or it would measure something else
 	"bench/scale":          {"bench/load", "conn", "poller", "topics"}, // what it simulates, and what drives real ones

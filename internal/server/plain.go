@@ -3,6 +3,7 @@ package server
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -19,6 +20,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pushd/pushd/conn"
 	"github.com/pushd/pushd/internal/wire"
 	"github.com/pushd/pushd/poller"
 )
@@ -54,7 +56,8 @@ type plainHTTP struct {
 func newPlainHTTP(s *Server) *plainHTTP {
 	p := &plainHTTP{server: s, conns: make(chan net.Conn), closed: make(chan struct{})}
 	p.http = &http.Server{
-		Handler:           s.publicHandler(),
+		Handler:           withTLS(s.publicHandler()),
+		ConnContext:       noteSecure,
 		ReadHeaderTimeout: s.cfg.HandshakeTimeout,
 		ReadTimeout:       plainReadTimeout,
 		IdleTimeout:       plainIdleTimeout,
@@ -77,20 +80,20 @@ func (p *plainHTTP) shutdown(ctx context.Context) error {
 
 // NotUpgrade implements conn.Handler. It must not block: duplicating the
 // descriptor and waiting for net/http is the pool's work.
-func (sh *shard) NotUpgrade(fd int, read []byte) {
+func (sh *shard) NotUpgrade(fd int, read []byte, over *conn.Secured) {
 	p := sh.server.plain
 	read = slices.Clone(read)
-	if p.open.Add(1) > maxPlainConns || !sh.server.pool.Submit(func() { p.adopt(fd, read) }) {
+	if p.open.Add(1) > maxPlainConns || !sh.server.pool.Submit(func() { p.adopt(fd, read, over) }) {
 		p.open.Add(-1)
 		sh.server.metrics.plainShed.Inc()
-		sh.server.answerBusy(fd, read)
+		sh.server.answerBusy(fd, read, over)
 	}
 }
 
 // answerBusy refuses a request for which there is no room, probes excepted:
 // clients that hold all the room must not make a healthy node look ill. The
 // request has been read, so the answer survives the close.
-func (s *Server) answerBusy(fd int, read []byte) {
+func (s *Server) answerBusy(fd int, read []byte, over *conn.Secured) {
 	w := &bareResponse{header: make(http.Header)}
 	switch line, _, _ := bytes.Cut(read, []byte(" HTTP/")); string(line) {
 	case "GET /healthz":
@@ -100,7 +103,7 @@ func (s *Server) answerBusy(fd int, read []byte) {
 	default:
 		refuse(w, 0, &wire.Error{Code: wire.Unavailable, Message: "too many HTTP requests at a time"})
 	}
-	_, _ = unix.Write(fd, w.bytes()) // the client has gone if it fails
+	writeLast(fd, over, w.bytes())
 	unix.Close(fd)
 }
 
@@ -127,7 +130,7 @@ func (w *bareResponse) bytes() []byte {
 }
 
 // adopt makes a net.Conn of a shard's socket.
-func (p *plainHTTP) adopt(fd int, read []byte) {
+func (p *plainHTTP) adopt(fd int, read []byte, over *conn.Secured) {
 	f := os.NewFile(uintptr(fd), "client")
 	c, err := net.FileConn(f)
 	f.Close() // FileConn has its own
@@ -136,8 +139,13 @@ func (p *plainHTTP) adopt(fd int, read []byte) {
 		p.server.log.Warn("no HTTP for a socket", "err", err)
 		return
 	}
+	client := &plainConn{Conn: c, socket: c.(*net.TCPConn), read: read, owner: p}
+	if over != nil {
+		client.secured, client.over = over, over.Over(c)
+		client.Conn = client.over
+	}
 	select {
-	case p.conns <- &plainConn{TCPConn: c.(*net.TCPConn), read: read, owner: p}:
+	case p.conns <- client:
 	case <-p.closed:
 		c.Close()
 		p.open.Add(-1)
@@ -170,10 +178,13 @@ func (a plainAddr) String() string { return string(a) }
 
 // plainConn is a connection of which some has been read already.
 type plainConn struct {
-	*net.TCPConn
-	owner *plainHTTP
-	read  []byte
-	gone  atomic.Bool
+	net.Conn // of the socket, or of the TLS over it
+	socket   *net.TCPConn
+	secured  *conn.Secured // nil: no TLS
+	over     *tls.Conn     // of secured
+	owner    *plainHTTP
+	read     []byte
+	gone     atomic.Bool
 }
 
 func (c *plainConn) Read(p []byte) (int, error) {
@@ -182,29 +193,43 @@ func (c *plainConn) Read(p []byte) (int, error) {
 		c.read = c.read[n:]
 		return n, nil
 	}
-	return c.TCPConn.Read(p)
+	return c.Conn.Read(p)
 }
 
-// WriteTo hides that of TCPConn, which would go past Read.
-func (c *plainConn) WriteTo(w io.Writer) (int64, error) {
-	return io.Copy(w, struct{ io.Reader }{c})
+// CloseWrite lets net/http end its side first.
+func (c *plainConn) CloseWrite() error {
+	if c.over != nil {
+		if err := c.over.CloseWrite(); err != nil {
+			return err
+		}
+	}
+	return c.socket.CloseWrite()
 }
 
 func (c *plainConn) Close() error {
 	if !c.gone.Swap(true) {
 		c.owner.open.Add(-1)
 	}
-	return c.TCPConn.Close()
+	return c.Conn.Close()
+}
+
+// leave closes this end of a socket that goes on elsewhere.
+func (c *plainConn) leave() {
+	if !c.gone.Swap(true) {
+		c.owner.open.Add(-1)
+	}
+	c.socket.Close()
 }
 
 // giveBack takes a connection whose request asks for an upgrade from net/http
 // and hands it to a shard, with the request as it would have been read there.
 func (p *plainHTTP) giveBack(w http.ResponseWriter, head []byte) error {
-	c, buffered, err := http.NewResponseController(w).Hijack()
+	hijacked, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return err
 	}
-	defer c.Close() // where it has not come to that
+	defer hijacked.Close() // where it has not come to that
+	c := hijacked.(*plainConn)
 	behind := make([]byte, buffered.Reader.Buffered())
 	if _, err := io.ReadFull(buffered, behind); err != nil {
 		return err
@@ -212,7 +237,7 @@ func (p *plainHTTP) giveBack(w http.ResponseWriter, head []byte) error {
 	head = append(head, behind...)
 
 	fd := -1
-	raw, err := c.(*plainConn).SyscallConn()
+	raw, err := c.socket.SyscallConn()
 	if err != nil {
 		return err
 	}
@@ -225,10 +250,10 @@ func (p *plainHTTP) giveBack(w http.ResponseWriter, head []byte) error {
 	if dupErr != nil {
 		return os.NewSyscallError("fcntl", dupErr)
 	}
-	c.Close() // before the shard may close its own, which has to be the last then (poller.Loop.CloseFD)
+	c.leave() // before the shard may close its own, which has to be the last then (poller.Loop.CloseFD)
 	s := p.server
 	sh := s.shards[int(s.nextHome.Add(1))%len(s.shards)]
-	if !sh.loop.Post(poller.Func(func() { sh.table.Adopt(fd, head) })) {
+	if !sh.loop.Post(poller.Func(func() { sh.table.Adopt(fd, head, c.secured) })) {
 		return errors.Join(syscall.ESHUTDOWN, unix.Close(fd))
 	}
 	return nil

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/pushd/pushd/conn"
+	"github.com/pushd/pushd/internal/certs"
 	"github.com/pushd/pushd/internal/config"
 	"github.com/pushd/pushd/internal/hostfeed"
 	"github.com/pushd/pushd/poller"
@@ -27,21 +28,23 @@ import (
 // Server is a running pushd.
 type Server struct {
 	// Static after New.
-	cfg     config.Config
-	log     *slog.Logger
-	node    uint32 // random: part of each client's name
-	addr    string
-	bus     *natsbus.Bus
-	hub     *topics.Hub
-	shards  []*shard
-	pool    *poller.Pool
-	quota   *conn.Quota
-	metrics *metrics
-	plain   *plainHTTP // requests that are no upgrade
-	admin   *http.Server
-	adminLn net.Listener
-	history chan struct{}                 // holds one for each request for history under way
-	sink    func(topics.Sink) topics.Sink // what NATS brings passes through it; nil: straight to the hub
+	cfg        config.Config
+	log        *slog.Logger
+	node       uint32 // random: part of each client's name
+	addr       string
+	bus        *natsbus.Bus
+	hub        *topics.Hub
+	shards     []*shard
+	pool       *poller.Pool
+	quota      *conn.Quota
+	certs      *certs.Store // nil: no TLS
+	metrics    *metrics
+	plain      *plainHTTP // requests that are no upgrade
+	admin      *http.Server
+	adminLn    net.Listener
+	handshakes *conn.Handshakes              // of TLS; nil: none
+	history    chan struct{}                 // holds one for each request for history under way
+	sink       func(topics.Sink) topics.Sink // what NATS brings passes through it; nil: straight to the hub
 
 	// Atomic.
 	stopping atomic.Bool
@@ -81,6 +84,9 @@ func New(cfg config.Config, log *slog.Logger) (s *Server, err error) {
 		return s, err
 	}
 	s.quota = conn.NewQuota(most)
+	if err := s.openCerts(); err != nil {
+		return s, err
+	}
 	if s.bus, err = natsbus.Open(context.Background(), natsbus.Config{
 		URLs: cfg.NATS, Listen: cfg.NATSListen, Store: cfg.Store, Prefix: cfg.Prefix,
 		MaxPayload: int(max(cfg.MaxMessage, 1<<20)), MaxMessage: int(cfg.MaxMessage),
@@ -185,21 +191,22 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	serve("HTTP", s.plain.run)
 	serve("admin listener", func() error { return s.admin.Serve(s.adminLn) })
-	demo, stopDemo := context.WithCancel(context.Background())
+	beside, stopBeside := context.WithCancel(context.Background())
+	s.watchCerts(beside, &others)
 	if s.cfg.Demo {
-		if err := s.startDemo(demo, &others); err != nil {
+		if err := s.startDemo(beside, &others); err != nil {
 			s.log.Warn("no demo feed", "err", err)
 		}
 	}
 	s.log.Info("serving", "listen", s.addr, "admin", s.AdminAddr(), "nats", s.NATSURL(),
-		"shards", len(s.shards), "send", s.shards[0].table.Lane(), "max_connections", s.quota.Max())
+		"shards", len(s.shards), "send", s.shards[0].table.Lane(), "max_connections", s.quota.Max(), "tls", s.certs != nil)
 
 	var err error
 	select {
 	case <-ctx.Done():
 	case err = <-failed:
 	}
-	stopDemo()
+	stopBeside()
 	end := time.Now().Add(s.cfg.ShutdownTimeout)
 	s.shutdown(end)
 	loops.Wait()

@@ -63,6 +63,8 @@ func (s *Server) newShard(index int, l *poller.Listener) (*shard, error) {
 		Subprotocols:     []string{wire.SubprotocolJSON, wire.SubprotocolRaw},
 		Lane:             s.cfg.Send,
 		Quota:            s.quota,
+		TLS:              s.tlsConfig(),
+		Handshakes:       s.handshakes,
 		Log:              s.log.With("shard", index),
 	}, sh.loop, l, sh)
 	if err != nil {
