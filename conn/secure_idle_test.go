@@ -77,7 +77,7 @@ func BenchmarkSecureSend(b *testing.B) {
 	}
 }
 
-func benchmarkSend(b *testing.B, a *authority, secured bool, change func(*settings), lane string) {
+func benchmarkSend(b *testing.B, a authority, secured bool, change func(*settings), lane string) {
 	const clients = 200
 	sh := startShard(b, &script{}, change, func(s *settings) { s.Lane = lane })
 	var slots []uint32

@@ -78,7 +78,7 @@ func TestSecureRequest(t *testing.T) {
 	bothVersions(t, func(t *testing.T, version func(*tls.Config)) {
 		config := a.trust(func(c *tls.Config) {
 			version(c)
-			c.Certificates = []tls.Certificate{a.client("sensor-7")}
+			c.Certificates = []tls.Certificate{a.Client("sensor-7")}
 			c.ClientSessionCache = tls.NewLRUClientSessionCache(1)
 		})
 		for _, resumed := range []bool{false, true} {

@@ -20,6 +20,7 @@ var inside = map[string][]string{
 	"internal/config":      {"topics"}, // what a valid name is
 	"internal/auth":        {"topics"}, // what a pattern covers
 	"internal/certs":       {},
+	"internal/certstest":   {},
 	"internal/hostfeed":    {},
 	"internal/page":        {},
 	"internal/browsertest": {},

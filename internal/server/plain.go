@@ -207,18 +207,19 @@ func (c *plainConn) CloseWrite() error {
 }
 
 func (c *plainConn) Close() error {
-	if !c.gone.Swap(true) {
-		c.owner.open.Add(-1)
+	if c.gone.Swap(true) {
+		return nil // the socket may go on elsewhere, and what ends its TLS must not be written any more
 	}
+	c.owner.open.Add(-1)
 	return c.Conn.Close()
 }
 
-// leave closes this end of a socket that goes on elsewhere.
+// leave is Close of this end alone, of a socket that goes on elsewhere.
 func (c *plainConn) leave() {
 	if !c.gone.Swap(true) {
 		c.owner.open.Add(-1)
+		c.socket.Close()
 	}
-	c.socket.Close()
 }
 
 // giveBack takes a connection whose request asks for an upgrade from net/http
