@@ -14,9 +14,9 @@ import (
 func TestSecureIdle(t *testing.T) {
 	a := newAuthority(t)
 	bothVersions(t, func(t *testing.T, version func(*tls.Config)) {
-		const size = 200
+		const size = 60
 		s := &script{}
-		sh := startShard(t, s, a.withTLS, func(s *settings) { s.HandshakeTimeout = 2 * time.Second; s.tick = 20 * time.Millisecond })
+		sh := startShard(t, s, a.withTLS, func(s *settings) { s.HandshakeTimeout = patience })
 		talk := func(c *secureClient) {
 			c.send(plainRequest, maskedText(pattern(40_000)), maskedText("x"))
 			c.wantSwitch()
@@ -25,7 +25,7 @@ func TestSecureIdle(t *testing.T) {
 		config := a.trust(version)
 		talk(sh.connectTLS(config)) // what is made once is made now
 		clients := make([]*secureClient, size)
-		for i := range clients { // their own memory is before
+		for i := range clients {
 			clients[i] = sh.connectTLS(config)
 		}
 		until(t, "no handshake is under way", func() bool { active, _ := sh.cfg.Handshakes.Counts(); return active == 0 })

@@ -121,7 +121,6 @@ func TestSecureBlocked(t *testing.T) {
 func TestSecureHeld(t *testing.T) {
 	a := newAuthority(t)
 	s := &script{}
-	sh := startShard(t, s, a.withTLS)
 	held := make(chan struct{}, 1)
 	s.upgrade = func(id poller.Token, _ *Request) *Refusal {
 		s.table.Hold(id)
@@ -129,6 +128,7 @@ func TestSecureHeld(t *testing.T) {
 		held <- struct{}{}
 		return nil
 	}
+	sh := startShard(t, s, a.withTLS)
 	c := sh.connectTLS(a.trust(nil))
 	c.send(plainRequest, maskedText("early"))
 	<-held
@@ -190,7 +190,6 @@ func TestSecureEnds(t *testing.T) {
 func TestSecureHandOver(t *testing.T) {
 	a := newAuthority(t)
 	s := &script{}
-	sh := startShard(t, s, a.withTLS)
 	s.overTLS = func(fd int, read []byte, over *Secured) {
 		read = bytes.Clone(read)
 		go func() {
@@ -211,9 +210,10 @@ func TestSecureHandOver(t *testing.T) {
 			}
 			fd := dupConn(t, under)
 			under.Close()
-			sh.do(func() { sh.Adopt(fd, upgrade, over) })
+			s.table.loop.Post(poller.Func(func() { s.table.Adopt(fd, upgrade, over) }))
 		}()
 	}
+	sh := startShard(t, s, a.withTLS)
 	c := sh.connectTLS(a.trust(nil))
 	c.send("GET /page HTTP/1.1\r\nHost: a\r\n\r\n")
 	buf := make([]byte, 6)

@@ -3,6 +3,7 @@ package conn
 import (
 	"crypto/tls"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/gobwas/ws"
@@ -92,4 +93,67 @@ func TestSecureRequest(t *testing.T) {
 			c.wantNothing() // reads the ticket
 		}
 	})
+}
+
+// A certificate of another authority ends the handshake, and is counted.
+func TestSecureStranger(t *testing.T) {
+	a, other := newAuthority(t), newAuthority(t)
+	bothVersions(t, func(t *testing.T, version func(*tls.Config)) {
+		sh := startShard(t, &script{}, a.withTLS, quickly)
+		c := tls.Client(sh.connect().TCPConn, a.trust(func(c *tls.Config) {
+			version(c)
+			stranger := other.Client("stranger")
+			c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &stranger, nil }
+		}))
+		_, err := c.Read(make([]byte, 1)) // in TLS 1.3 the client is done before it is judged
+		if err == nil || !strings.Contains(err.Error(), "unknown certificate authority") {
+			t.Errorf("%v, want an alert", err)
+		}
+		sh.wantRefused(ReasonBadCertificate, 1)
+		if n := sh.Counts().Unsecured[ReasonBadCertificate]; n != 1 {
+			t.Errorf("counted %d times", n)
+		}
+	})
+}
+
+// A storm of clients that come and go at any time leaves nothing behind, and
+// one that ends with the shard neither.
+func TestSecureStorm(t *testing.T) {
+	a := newAuthority(t)
+	sh := startShard(t, &script{}, a.withTLS, quickly, func(s *settings) { s.Handshakes = NewHandshakes(3) })
+	config := a.trust(nil)
+	hello := helloOf(t, config)
+	var clients sync.WaitGroup
+	for i := range 40 {
+		clients.Go(func() {
+			raw, err := connectTo(sh.addr)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer raw.Close()
+			switch i % 4 {
+			case 0:
+				raw.Write(hello[:1+i*10])
+			case 1:
+				raw.Write(hello)
+			default:
+				c := tls.Client(raw, config)
+				if err := c.Handshake(); err != nil {
+					t.Error(err)
+				}
+				c.Write([]byte(plainRequest))
+				c.Read(make([]byte, 1))
+			}
+		})
+	}
+	clients.Wait()
+	sh.wantEmpty()
+	if c := sh.Counts(); c.Secured[1][0] != 20 || c.Unsecured[ReasonClientGone] != 20 {
+		t.Errorf("%v done and %v not, want 20 each", c.Secured, c.Unsecured)
+	}
+	for range 8 { // for the end of the shard
+		sh.connect().send(hello)
+	}
+	until(t, "some wait", func() bool { _, waiting := sh.cfg.Handshakes.Counts(); return waiting > 0 })
 }
