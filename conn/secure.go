@@ -164,6 +164,7 @@ func (t *Table) sendSealed(id poller.Token, r *record, s *secure, frames []byte)
 	res := t.lane.sendCopy(id, r, p)
 	if res == Blocked {
 		r.flags &^= flagBlocked
+		t.tally.blocked-- // the next will be
 		t.sideOf(r).appendOwn(p)
 		res = Sent
 	}

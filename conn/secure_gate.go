@@ -39,16 +39,12 @@ const (
 )
 
 // NewHandshakes allows for max handshakes at a time; 0: 512. At most half of
-// the processors compute for them.
+// the processors, rounded up, compute for them.
 func NewHandshakes(max int) *Handshakes {
 	if max <= 0 {
 		max = defaultHandshakes
 	}
-	processors := runtime.GOMAXPROCS(0) / 2
-	if processors < 1 {
-		processors = 1
-	}
-	return &Handshakes{max: max, turns: make(chan struct{}, processors)}
+	return &Handshakes{max: max, turns: make(chan struct{}, (runtime.GOMAXPROCS(0)+1)/2)}
 }
 
 // Counts says how many are under way, and how many wait until they may begin.

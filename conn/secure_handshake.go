@@ -198,7 +198,7 @@ func (t *Table) handshaken(id poller.Token, s *secure, err error) {
 	if err != nil {
 		s.stage = stageHello // it never came to more
 		s.ended = true
-		t.cfg.Log.Debug("TLS handshake failed", "peer", peerOf(int(r.fd)), "err", err)
+		t.cfg.Log.Debug("TLS handshake failed", "err", err)
 		why := ReasonTLSFailed
 		if failed := (*tls.CertificateVerificationError)(nil); errors.As(err, &failed) {
 			why = ReasonBadCertificate

@@ -3,6 +3,7 @@ package conn
 import (
 	"crypto/tls"
 	"runtime"
+	"syscall"
 	"testing"
 	"time"
 
@@ -102,6 +103,7 @@ func benchmarkSend(b *testing.B, a authority, secured bool, change func(*setting
 	frame := AppendFrame(nil, ws.OpText, []byte(pattern(136)))
 	b.ReportAllocs()
 	b.ResetTimer()
+	before := cpuTime(b)
 	for n := 0; n < b.N; {
 		sh.do(func() {
 			for range 16 {
@@ -114,4 +116,14 @@ func benchmarkSend(b *testing.B, a authority, secured bool, change func(*setting
 			}
 		})
 	}
+	b.ReportMetric(float64(cpuTime(b)-before)/float64(b.N), "cpu-ns/op") // its readers' included
+}
+
+// cpuTime is what the process has used.
+func cpuTime(b *testing.B) time.Duration {
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }

@@ -231,6 +231,35 @@ func TestSecureHandOver(t *testing.T) {
 	c.wantClose(1000)
 }
 
+// A handler may answer at once where a request is handed over, and a table that
+// stops answers who comes back: both encrypted, and ended as is due.
+func TestSecureLast(t *testing.T) {
+	a := newAuthority(t)
+	s := &script{}
+	stopped := false // loop-only
+	s.overTLS = func(fd int, _ []byte, over *Secured) {
+		if !stopped {
+			rawWrite(fd, over.Last([]byte("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\n\r\nbusy")))
+			closeFD(fd)
+			return
+		}
+		s.table.loop.Post(poller.Func(func() {
+			s.table.StopAccepting()
+			s.table.Adopt(fd, []byte(plainRequest), over)
+		}))
+	}
+	sh := startShard(t, s, a.withTLS)
+	for _, want := range []string{"busy", "shutting down"} {
+		c := sh.connectTLS(a.trust(nil))
+		c.send("GET /page HTTP/1.1\r\nHost: a\r\n\r\n")
+		if body := c.wantStatus(503); !strings.Contains(body, want) {
+			t.Errorf("answered %q, want %q", body, want)
+		}
+		c.wantEnd()
+		sh.do(func() { stopped = true })
+	}
+}
+
 func fileConn(t *testing.T, fd int) *net.TCPConn {
 	f := os.NewFile(uintptr(fd), "client")
 	defer f.Close()
