@@ -45,6 +45,7 @@ const (
 	ReasonBadUTF8         // text or close reason is not UTF-8
 	ReasonMessageTooBig   // exceeds the limit for one message
 	ReasonPolicy          // too many bad commands, too fast
+	ReasonIdentityFull    // its identity has as many connections as it may
 
 	// What it did not do. A silent client is most likely gone and hears
 	// nothing; one that does hear (it slept, say) is to connect again, which
@@ -91,6 +92,7 @@ var reasons = [NumReasons]struct {
 	ReasonBadUTF8:          {"bad_utf8", ws.StatusInvalidFramePayloadData},
 	ReasonMessageTooBig:    {"message_too_big", ws.StatusMessageTooBig},
 	ReasonPolicy:           {"policy", ws.StatusPolicyViolation},
+	ReasonIdentityFull:     {"identity_full", ws.StatusPolicyViolation},
 	ReasonSilent:           {"silent", ws.StatusGoingAway},
 	ReasonTooSlow:          {"too_slow", statusTooSlow},
 	ReasonShutdown:         {"shutdown", ws.StatusGoingAway},

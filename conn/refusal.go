@@ -1,6 +1,7 @@
 package conn
 
 import (
+	"cmp"
 	"encoding/json"
 	"net/http"
 	"strconv"
@@ -12,6 +13,7 @@ type Refusal struct {
 	Status     int           // of HTTP: 400, 401, 403, 426, 429, 431, 503
 	Code       string        // for programs: an error code of the protocol
 	Message    string        // for people: what was wrong, and what would be right
+	Challenge  string        // of a 401: what its WWW-Authenticate says; "": Bearer
 	RetryAfter time.Duration // when to try again, rounded up to whole seconds; 0: not said
 }
 
@@ -36,7 +38,9 @@ func appendRefusal(dst []byte, r *Refusal) []byte {
 		// 9110, 15.5.22); Upgrade is named in Connection too (7.8).
 		dst = append(dst, "\r\nSec-WebSocket-Version: 13\r\nUpgrade: websocket\r\nConnection: close, Upgrade"...)
 	case http.StatusUnauthorized:
-		dst = append(dst, "\r\nWWW-Authenticate: Bearer\r\nConnection: close"...) // RFC 9110, 15.5.2
+		dst = append(dst, "\r\nWWW-Authenticate: "...) // RFC 9110, 15.5.2
+		dst = append(dst, cmp.Or(r.Challenge, "Bearer")...)
+		dst = append(dst, "\r\nConnection: close"...)
 	default:
 		dst = append(dst, "\r\nConnection: close"...)
 	}

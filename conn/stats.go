@@ -153,6 +153,14 @@ func (t *Table) Each(from uint32, yield func(Info) bool) {
 	}
 }
 
+// Peer is the other end of a connection, the zero value if it has ended.
+func (t *Table) Peer(id poller.Token) netip.AddrPort {
+	if r := t.live(id); r != nil {
+		return peerOf(int(r.fd))
+	}
+	return netip.AddrPort{}
+}
+
 func (s state) String() string {
 	return [...]string{"free", "handshake", "held", "open", "closing", "dead"}[s]
 }

@@ -259,6 +259,9 @@ func (t *Table) Lane() string { return t.lane.name() }
 // that are closing included.
 func (t *Table) Len() int { return t.slab.used }
 
+// Slots says how many slots have ever been used: every connection's is below it.
+func (t *Table) Slots() uint32 { return t.slab.next }
+
 // ID names the connection that has a slot now.
 func (t *Table) ID(slot uint32) poller.Token {
 	if r := t.slab.at(slot); r != nil {
@@ -271,6 +274,12 @@ func (t *Table) ID(slot uint32) poller.Token {
 func (t *Table) IsOpen(id poller.Token) bool {
 	r := t.live(id)
 	return r != nil && r.state == stateOpen
+}
+
+// IsHeld reports whether a connection's 101 is held back.
+func (t *Table) IsHeld(id poller.Token) bool {
+	r := t.live(id)
+	return r != nil && r.state == stateHeld
 }
 
 // live returns the record of a connection, nil if it has ended.

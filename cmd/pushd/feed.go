@@ -48,7 +48,7 @@ func (c *feedCommand) Run(ctx context.Context, p program) error {
 	}
 	defer client.CloseIdleConnections()
 	progress := newProgress(p.stderr, size)
-	post := newPoster(url.String(), client, func(format string, args ...any) {
+	post := newPoster(url.String(), client, c.tokenFlags, func(format string, args ...any) {
 		progress.clear() // which is drawn again behind the note
 		p.notef(format, args...)
 	})

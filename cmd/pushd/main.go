@@ -71,10 +71,13 @@ func (p program) report(err error) int {
 
 // commands is the command line. Each type stands in the file of its name.
 type commands struct {
-	Serve     serveCommand     `cmd:"" default:"withargs" help:"Run the server. This is what pushd does when no command is named."`
-	Subscribe subscribeCommand `cmd:"" help:"Print what is published to topics, until interrupted."`
-	Publish   publishCommand   `cmd:"" help:"Publish one message."`
-	Feed      feedCommand      `cmd:"" help:"Publish the records of a file."`
-	Config    configCommand    `cmd:"" help:"Print the settings that serve would run with, and where each came from."`
-	Version   versionCommand   `cmd:"" help:"Print the version."`
+	Serve      serveCommand      `cmd:"" default:"withargs" help:"Run the server. This is what pushd does when no command is named."`
+	Subscribe  subscribeCommand  `cmd:"" help:"Print what is published to topics, until interrupted."`
+	Publish    publishCommand    `cmd:"" help:"Publish one message."`
+	Feed       feedCommand       `cmd:"" help:"Publish the records of a file."`
+	Disconnect disconnectCommand `cmd:"" help:"End connections of clients."`
+	Drain      drainCommand      `cmd:"" help:"Empty a server of its clients, a few at a time, before it is stopped."`
+	Config     configCommand     `cmd:"" help:"Print the settings that serve would run with, and where each came from."`
+	Key        keyCommand        `cmd:"" help:"Make an API key, and print it with the lines of the configuration that accept it."`
+	Version    versionCommand    `cmd:"" help:"Print the version."`
 }

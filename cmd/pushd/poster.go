@@ -18,6 +18,7 @@ type poster struct {
 	// Static.
 	url     string
 	run     string // starts the keys of its records
+	token   tokenFlags
 	client  *http.Client
 	notef   func(format string, args ...any)
 	giveUp  time.Duration // how long a batch may fail
@@ -29,9 +30,10 @@ type poster struct {
 	body      bytes.Buffer // kept for its memory
 }
 
-func newPoster(url string, client *http.Client, notef func(format string, args ...any)) *poster {
+func newPoster(url string, client *http.Client, token tokenFlags, notef func(format string, args ...any)) *poster {
 	return &poster{
 		url:     url,
+		token:   token,
 		run:     rand.Text(),
 		client:  client,
 		notef:   notef,
@@ -55,10 +57,13 @@ func (p *poster) publish(ctx context.Context, batch []record) error {
 			return ctx.Err()
 		}
 		var no *refusal
+		if fatal := (*fatalError)(nil); errors.As(err, &fatal) {
+			return err
+		}
 		wait := retry.next()
 		if errors.As(err, &no) {
 			if !no.temporary() {
-				return err
+				return p.token.explain(err)
 			}
 			wait = max(wait, no.retryAfter)
 		}
@@ -89,6 +94,9 @@ func (p *poster) post(ctx context.Context, batch []record) (left []record, err e
 		return batch, err
 	}
 	request.Header.Set("Content-Type", "application/x-ndjson")
+	if err := p.token.authorize(request.Header); err != nil {
+		return batch, &fatalError{err}
+	}
 	response, err := p.client.Do(request)
 	if err != nil {
 		return batch, unreachable(err)

@@ -57,13 +57,13 @@ func (c *publishCommand) Run(ctx context.Context, p program) error {
 		}
 	}
 	one := singlePoster{
-		url: url.String(), key: key, client: client, notef: p.notef,
+		url: url.String(), key: key, client: client, token: c.tokenFlags, notef: p.notef,
 		giveUp:  15 * time.Second,
 		backoff: backoff{first: 200 * time.Millisecond, most: 5 * time.Second},
 	}
 	stored, err := one.publish(ctx, data)
 	if err != nil {
-		return err
+		return c.explain(err)
 	}
 	switch {
 	case !c.Verbose:
@@ -79,6 +79,7 @@ func (c *publishCommand) Run(ctx context.Context, p program) error {
 type singlePoster struct {
 	url, key string
 	client   *http.Client
+	token    tokenFlags
 	notef    func(format string, args ...any)
 	giveUp   time.Duration // how long it may fail
 	backoff  backoff
@@ -113,6 +114,9 @@ func (p *singlePoster) post(ctx context.Context, data []byte) (stored string, er
 	}
 	request.Header.Set("Content-Type", "application/octet-stream")
 	request.Header.Set("Idempotency-Key", p.key)
+	if err := p.token.authorize(request.Header); err != nil {
+		return "", err
+	}
 	response, err := p.client.Do(request)
 	if err != nil {
 		return "", unreachable(err)

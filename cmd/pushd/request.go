@@ -23,6 +23,7 @@ const defaultServer = "http://127.0.0.1:8080"
 type serverFlag struct {
 	Server string `name:"server" env:"PUSHD_SERVER" default:"http://127.0.0.1:8080" placeholder:"URL" help:"Talk to the server at this URL, which is what it calls --listen."`
 	CA     string `name:"ca" env:"PUSHD_CA" placeholder:"FILE" help:"Trust the certificate authorities in this PEM file, instead of the system's, for a server behind TLS."`
+	tokenFlags
 }
 
 // trust is the TLS configuration for the server; nil: the usual one.

@@ -44,6 +44,7 @@ func (c *subscribeCommand) Run(ctx context.Context, p program) error {
 	s := subscriber{
 		url:      url.String(),
 		trust:    trust,
+		token:    c.tokenFlags,
 		wants:    wants{mode: c.Mode, maxRate: c.MaxRate},
 		subs:     newSubscriptions(c.Topics, c.Cursor),
 		out:      &messagePrinter{w: bufio.NewWriter(p.stdout), format: c.Format},
@@ -69,7 +70,7 @@ type message struct {
 	Heartbeat int64  `json:"heartbeat"` // welcome: in ms
 	Reason    string `json:"reason"`    // subscribed, gap, unsubscribed, reconnect
 	Count     int    `json:"count"`     // skipped
-	After     int64  `json:"after"`     // reconnect: in ms
+	After     int64  `json:"after"`     // reconnect, token_expires: in ms
 	Code      string `json:"code"`      // error
 	Message   string `json:"message"`   // error
 }

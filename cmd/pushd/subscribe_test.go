@@ -103,7 +103,7 @@ func TestSubscribeFrames(t *testing.T) {
 func TestSubscribeCloseCodes(t *testing.T) {
 	for _, info := range wire.CloseCodes() {
 		t.Run(info.Name, func(t *testing.T) {
-			end := (&session{}).closed(wsutil.ClosedError{Code: ws.StatusCode(info.Code)})
+			end := (&session{subscriber: &subscriber{}}).closed(wsutil.ClosedError{Code: ws.StatusCode(info.Code)})
 			if end.again != info.Reconnect || end.least != info.Wait || (end.err == nil) != (info.Code == wire.CloseNormal) {
 				t.Errorf("%+v, want %+v", end, info)
 			}
@@ -123,7 +123,7 @@ func TestSubscribeCloseCodes(t *testing.T) {
 		{1009, false, "the server closed the connection: 1009 bye"},
 		{1011, true, "the server closed the connection: 1011 bye"},
 		{1012, true, "the server closed the connection: 1012 bye"},
-		{4001, false, "the server closed the connection: 4001 bye"},
+		{4001, false, "the server closed the connection: 4001 bye: give a token with --token-file, or in PUSHD_TOKEN"},
 		{4003, false, "the server closed the connection: 4003 bye"},
 		{4008, true, "the server closed the connection: 4008 bye"},
 		{4999, true, "the server closed the connection: 4999 bye"},

@@ -25,12 +25,14 @@ type subscriber struct {
 	url      string
 	trust    *tls.Config // nil: the usual authorities
 	wants    wants
+	token    tokenFlags
 	out      *messagePrinter
 	limit    int                              // messages to print; 0: no limit
 	notef    func(format string, args ...any) // tells a person what is no message
 	patience time.Duration                    // to connect, and for a sign of life that was asked for
 
 	subs    []subscription
+	shown   string // Authorization of the connection
 	printed int
 	backoff backoff
 }
@@ -93,7 +95,13 @@ const defaultHeartbeat = 25 * time.Second
 // without a conn the ending says why.
 func (s *subscriber) dial(ctx context.Context) (conn net.Conn, early []byte, end ending) {
 	var no *refusal
+	header := http.Header{}
+	if err := s.token.authorize(header); err != nil {
+		return nil, nil, ending{err: err}
+	}
+	s.shown = header.Get("Authorization")
 	dialer := ws.Dialer{
+		Header:    ws.HandshakeHeaderHTTP(header),
 		Timeout:   s.patience,
 		TLSConfig: s.trust,
 		Protocols: []string{wire.JSON.Subprotocol()},
@@ -109,7 +117,7 @@ func (s *subscriber) dial(ctx context.Context) (conn net.Conn, early []byte, end
 	conn, buffered, handshake, err := dialer.Dial(ctx, s.url)
 	switch {
 	case no != nil:
-		return nil, nil, ending{err: no, again: no.temporary(), least: no.retryAfter}
+		return nil, nil, ending{err: s.token.explain(no), again: no.temporary(), least: no.retryAfter}
 	case err != nil:
 		return nil, nil, ending{err: fmt.Errorf("cannot connect to %s: %w", s.url, err), again: true}
 	case handshake.Protocol == "":
@@ -239,10 +247,35 @@ func (s *session) handle(m *message, text []byte) error {
 		s.advice = time.Now().Add(time.Duration(m.After) * time.Millisecond)
 		s.live.leaveAt = s.advice
 		s.notef("the server asks to connect again in %v (%s)", time.Until(s.advice).Round(time.Millisecond), m.Reason)
+	case "token_expires":
+		return s.renew(time.Duration(m.After) * time.Millisecond)
 	case "error":
 		return s.handleError(m)
 	}
 	return nil
+}
+
+// renew shows the token that has taken the place of one that is about to end.
+func (s *session) renew(left time.Duration) error {
+	token, err := s.token.read()
+	switch {
+	case err != nil:
+		s.notef("the token ends in %v: %v", left.Round(time.Second), err)
+		return nil
+	case "Bearer "+token == s.shown:
+		s.notef("the token ends in %v: %s", left.Round(time.Second), s.token.hint())
+		return nil
+	}
+	s.shown = "Bearer " + token
+	command, err := json.Marshal(struct {
+		Type  string `json:"type"`
+		ID    string `json:"id"`
+		Token string `json:"token"`
+	}{"auth", "renew", token})
+	if err != nil {
+		return err
+	}
+	return s.send(string(command))
 }
 
 // handleError goes on while one subscription is left: another connection would
@@ -304,8 +337,12 @@ func (s *session) closed(frame wsutil.ClosedError) ending {
 	case reason == "":
 		reason = info.Meaning
 	}
+	err := fmt.Errorf("the server closed the connection: %d %s", frame.Code, reason)
+	if wire.CloseCode(frame.Code) == wire.CloseNoToken {
+		err = fmt.Errorf("%w: %s", err, s.token.hint())
+	}
 	return ending{
-		err:    fmt.Errorf("the server closed the connection: %d %s", frame.Code, reason),
+		err:    err,
 		again:  info.Reconnect,
 		least:  info.Wait,
 		advice: s.advice,

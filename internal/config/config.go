@@ -14,12 +14,14 @@ import (
 // change fields, use it. The tags are the definition: a setting's name is its
 // flag and its key in the file, env its environment variable.
 type Config struct {
-	File string `name:"config" env:"PUSHD_CONFIG" placeholder:"FILE" group:"General" help:"Read settings from this YAML file. Its keys are the names of these flags, and namespaces: and default: besides. A flag is stronger than the environment, which is stronger than the file."`
+	File string `name:"config" env:"PUSHD_CONFIG" placeholder:"FILE" group:"General" help:"Read settings from this YAML file. Its keys are the names of these flags, and namespaces:, default:, api_keys: and client_certificates: besides. A flag is stronger than the environment, which is stronger than the file."`
 	Demo bool   `name:"demo" env:"PUSHD_DEMO" group:"General" help:"Publish measurements of this machine once a second on topics host.NAME.METRIC, so that there is something to see."`
-	Open bool   `name:"open" env:"PUSHD_OPEN" group:"General" help:"Allow listening beyond loopback. There is no authentication yet, so whoever reaches the port may subscribe and publish."`
+	Open bool   `name:"open" env:"PUSHD_OPEN" group:"General" help:"Allow listening beyond loopback without authentication: whoever reaches the port may subscribe and publish."`
 
 	Listen         string `name:"listen" env:"PUSHD_LISTEN" default:"127.0.0.1:8080" group:"Listeners" help:"Serve clients at this address: WebSockets, publishing over HTTP, health. Port 0 takes a free one."`
-	Admin          string `name:"admin" env:"PUSHD_ADMIN" default:"127.0.0.1:8081" group:"Listeners" help:"Serve metrics, profiles and /debug at this address, which is for operators and not for clients. Port 0 takes a free one."`
+	Admin          string `name:"admin" env:"PUSHD_ADMIN" default:"127.0.0.1:8081" group:"Listeners" help:"Serve metrics, profiles, /debug and what disconnects clients at this address, which is for operators and not for clients. Port 0 takes a free one."`
+	AdminTokenFile string `name:"admin-token-file" env:"PUSHD_ADMIN_TOKEN_FILE" placeholder:"FILE" group:"Listeners" help:"Answer at --admin only who sends the token in this file (Authorization: Bearer TOKEN), which has at least 32 characters; /healthz and /readyz stay open. The environment variable PUSHD_ADMIN_TOKEN may hold it instead. Needed where --admin is not on loopback."`
+	AdminToken     Secret `kong:"-"` // from the environment alone; excludes AdminTokenFile
 	MaxConnections int    `name:"max-connections" env:"PUSHD_MAX_CONNECTIONS" default:"0" group:"Listeners" help:"Hold at most this many clients at a time. 0 derives it from the limit of open files, with room left for everything else."`
 
 	TLSCert       []string `name:"tls-cert" env:"PUSHD_TLS_CERT" placeholder:"FILE" group:"TLS" help:"Serve clients over TLS alone (wss:// and https://) with the certificate chain in this PEM file. Given several times, with --tls-key in the same order, the name that a client asks for decides. Files that change are read again."`
@@ -36,6 +38,20 @@ type Config struct {
 	NATSListen string   `name:"nats-listen" env:"PUSHD_NATS_LISTEN" default:"127.0.0.1:4222" group:"NATS" help:"Let publishers reach the embedded NATS server at this address. Port 0 takes a free one. Unused with --nats."`
 	Store      string   `name:"store" env:"PUSHD_STORE" default:"./pushd-data" group:"NATS" help:"Keep the data of the embedded NATS server in this directory, or in memory alone, where it ends with the process. Unused with --nats."`
 	Prefix     string   `name:"prefix" env:"PUSHD_PREFIX" default:"push" group:"NATS" help:"Map topic T to the NATS subject PREFIX.T, which keeps the rest of the NATS account out of reach of clients."`
+
+	// Who may connect, and do what. The secret itself is no flag: it would show in ps.
+	TokenSecret      Secret        `kong:"-"` // PUSHD_TOKEN_SECRET
+	TokenSecretFile  string        `name:"token-secret-file" env:"PUSHD_TOKEN_SECRET_FILE" placeholder:"FILE" group:"Authentication" help:"Accept tokens (JWT) signed by HS256 with the secret in this file, which has 32 bytes at least. PUSHD_TOKEN_SECRET in the environment may have the secret itself."`
+	TokenKeys        []string      `name:"token-key" env:"PUSHD_TOKEN_KEY" placeholder:"FILE" group:"Authentication" help:"Accept tokens signed by RS256, ES256 or EdDSA for the public keys in these files: PEM, or a JWK set."`
+	JWKSURL          string        `name:"jwks-url" env:"PUSHD_JWKS_URL" placeholder:"URL" group:"Authentication" help:"Accept tokens signed for the JWK set at this https:// URL. It is fetched every 5 minutes, and when a token names a key that is new; while it is away, the keys it had hold."`
+	TokenIssuer      string        `name:"token-issuer" env:"PUSHD_TOKEN_ISSUER" placeholder:"ISSUER" group:"Authentication" help:"Refuse tokens whose claim iss is not this. Empty takes any."`
+	TokenAudience    string        `name:"token-audience" env:"PUSHD_TOKEN_AUDIENCE" placeholder:"AUDIENCE" group:"Authentication" help:"Refuse tokens whose claim aud is not or does not contain this. Empty takes any."`
+	TokenLeeway      time.Duration `name:"token-leeway" env:"PUSHD_TOKEN_LEEWAY" default:"5s" group:"Authentication" help:"Take tokens this long before and after their time, since clocks differ."`
+	AuthTimeout      time.Duration `name:"auth-timeout" env:"PUSHD_AUTH_TIMEOUT" default:"5s" group:"Authentication" help:"Close a connection that came without credentials and has not sent an auth command after this long, unless a namespace is public."`
+	Authorize        string        `name:"authorize" env:"PUSHD_AUTHORIZE" placeholder:"SUBJECT" group:"Authentication" help:"Ask whoever answers requests on this NATS subject whether a client may subscribe or publish. No answer means no."`
+	AuthorizeTimeout time.Duration `name:"authorize-timeout" env:"PUSHD_AUTHORIZE_TIMEOUT" default:"2s" group:"Authentication" help:"Take it for no when --authorize has not answered after this long."`
+
+	MaxConnectionsPerIdentity int `name:"max-connections-per-identity" env:"PUSHD_MAX_CONNECTIONS_PER_IDENTITY" default:"0" group:"Authentication" help:"Refuse an identity more connections than this on one node. 0 is a tenth of all that it may have, and at least 256."`
 
 	MaxMessage       Bytes         `name:"max-message" env:"PUSHD_MAX_MESSAGE" default:"64KiB" group:"Limits" help:"Refuse a message larger than this, from a client or a publisher (bytes, or with a unit such as KiB)."`
 	MaxSubscriptions int           `name:"max-subscriptions" env:"PUSHD_MAX_SUBSCRIPTIONS" default:"1024" group:"Limits" help:"Refuse a connection more subscriptions than this, since each costs memory."`
@@ -57,6 +73,10 @@ type Config struct {
 	// Settings of namespaces, by the first token of a topic; from the file alone.
 	Namespaces map[string]Namespace `kong:"-"`
 	Default    Namespace            `kong:"-"` // of each namespace that Namespaces does not name
+
+	// Who may do what, besides tokens; from the file alone.
+	APIKeys            []APIKey     `kong:"-"`
+	ClientCertificates *Permissions `kong:"-"` // of clients with a certificate; nil: nothing was said
 }
 
 // Flags is a [Config] for kong to fill, and [Load] to complete. It has no
@@ -72,6 +92,7 @@ type Namespace struct {
 	BatchDelay time.Duration `name:"batch_delay" default:"0s"` // how long deliveries of a feed are gathered, to leave together; 0: not at all
 	MaxRate    float64       `name:"max_rate" default:"0"`     // updates a second for each topic, at most, of a subscriber in mode latest; 0: as it asks
 	MaxMessage Bytes         `name:"max_message" default:"0B"` // of what clients and HTTP publish there; 0: --max-message
+	Public     Public        `name:"public" default:"none"`    // what may be done without permission; "": none
 	Stream     string        `name:"stream"`                   // keeps the history instead of one of pushd's own; it is never created nor changed
 	Subject    string        `name:"subject"`                  // below which the topics lie; "": PREFIX.NAMESPACE. It needs history
 	History    History       `kong:"-"`

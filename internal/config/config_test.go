@@ -59,6 +59,9 @@ func TestDefault(t *testing.T) {
 		Store:            "./pushd-data",
 		Prefix:           "push",
 		MaxHandshakes:    512,
+		TokenLeeway:      5 * time.Second,
+		AuthTimeout:      5 * time.Second,
+		AuthorizeTimeout: 2 * time.Second,
 		MaxMessage:       64 << 10,
 		MaxSubscriptions: 1024,
 		HandshakeTimeout: 5 * time.Second,
@@ -72,7 +75,7 @@ func TestDefault(t *testing.T) {
 		RingMemory:       64 << 20,
 		LogLevel:         "info",
 		LogFormat:        "text",
-		Default:          Namespace{Delivery: DeliveryLive, Interest: InterestNamespace},
+		Default:          Namespace{Delivery: DeliveryLive, Interest: InterestNamespace, Public: PublicNone},
 	}
 	got := Default()
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -176,12 +179,12 @@ default: {interest: topic, history: none}
 	want.LogFormat = "json"
 	want.Default.Interest = InterestTopic
 	want.Namespaces = map[string]Namespace{
-		"stocks": {Delivery: DeliveryLive, Interest: InterestTopic},
-		"chat":   {Delivery: DeliveryLive, Interest: InterestNamespace, BatchDelay: 20 * time.Millisecond},
-		"007":    {Delivery: DeliveryLive, Interest: InterestNamespace}, // not what default: says
-		"scores": {Delivery: DeliveryAll, Interest: InterestNamespace, History: History{Age: 24 * time.Hour, Bytes: 1 << 30, Messages: 10000, Replicas: 1, Storage: StorageMemory}},
-		"quotes": {Delivery: DeliveryLatest, Interest: InterestNamespace, History: History{Messages: 1}}, // all that it takes
-		"orders": {Delivery: DeliveryLatest, Interest: InterestNamespace, Stream: "ORDERS", Subject: "shop.orders"},
+		"stocks": {Delivery: DeliveryLive, Interest: InterestTopic, Public: PublicNone},
+		"chat":   {Delivery: DeliveryLive, Interest: InterestNamespace, Public: PublicNone, BatchDelay: 20 * time.Millisecond},
+		"007":    {Delivery: DeliveryLive, Interest: InterestNamespace, Public: PublicNone}, // not what default: says
+		"scores": {Delivery: DeliveryAll, Interest: InterestNamespace, Public: PublicNone, History: History{Age: 24 * time.Hour, Bytes: 1 << 30, Messages: 10000, Replicas: 1, Storage: StorageMemory}},
+		"quotes": {Delivery: DeliveryLatest, Interest: InterestNamespace, Public: PublicNone, History: History{Messages: 1}}, // all that it takes
+		"orders": {Delivery: DeliveryLatest, Interest: InterestNamespace, Public: PublicNone, Stream: "ORDERS", Subject: "shop.orders"},
 	}
 	got, sources, err := load(t, "--config=pushd.yaml")
 	if err != nil {
@@ -242,10 +245,13 @@ func TestWriteRoundTrip(t *testing.T) {
 	odd.Heartbeat = 1500 * time.Millisecond
 	odd.MaxMessage = 65537
 	odd.Open = true
+	odd.TokenKeys = []string{"a, b.pem", "# c"}
+	odd.APIKeys = []APIKey{{Name: "yes: no", Hash: "sha256:00", Subscribe: []string{">"}, Publish: []string{"a.*", "b.>"}}, {Name: "2"}}
+	odd.ClientCertificates = &Permissions{Publish: []string{"*.x"}}
 	odd.Namespaces = map[string]Namespace{
-		"true": {Delivery: DeliveryAll, Interest: InterestTopic, Subject: "null", History: History{Age: time.Hour, Bytes: 1 << 30, Messages: 5, Replicas: 3, Storage: StorageFile}},
-		"0":    {Delivery: DeliveryLatest, Interest: InterestNamespace, Stream: "on", Subject: "# not a comment"},
-		"-":    {Delivery: DeliveryLive, Interest: InterestNamespace, BatchDelay: 2500 * time.Microsecond},
+		"true": {Delivery: DeliveryAll, Interest: InterestTopic, Public: PublicNone, Subject: "null", History: History{Age: time.Hour, Bytes: 1 << 30, Messages: 5, Replicas: 3, Storage: StorageFile}},
+		"0":    {Delivery: DeliveryLatest, Interest: InterestNamespace, Public: PublicNone, Stream: "on", Subject: "# not a comment"},
+		"-":    {Delivery: DeliveryLive, Interest: InterestNamespace, Public: PublicAll, BatchDelay: 2500 * time.Microsecond},
 	}
 	for name, c := range map[string]Config{"default": Default(), "odd": odd} {
 		t.Run(name, func(t *testing.T) {

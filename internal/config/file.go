@@ -69,7 +69,9 @@ func (f *file) settings(c *Config, root ast.Node) {
 		}
 	}
 	f.mapping("", root, known, map[string]func(ast.Node){
-		keyDefault: func(node ast.Node) { f.namespace(keyDefault, node, &c.Default) },
+		keyAPIKeys:      func(node ast.Node) { f.apiKeys(node, &c.APIKeys) },
+		keyCertificates: func(node ast.Node) { f.certificates(node, &c.ClientCertificates) },
+		keyDefault:      func(node ast.Node) { f.namespace(keyDefault, node, &c.Default) },
 		keyNamespaces: func(node ast.Node) {
 			c.Namespaces = make(map[string]Namespace)
 			f.each(keyNamespaces, node, func(name string, key, value ast.Node) {

@@ -50,8 +50,9 @@ func Load(parsed *kong.Context, flags *Flags) (Config, Sources, error) {
 			sources[step.Flag.Name] = "flag --" + step.Flag.Name
 		}
 	}
+	c.readSecrets(sources)
 	applyDefaults(&c.Default) // kong does not see it
-	err := errors.Join(unknownVariables(os.Environ(), variables(parsed.Model)), complete(&c, sources))
+	err := errors.Join(unknownVariables(os.Environ(), append(variables(parsed.Model), secretVariables...)), complete(&c, sources))
 	return c, sources, err
 }
 

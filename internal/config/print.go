@@ -28,6 +28,7 @@ func Write(w io.Writer, c *Config, sources Sources) error {
 			p.line("# "+keyConfig+": "+c.File, sources.of(keyConfig)) // no key of a file
 		}
 	}
+	p.identities(c)
 	p.namespace(keyDefault, c.Default)
 	if len(c.Namespaces) == 0 {
 		p.line(keyNamespaces+": {}", sourceDefault)
@@ -134,9 +135,11 @@ func scalarText(s string) string {
 
 // quote writes JSON, which is YAML on one line.
 func quote(v any) string {
-	quoted, err := json.Marshal(v)
-	if err != nil {
+	var quoted strings.Builder
+	encoder := json.NewEncoder(&quoted)
+	encoder.SetEscapeHTML(false) // patterns have >
+	if err := encoder.Encode(v); err != nil {
 		panic(err) // strings have a JSON form
 	}
-	return string(quoted)
+	return strings.TrimSuffix(quoted.String(), "\n")
 }

@@ -45,6 +45,7 @@ func (c *Config) problems() []problem {
 	v.prefix(c.Prefix)
 	v.bounds(c)
 	v.namespaces(c)
+	v.authentication(c)
 	return v.found
 }
 
@@ -57,14 +58,18 @@ func (v *validator) addf(key, format string, args ...any) {
 // addresses checks the listeners: their syntax, and that nothing is offered to
 // the network by oversight.
 func (v *validator) addresses(c *Config) {
-	v.address("listen", c.Listen, c.Open)
-	v.address("admin", c.Admin, c.Open)
+	v.address("listen", c.Listen, c.Open || c.Authenticates(), "without authentication: "+cureOpen+", give --token-secret-file, --token-key, --jwks-url or api_keys:, or add --open if that is meant")
+	v.admin(c)
 	if len(c.NATS) == 0 {
-		v.address("nats-listen", c.NATSListen, c.Open)
+		v.address("nats-listen", c.NATSListen, c.Open, "and has no authentication: "+cureOpen+", or add --open if that is meant")
 	}
 }
 
-func (v *validator) address(key, address string, open bool) {
+const cureOpen = "use 127.0.0.1"
+
+// address checks a listener's address. danger says what is wrong with one that
+// is reachable and not open.
+func (v *validator) address(key, address string, open bool, danger string) {
 	host, port, err := net.SplitHostPort(address)
 	if err == nil {
 		_, err = strconv.ParseUint(port, 10, 16)
@@ -74,7 +79,7 @@ func (v *validator) address(key, address string, open bool) {
 		return
 	}
 	if !open && !loopback(host) {
-		v.addf(key, "--%s %s can be reached from beyond this machine, and there is no authentication yet: use 127.0.0.1, or add --open if that is meant", key, address)
+		v.addf(key, "--%s %s can be reached from beyond this machine, %s", key, address, danger)
 	}
 }
 

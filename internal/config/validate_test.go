@@ -7,7 +7,8 @@ import (
 )
 
 func TestValidate(t *testing.T) {
-	const open = " can be reached from beyond this machine, and there is no authentication yet: use 127.0.0.1, or add --open if that is meant"
+	const open = " can be reached from beyond this machine, without authentication: use 127.0.0.1, give --token-secret-file, --token-key, --jwks-url or api_keys:, or add --open if that is meant"
+	const bare = " can be reached from beyond this machine, and has no authentication: use 127.0.0.1, or add --open if that is meant"
 	const address = ", but must be HOST:PORT with a port of 0 to 65535, for instance 127.0.0.1:8080"
 	f := func(change func(c *Config), want ...string) {
 		t.Helper()
@@ -34,10 +35,17 @@ func TestValidate(t *testing.T) {
 	f(func(c *Config) { c.Listen = "[::]:8080" }, "--listen [::]:8080"+open)
 	f(func(c *Config) { c.Listen = "192.0.2.1:8080" }, "--listen 192.0.2.1:8080"+open)
 	f(func(c *Config) { c.Listen = "push.example.com:8080" }, "--listen push.example.com:8080"+open)
-	f(func(c *Config) { c.Admin = ":8081" }, "--admin :8081"+open)
-	f(func(c *Config) { c.NATSListen = ":4222" }, "--nats-listen :4222"+open)
+	const needsToken = " can be reached from beyond this machine: use 127.0.0.1, or name a token with --admin-token-file or PUSHD_ADMIN_TOKEN"
+	f(func(c *Config) { c.Admin = ":8081" }, "--admin :8081"+needsToken)
+	f(func(c *Config) { c.Admin, c.Open = "[::]:8081", true }, "--admin [::]:8081"+needsToken)
+	f(func(c *Config) { c.Admin, c.AdminTokenFile = ":8081", "token" })
+	f(func(c *Config) { c.Admin, c.AdminToken = ":8081", Secret(strings.Repeat("x", MinAdminToken)) })
+	f(func(c *Config) { c.AdminToken = Secret(strings.Repeat("x", MinAdminToken-1)) },
+		"the token has 31 characters, but must have at least 32: openssl rand -hex 32 makes a good one")
+	f(func(c *Config) { c.AdminToken, c.AdminTokenFile = "short", "token" }, "--admin-token-file and PUSHD_ADMIN_TOKEN exclude each other: give one of them")
+	f(func(c *Config) { c.NATSListen = ":4222" }, "--nats-listen :4222"+bare)
 	f(func(c *Config) { c.NATSListen, c.NATS = ":4222", []string{"nats://a"} }) // unused
-	f(func(c *Config) { c.Listen, c.Admin, c.NATSListen, c.Open = ":1", ":2", ":3", true })
+	f(func(c *Config) { c.Listen, c.NATSListen, c.Open = ":1", ":3", true })
 
 	// NATS.
 	f(func(c *Config) {

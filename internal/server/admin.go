@@ -12,114 +12,70 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-	"github.com/pushd/pushd/conn"
 	"github.com/pushd/pushd/internal/wire"
-	"github.com/pushd/pushd/poller"
 )
 
-// openAdmin makes the listener for those who run pushd: metrics, profiles, and
-// a look inside.
+// adminReadTimeout bounds a request to the admin listener, head and body;
+// adminWriteTimeout its answer, and so the longest profile.
+const (
+	adminReadTimeout  = 10 * time.Second
+	adminWriteTimeout = 5 * time.Minute
+)
+
+// openAdmin makes the listener for those who run pushd: metrics, profiles, a
+// look inside, and what disconnects clients.
 func (s *Server) openAdmin() error {
-	var err error
+	guard, err := newAdminGuard(&s.cfg, s.log, s.metrics.adminRefused)
+	if err != nil {
+		return err
+	}
 	if s.adminLn, err = net.Listen("tcp", s.cfg.Admin); err != nil {
 		return fmt.Errorf("%w: choose another address with --admin", err)
 	}
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /healthz", s.serveHealth)
-	mux.HandleFunc("GET /readyz", s.serveReady)
-	mux.HandleFunc("GET /debug/connections", s.serveConnections)
-	mux.HandleFunc("GET /debug/topics", s.serveTopics)
-	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
-	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
-	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
-	s.admin = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, ErrorLog: log.New(slogWriter{s.log}, "", 0)}
+	inner := http.NewServeMux()
+	inner.Handle("GET /metrics", promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{}))
+	inner.HandleFunc("GET /connections", s.serveConnections)
+	inner.HandleFunc("POST /connections/{client}/disconnect", s.serveDisconnectClient)
+	inner.HandleFunc("POST /identities/{identity}/disconnect", s.serveDisconnectIdentity)
+	inner.HandleFunc("GET /drain", s.serveDrainStatus)
+	inner.HandleFunc("POST /drain", s.serveDrain)
+	inner.HandleFunc("DELETE /drain", s.serveUndrain)
+	inner.HandleFunc("GET /debug/topics", s.serveTopics)
+	inner.HandleFunc("GET /debug/pprof/", pprof.Index)
+	inner.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+	inner.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	inner.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	inner.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	outer := http.NewServeMux()
+	outer.HandleFunc("GET /healthz", s.serveHealth) // probes have no token
+	outer.HandleFunc("GET /readyz", s.serveReady)
+	outer.Handle("/", guard.protect(inner))
+	s.admin = &http.Server{
+		Handler:           outer,
+		ReadHeaderTimeout: adminReadTimeout / 2,
+		ReadTimeout:       adminReadTimeout,
+		WriteTimeout:      adminWriteTimeout,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    8 << 10,
+		ErrorLog:          log.New(slogWriter{s.log}, "", 0),
+	}
 	return nil
 }
 
-// debugConnection is one connection on /debug/connections.
-type debugConnection struct {
-	Client        string   `json:"client"`
-	Shard         int      `json:"shard"`
-	Peer          string   `json:"peer"`
-	State         string   `json:"state"`
-	Format        string   `json:"format"`
-	Subscriptions []string `json:"subscriptions"`
-	ReceivedMS    int64    `json:"received_ms_ago"`
-	SentMS        int64    `json:"sent_ms_ago"`
-	UnsentBytes   int      `json:"unsent_bytes"`
-	BehindFeeds   int      `json:"behind_feeds"`
-	Reading       bool     `json:"reading"`
-}
-
-// A look at connections is taken on their own loop, so it is bounded in each shard.
-const (
-	defaultDebugLimit = 100
-	maxDebugLimit     = 10_000
-	maxDebugPatterns  = 20 // of one connection
-)
-
-// serveConnections shows up to limit connections: ?limit=100&shard=0&from=0
-// goes on at a slot of one shard.
-func (s *Server) serveConnections(w http.ResponseWriter, r *http.Request) {
-	limit, err1 := queryInt(r, "limit", defaultDebugLimit, 1, maxDebugLimit)
-	only, err2 := queryInt(r, "shard", -1, -1, len(s.shards)-1)
-	from, err3 := queryInt(r, "from", 0, 0, 1<<31-1)
-	for _, err := range []error{err1, err2, err3} {
-		if err != nil {
-			refuse(w, 0, &wire.Error{Code: wire.BadRequest, Message: err.Error()})
-			return
-		}
-	}
-	list := []debugConnection{}
-	for i, sh := range s.shards {
-		if only >= 0 && i != only || len(list) >= limit {
-			continue
-		}
-		seen := make(chan []debugConnection, 1)
-		if !sh.loop.Post(poller.Func(func() { seen <- sh.look(uint32(from), limit-len(list)) })) {
-			continue
-		}
-		select {
-		case part := <-seen:
-			list = append(list, part...)
-		case <-r.Context().Done():
-			return
-		}
-	}
-	writeIndented(w, struct {
-		Open        int               `json:"open"`
-		Connections []debugConnection `json:"connections"`
-	}{s.quota.Open(), list})
-}
-
-func (sh *shard) look(from uint32, limit int) (list []debugConnection) {
-	sh.table.Each(from, func(c conn.Info) bool {
-		patterns := sh.members.Patterns(c.ID.Slot(), []string{})
-		if len(patterns) > maxDebugPatterns {
-			patterns = append(patterns[:maxDebugPatterns], fmt.Sprintf("and %d more", len(patterns)-maxDebugPatterns))
-		}
-		list = append(list, debugConnection{
-			Client: sh.server.clientName(sh, c.ID), Shard: sh.index, Peer: c.Peer.String(), State: c.State,
-			Format: sh.client(c.ID.Slot()).format.String(), Subscriptions: patterns,
-			ReceivedMS: c.Received.Milliseconds(), SentMS: c.Sent.Milliseconds(),
-			UnsentBytes: c.Unsent, BehindFeeds: sh.members.Behind(c.ID.Slot()), Reading: c.Reading,
-		})
-		return len(list) < limit
-	})
-	return list
+// acted logs and counts what somebody had done here.
+func (s *Server) acted(r *http.Request, action string, args ...any) {
+	s.metrics.adminActions.WithLabelValues(action).Inc()
+	s.log.Info("admin", append([]any{"action", action, "from", r.RemoteAddr}, args...)...)
 }
 
 // serveTopics shows feeds with their rings and the patterns subscribed to.
 func (s *Server) serveTopics(w http.ResponseWriter, r *http.Request) {
-	limit, err := queryInt(r, "limit", defaultDebugLimit, 1, maxDebugLimit)
+	limit, err := queryInt(r, "limit", defaultListLimit, 1, maxListLimit)
 	if err != nil {
 		refuse(w, 0, &wire.Error{Code: wire.BadRequest, Message: err.Error()})
 		return
 	}
-	writeIndented(w, s.hub.Describe(limit))
+	writeIndented(w, http.StatusOK, s.hub.Describe(limit))
 }
 
 func queryInt(r *http.Request, name string, byDefault, least, most int) (int, error) {
@@ -129,16 +85,16 @@ func queryInt(r *http.Request, name string, byDefault, least, most int) (int, er
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil || n < least || n > most {
-		return 0, fmt.Errorf("%s=%s: it is a number from %d to %d", name, text, least, most)
+		return 0, fmt.Errorf("%s=%.64q: it is a number from %d to %d", name, text, least, most)
 	}
 	return n, nil
 }
 
-func writeIndented(w http.ResponseWriter, v any) {
+func writeIndented(w http.ResponseWriter, status int, v any) {
 	body, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
 		refuse(w, 0, &wire.Error{Code: wire.Internal, Message: err.Error()})
 		return
 	}
-	writeJSON(w, http.StatusOK, body)
+	writeJSON(w, status, body)
 }

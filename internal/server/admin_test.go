@@ -98,7 +98,7 @@ func TestDebugPages(t *testing.T) {
 	if text := r.adminGet("/debug/pprof/goroutine?debug=1"); !strings.HasPrefix(text, "goroutine profile") {
 		t.Errorf("pprof answered %.100s", text)
 	}
-	if status, _, body := r.request("GET", "http://"+r.AdminAddr()+"/debug/connections?limit=x", "", ""); status != 400 {
+	if status, _, body := r.request("GET", "http://"+r.AdminAddr()+"/connections?limit=x", "", ""); status != 400 {
 		t.Errorf("limit=x: %d %s", status, body)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/gobwas/ws"
 
 	"github.com/pushd/pushd/conn"
+	"github.com/pushd/pushd/internal/auth"
 	"github.com/pushd/pushd/internal/wire"
 	"github.com/pushd/pushd/poller"
 	"github.com/pushd/pushd/topics"
@@ -39,7 +40,12 @@ func (sh *shard) Message(id poller.Token, op ws.OpCode, payload []byte) {
 	}
 	c.strikes = 0
 	sh.server.metrics.commands[sh.command.Type].Inc()
-	switch cmd := &sh.command; cmd.Type {
+	cmd := &sh.command
+	if c.standing&mustAuthenticate != 0 && cmd.Type != wire.CommandAuth && cmd.Type != wire.CommandPing {
+		sh.replyError(id, cmd.ID, errNoToken.Code, errNoToken.Message)
+		return
+	}
+	switch cmd.Type {
 	case wire.CommandSubscribe:
 		sh.subscribeAll(id, cmd)
 	case wire.CommandUnsubscribe:
@@ -51,7 +57,7 @@ func (sh *shard) Message(id poller.Token, op ws.OpCode, payload []byte) {
 	case wire.CommandPing:
 		sh.reply(id, wire.AppendPong(sh.json[:0], cmd.ID))
 	case wire.CommandAuth:
-		sh.replyError(id, cmd.ID, wire.BadRequest, "this server has no authentication configured: no token is needed")
+		sh.authCommand(id, cmd)
 	}
 }
 
@@ -79,9 +85,20 @@ func (sh *shard) unsubscribeAll(id poller.Token, cmd *wire.Command) {
 			sh.replyError(id, cmd.ID, wire.InvalidTopic, err.Error())
 			continue
 		}
-		sh.members.Unsubscribe(id.Slot(), topic)
-		sh.reply(id, wire.AppendUnsubscribed(sh.json[:0], cmd.ID, topic, wire.UnsubscribedRequested))
+		if sh.mustWait(id, yes) {
+			cmdID, topic := cmd.ID, strings.Clone(topic)
+			if err := sh.wait(id, &step{do: func(*wire.Error) { sh.unsubscribe(id, cmdID, topic) }}); err != nil {
+				sh.replyError(id, cmdID, err.Code, err.Message)
+			}
+			continue
+		}
+		sh.unsubscribe(id, cmd.ID, topic)
 	}
+}
+
+func (sh *shard) unsubscribe(id poller.Token, cmd wire.ID, topic string) {
+	sh.members.Unsubscribe(id.Slot(), topic)
+	sh.reply(id, wire.AppendUnsubscribed(sh.json[:0], cmd, topic, wire.UnsubscribedRequested))
 }
 
 func (sh *shard) presence(id poller.Token, cmd *wire.Command) {
@@ -90,14 +107,43 @@ func (sh *shard) presence(id poller.Token, cmd *wire.Command) {
 		sh.replyError(id, cmd.ID, wire.InvalidTopic, err.Error())
 		return
 	}
-	sh.reply(id, wire.AppendPresence(sh.json[:0], cmd.ID, topic, sh.server.hub.Connections(topic)))
+	d := sh.decide(id, auth.Subscribe, topic)
+	switch {
+	case sh.mustWait(id, d):
+		cmdID, topic := cmd.ID, strings.Clone(topic)
+		if err := sh.wait(id, &step{action: auth.Subscribe, topic: topic, do: func(refused *wire.Error) {
+			if refused != nil {
+				sh.replyError(id, cmdID, refused.Code, refused.Message)
+				return
+			}
+			sh.countPresence(id, cmdID, topic)
+		}}); err != nil {
+			sh.replyError(id, cmdID, err.Code, err.Message)
+		}
+	case d == no:
+		err := sh.forbidden(id, auth.Subscribe, topic)
+		sh.replyError(id, cmd.ID, err.Code, err.Message)
+	default:
+		sh.countPresence(id, cmd.ID, topic)
+	}
 }
 
-// publish hands a client's message to NATS, and replies when NATS has it.
+func (sh *shard) countPresence(id poller.Token, cmd wire.ID, topic string) {
+	sh.reply(id, wire.AppendPresence(sh.json[:0], cmd, topic, sh.server.hub.Connections(topic)))
+}
+
+// publish hands a client's message to NATS where that is permitted, and replies
+// when NATS has it.
 func (sh *shard) publish(id poller.Token, cmd *wire.Command) {
 	topic, cmdID := cmd.Topics[0], cmd.ID
 	if err := topics.CheckTopic(topic); err != nil {
 		sh.replyError(id, cmdID, wire.InvalidTopic, err.Error())
+		return
+	}
+	d := sh.decide(id, auth.Publish, topic)
+	if d == no && !sh.mustWait(id, d) { // before what says something of the namespace
+		err := sh.forbidden(id, auth.Publish, topic)
+		sh.replyError(id, cmdID, err.Code, err.Message)
 		return
 	}
 	data, refused := wire.PayloadOf(cmd.Data, cmd.Encoding)
@@ -110,13 +156,31 @@ func (sh *shard) publish(id poller.Token, cmd *wire.Command) {
 		sh.replyError(id, cmdID, refused.Code, refused.Message)
 		return
 	}
+	key := publicationID(topic, cmd.Key)
+	topic, data = strings.Clone(topic), bytes.Clone(data) // both are views of the read buffer
+	if !sh.mustWait(id, d) {
+		sh.handOn(id, cmdID, topic, data, key)
+		return
+	}
+	if err := sh.wait(id, &step{action: auth.Publish, topic: topic, size: len(data), do: func(refused *wire.Error) {
+		if refused != nil {
+			sh.replyError(id, cmdID, refused.Code, refused.Message)
+			return
+		}
+		sh.handOn(id, cmdID, topic, data, key)
+	}}); err != nil {
+		sh.replyError(id, cmdID, err.Code, err.Message)
+	}
+}
+
+// handOn publishes what is permitted.
+func (sh *shard) handOn(id poller.Token, cmdID wire.ID, topic string, data []byte, key string) {
 	c := sh.client(id.Slot())
 	if c.publish >= maxPublishing {
 		sh.replyError(id, cmdID, wire.RateLimited, fmt.Sprintf("%d publications of this connection are on their way: wait for their replies", maxPublishing))
 		return
 	}
-	topic = strings.Clone(topic) // both are views of the read buffer
-	taken := sh.server.bus.Publish(natsbus.Publication{Topic: topic, Data: bytes.Clone(data), ID: publicationID(topic, cmd.Key), Done: func(at topics.Cursor, err error) {
+	taken := sh.server.bus.Publish(natsbus.Publication{Topic: topic, Data: data, ID: key, Done: func(at topics.Cursor, err error) {
 		sh.loop.Post(poller.Func(func() {
 			if sh.table.IsOpen(id) {
 				sh.client(id.Slot()).publish--

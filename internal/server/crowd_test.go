@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/golang-jwt/jwt/v5"
 )
 
 // A crowd is many clients in a process of their own, since a process has only
@@ -41,6 +43,14 @@ func crowdMain(spec string) int {
 		}
 		conns[i] = c
 		topicPath := strings.ReplaceAll(path, "{i}", strconv.Itoa(i%500))
+		if strings.Contains(topicPath, "{token}") {
+			token, err := crowdToken(i)
+			if err != nil {
+				fmt.Fprintln(os.Stderr, i, err)
+				return 1
+			}
+			topicPath = strings.ReplaceAll(topicPath, "{token}", token)
+		}
 		_, err = fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
 			"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", topicPath)
 		if err != nil {
@@ -63,8 +73,16 @@ func crowdMain(spec string) int {
 	return 0
 }
 
-// crowd starts count clients on path, in which {i} is a number below 500, and
-// waits until they are open. The returned function ends them.
+// crowdToken signs the token of one client, each with an identity of its own.
+func crowdToken(i int) (string, error) {
+	return jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{
+		"sub": fmt.Sprintf("user-%08d@example.com", i), "exp": time.Now().Add(time.Hour + time.Duration(i)*time.Second).Unix(),
+		"pushd": map[string]any{"subscribe": []string{"scores.>", "warm.>"}},
+	}).SignedString([]byte(testSecret))
+}
+
+// crowd starts count clients on path, in which {i} is a number below 500 and
+// {token} each client's own, and waits until they are open. The returned function ends them.
 func crowd(t testing.TB, address, path string, count int) (end func()) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])

@@ -132,13 +132,13 @@ func (s *socket) readNumbers(count int) error {
 	return nil
 }
 
-// look is what /debug/connections shows.
-func (r *running) look(t testing.TB) []debugConnection {
+// look is what /connections shows.
+func (r *running) look(t testing.TB) []connectionInfo {
 	t.Helper()
-	status, _, body := r.request("GET", "http://"+r.AdminAddr()+"/debug/connections?limit=10000", "", "")
-	var seen struct{ Connections []debugConnection }
+	status, _, body := r.request("GET", "http://"+r.AdminAddr()+"/connections?limit=10000", "", "")
+	var seen struct{ Connections []connectionInfo }
 	if err := json.Unmarshal([]byte(body), &seen); status != 200 || err != nil {
-		t.Fatalf("/debug/connections: %d, %v", status, err)
+		t.Fatalf("/connections: %d, %v", status, err)
 	}
 	return seen.Connections
 }
@@ -442,7 +442,7 @@ func cpuTime(t testing.TB, cmd *exec.Cmd) time.Duration {
 // client is refused there, and not left to wait for ever.
 func TestDeniedByNATS(t *testing.T) {
 	process := natstest.Start(t, natstest.Config(`
-		authorization: { default_permissions: { publish: ">", subscribe: { allow: ["push.>", "_INBOX.>"], deny: ["push.secret", "push.secret.>"] } }, users: [ { user: u, password: p } ] }`))
+		authorization: { default_permissions: { publish: ">", subscribe: { allow: ["push.>", "_INBOX_push.>"], deny: ["push.secret", "push.secret.>"] } }, users: [ { user: u, password: p } ] }`))
 	r := start(t, func(c *config.Config) { c.NATS = []string{strings.Replace(process.URL(), "nats://", "nats://u:p@", 1)} })
 	s := r.subscribed("public.x")
 	for range 2 { // it is asked anew each time

@@ -184,6 +184,7 @@ type message struct {
 	Count                                                        int
 	Heartbeat                                                    int `json:"heartbeat"`
 	MaxMessage                                                   int `json:"max_message"`
+	Expires, After                                               int64
 }
 
 // receive reads the next message.

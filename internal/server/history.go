@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/pushd/pushd/internal/auth"
 	"github.com/pushd/pushd/internal/wire"
 	"github.com/pushd/pushd/topics"
 	"github.com/pushd/pushd/topics/natsbus"
@@ -34,10 +35,15 @@ const (
 // serveHistory answers with the newest messages of a topic, or with those
 // behind a cursor.
 func (s *Server) serveHistory(w http.ResponseWriter, r *http.Request) {
-	p, after, refused := s.readHistoryRequest(r)
+	v, ok := s.visitor(w, r)
+	if !ok {
+		s.metrics.history.WithLabelValues(historyRefused).Inc()
+		return
+	}
+	p, after, refused := s.readHistoryRequest(r, v)
 	if refused != nil {
 		s.metrics.history.WithLabelValues(historyRefused).Inc()
-		refuse(w, 0, refused)
+		s.refuseVisitor(w, v, false, refused)
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), historyTimeout)
@@ -67,10 +73,13 @@ func (s *Server) serveHistory(w http.ResponseWriter, r *http.Request) {
 }
 
 // readHistoryRequest reads the path and the query; after is nil where there is no cursor.
-func (s *Server) readHistoryRequest(r *http.Request) (p *past, after *topics.Cursor, refused *wire.Error) {
+func (s *Server) readHistoryRequest(r *http.Request, v visitor) (p *past, after *topics.Cursor, refused *wire.Error) {
 	topic := r.PathValue("topic")
 	if err := topics.CheckTopic(topic); err != nil {
 		return nil, nil, &wire.Error{Code: wire.InvalidTopic, Message: err.Error()}
+	}
+	if err := s.permit(r.Context(), v, auth.Subscribe, topic); err != nil {
+		return nil, nil, err
 	}
 	if !s.cfg.Namespace(topics.Namespace(topic)).KeepsHistory() {
 		return nil, nil, noHistory(topic)
@@ -98,6 +107,8 @@ func historyError(err error) *wire.Error {
 	switch {
 	case errors.Is(err, natsbus.ErrNoHistory):
 		return &wire.Error{Code: wire.NoHistory, Message: err.Error()}
+	case errors.Is(err, natsbus.ErrDenied):
+		return &wire.Error{Code: wire.Forbidden, Message: "this server may not read the history of that topic"}
 	case errors.Is(err, natsbus.ErrAway), errors.Is(err, natsbus.ErrClosed):
 		return &wire.Error{Code: wire.Unavailable, Message: err.Error()}
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
@@ -112,6 +123,7 @@ func writeExcerpt(w http.ResponseWriter, topic string, e excerpt) {
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(historyWriteTimeout)) // net/http has it
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(http.StatusOK)
 	out := wire.AppendHistoryStart(nil, topic)
 	for i := range e.messages {

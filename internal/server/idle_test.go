@@ -139,3 +139,29 @@ func TestIdleConnections(t *testing.T) {
 		})
 	}
 }
+
+// TestIdleAuthenticated is TestIdleConnections with a token and an identity for
+// each. To check a token makes garbage, and the room that Go's collector
+// leaves for that hides in the process's memory what connections keep: so it
+// is the heap in use that is held to the budget.
+func TestIdleAuthenticated(t *testing.T) {
+	n := min(crowdSize(t), 10_000)
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte(testSecret), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b := startShipped(t, "--token-secret-file="+secret)
+	crowd(t, b.addr, "/ws?topic=warm.up&token={token}", 500)()
+	before, beforeRSS, beforeHeap := b.goroutines(), b.rss(), b.heap()
+	crowd(t, b.addr, "/ws?topic=scores.final&token={token}", n)
+	after, afterRSS, afterHeap := b.goroutines(), b.rss(), b.heap()
+	each := (float64(afterHeap) - float64(beforeHeap)) / float64(n)
+	t.Logf("%d connections: %.0f bytes of the heap each, %.0f of the process; %d goroutines before, %d after",
+		n, each, float64(afterRSS-beforeRSS)/float64(n), before, after)
+	if after > before+5 {
+		t.Errorf("%d goroutines with %d connections, %d without", after, n, before)
+	}
+	if each > budget {
+		t.Errorf("%.0f bytes for each connection, want at most %d", each, budget)
+	}
+}

@@ -16,9 +16,9 @@ var inside = map[string][]string{
 	"conn":                 {"poller"}, // knows no topic
 	"topics":               {},         // knows neither sockets nor NATS
 	"topics/natsbus":       {"topics"},
-	"internal/wire":        {},         // the protocol alone, so that it can be read and tested alone
-	"internal/config":      {"topics"}, // what a valid name is
-	"internal/auth":        {"topics"}, // what a pattern covers
+	"internal/wire":        {},                          // the protocol alone, so that it can be read and tested alone
+	"internal/config":      {"internal/auth", "topics"}, // what a valid permission, and a valid name is
+	"internal/auth":        {"topics"},                  // what a pattern is
 	"internal/certs":       {},
 	"internal/certstest":   {},
 	"internal/hostfeed":    {},
@@ -26,7 +26,7 @@ var inside = map[string][]string{
 	"internal/browsertest": {},
 	"internal/natstest":    {},
 	"internal/server":      {"conn", "internal/auth", "internal/certs", "internal/config", "internal/hostfeed", "internal/page", "internal/wire", "poller", "topics", "topics/natsbus"},
-	"cmd/pushd":            {"internal/config", "internal/server", "internal/wire", "topics"},
+	"cmd/pushd":            {"internal/auth", "internal/config", "internal/server", "internal/wire", "topics"},
 	"bench/echo":           {"conn", "poller"},                         // nothing but the two, or it would measure something else
 	"bench/scale":          {"bench/load", "conn", "poller", "topics"}, // what it simulates, and what drives real ones
 	"bench/load":           {"bench/load"},                             // drives any server, so it knows none
@@ -47,6 +47,8 @@ var outside = []struct {
 	{library: "github.com/mailru/easygo", only: []string{"poller"}, reason: "it is one backend, and its traps are known there"},
 	{library: "github.com/gobwas/ws", only: []string{"bench", "cmd/pushd", "conn", "internal/server"}, reason: "frames are the matter of conn, of who answers them, and of clients"},
 	{library: "github.com/prometheus/client_golang", only: []string{"internal/server"}, reason: "packages count for themselves; the server shows it"},
+	{library: "github.com/golang-jwt/jwt/v5", only: []string{"internal/auth"}, reason: "who somebody is, is decided in one place"},
+	{library: "github.com/MicahParks/jwkset", only: []string{"internal/auth"}, reason: "who somebody is, is decided in one place"},
 	{library: "golang.org/x/sys", never: []string{"internal/wire", "topics"}, reason: "topics and wire speak to no kernel"},
 	{library: "net", never: []string{"internal/wire", "topics"}, reason: "topics and wire have no sockets"},
 	{library: "net/http", never: []string{"internal/wire", "poller", "topics"}, reason: "HTTP begins where a request is read"},

@@ -5,6 +5,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/pushd/pushd/conn"
+	"github.com/pushd/pushd/internal/auth"
 	"github.com/pushd/pushd/internal/wire"
 	"github.com/pushd/pushd/topics"
 )
@@ -21,6 +22,13 @@ type metrics struct {
 	refusals  *prometheus.CounterVec
 	plainShed prometheus.Counter
 	history   *prometheus.CounterVec
+
+	adminActions *prometheus.CounterVec
+	adminRefused *prometheus.CounterVec
+
+	auth      *prometheus.CounterVec // results of authentication
+	forbidden *prometheus.CounterVec
+	questions *prometheus.CounterVec // to the service that --authorize names
 }
 
 func newMetrics(s *Server) *metrics {
@@ -39,6 +47,10 @@ func newMetrics(s *Server) *metrics {
 			Help: "HTTP requests answered 503 because too many were under way."}),
 		history: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "pushd_history_requests_total",
 			Help: "Requests for a topic's history, by result: served, refused (wrong), failed (NATS did not answer, or too many at a time)."}, []string{"result"}),
+		adminActions: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "pushd_admin_actions_total",
+			Help: "What operators had done over the admin listener."}, []string{"action"}),
+		adminRefused: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "pushd_admin_refused_total",
+			Help: "Requests that the admin listener refused: unauthorized, no_token (its file cannot be read), bad_host, cross_site."}, []string{"reason"}),
 	}
 	commands := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "pushd_commands_total",
 		Help: "Well-formed commands of clients."}, []string{"type"})
@@ -47,10 +59,14 @@ func newMetrics(s *Server) *metrics {
 			m.commands[t] = commands.WithLabelValues(name)
 		}
 	}
+	m.addAccess()
 	for _, result := range []string{historyServed, historyRefused, historyFailed} {
 		m.history.WithLabelValues(result) // from the start, as below
 	}
-	m.registry.MustRegister(m.loopLag, m.fanOut, m.refusals, m.plainShed, m.history, commands, m,
+	for _, action := range []string{actDisconnectClient, actDisconnectIdentity, actDrain, actUndrain} {
+		m.adminActions.WithLabelValues(action)
+	}
+	m.registry.MustRegister(m.loopLag, m.fanOut, m.refusals, m.plainShed, m.history, m.adminActions, m.adminRefused, commands, m,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -94,6 +110,9 @@ var (
 	descStored        = desc("pushd_published_stored_total", "Of these, publications that their stream has stored.")
 	descUnacked       = desc("pushd_publications_unacknowledged", "Publications that their stream has not answered yet.")
 	descNATSDenied    = desc("pushd_nats_denied_total", "Subjects refused by the permissions of the NATS account.")
+	descIdentities    = desc("pushd_identities", "Distinct identities that are connected now.")
+	descTokenKeys     = desc("pushd_token_keys", "Keys that tokens are verified with now.")
+	descKeyFetches    = desc("pushd_jwks_fetches_total", "Times that the key set of --jwks-url was fetched, by result: ok, failed.", "result")
 	descPlain         = desc("pushd_http_connections", "Connections that HTTP requests have now.")
 )
 
@@ -176,9 +195,40 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	count(descStored, b.Acked)
 	gauge(descUnacked, float64(b.Unacked))
 	count(descNATSDenied, b.Denied)
+	if s.access != nil {
+		gauge(descIdentities, float64(s.access.identities.len()))
+		keys := s.access.check.Stats()
+		gauge(descTokenKeys, float64(keys.Keys))
+		count(descKeyFetches, keys.Fetches, "ok")
+		count(descKeyFetches, keys.FailedFetches, "failed")
+	}
 	if s.plain != nil {
 		gauge(descPlain, float64(s.plain.open.Load()))
 	}
+}
+
+// addAccess makes what counts who may do what, with all its series from the start.
+func (m *metrics) addAccess() {
+	m.auth = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "pushd_auth_total",
+		Help: "Credentials that were checked, by result: ok, or why they were refused."}, []string{"result"})
+	for _, reason := range []auth.Reason{auth.Missing, auth.Malformed, auth.TooLarge, auth.BadAlgorithm, auth.BadSignature, auth.UnknownKey,
+		auth.Expired, auth.NotYetValid, auth.BadIssuer, auth.BadAudience, auth.BadClaims, auth.KeysAway} {
+		m.auth.WithLabelValues(string(reason))
+	}
+	for _, result := range []string{authOK, authBusy, authIdentityFull, authOther, authConflict} {
+		m.auth.WithLabelValues(result)
+	}
+	m.forbidden = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "pushd_forbidden_total",
+		Help: "What clients wanted to do and had no permission for, by action."}, []string{"action"})
+	for _, action := range []auth.Action{auth.Subscribe, auth.Publish} {
+		m.forbidden.WithLabelValues(string(action))
+	}
+	m.questions = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "pushd_authorize_total",
+		Help: "Questions to the service that --authorize names, by result; no_answer and malformed count as no."}, []string{"result"})
+	for _, result := range []string{"allow", "deny", "no_answer", "malformed"} {
+		m.questions.WithLabelValues(result)
+	}
+	m.registry.MustRegister(m.auth, m.forbidden, m.questions)
 }
 
 func boolInt(b bool) int {

@@ -60,6 +60,7 @@ func writeJSON(w http.ResponseWriter, status int, body []byte) {
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
 	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
 	_, _ = w.Write(append(body, '\n')) // the client has gone if it fails
 }
@@ -104,6 +105,8 @@ func (s *Server) serveReady(w http.ResponseWriter, _ *http.Request) {
 	switch {
 	case s.stopping.Load():
 		refuse(w, 0, &wire.Error{Code: wire.Unavailable, Message: "shutting down"})
+	case s.draining.ordered():
+		refuse(w, 0, &wire.Error{Code: wire.Unavailable, Message: "draining"})
 	case !s.bus.State().Connected:
 		refuse(w, 0, &wire.Error{Code: wire.Unavailable, Message: "NATS is away"})
 	default:

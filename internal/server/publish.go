@@ -3,6 +3,7 @@ package server
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pushd/pushd/internal/auth"
 	"github.com/pushd/pushd/internal/wire"
 	"github.com/pushd/pushd/topics"
 	"github.com/pushd/pushd/topics/natsbus"
@@ -21,9 +23,17 @@ const keyHeader = "Idempotency-Key"
 
 // servePublish publishes one body as it is.
 func (s *Server) servePublish(w http.ResponseWriter, r *http.Request) {
+	v, ok := s.visitor(w, r)
+	if !ok {
+		return
+	}
 	topic := r.PathValue("topic")
 	if err := topics.CheckTopic(topic); err != nil {
 		refuse(w, 0, &wire.Error{Code: wire.InvalidTopic, Message: err.Error()})
+		return
+	}
+	if err := s.permit(r.Context(), v, auth.Publish, topic); err != nil {
+		s.refuseVisitor(w, v, false, err)
 		return
 	}
 	key, refused := readKey(r)
@@ -125,6 +135,15 @@ const (
 // servePublishLines publishes newline-delimited JSON, and answers each line in
 // order, while more come: the request may go on for ever.
 func (s *Server) servePublishLines(w http.ResponseWriter, r *http.Request) {
+	v, ok := s.visitor(w, r)
+	if !ok {
+		return
+	}
+	if s.access != nil && v.rights == nil && !s.access.public.any {
+		s.metrics.auth.WithLabelValues(string(auth.Missing)).Inc()
+		s.refuseVisitor(w, v, false, errNoToken)
+		return
+	}
 	if t := r.Header.Get("Content-Type"); !strings.HasPrefix(t, "application/x-ndjson") {
 		refuse(w, http.StatusUnsupportedMediaType, &wire.Error{Code: wire.BadRequest,
 			Message: "Content-Type must be application/x-ndjson; one message alone goes to /publish/{topic}"})
@@ -142,7 +161,7 @@ func (s *Server) servePublishLines(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	in := bufio.NewReaderSize(r.Body, 16<<10)
-	lines := lineBatch{server: s, key: key}
+	lines := lineBatch{server: s, ctx: r.Context(), visitor: v, key: key}
 	for !s.stopping.Load() {
 		_ = ctl.SetReadDeadline(time.Now().Add(plainReadTimeout))
 		end := lines.read(in)
@@ -166,13 +185,15 @@ func (s *Server) servePublishLines(w http.ResponseWriter, r *http.Request) {
 
 // lineBatch is the lines that were found waiting at one time.
 type lineBatch struct {
-	server *Server
-	key    string // of the request; "": none
-	parser wire.Parser
-	number int // of the line that was read last, from 1
-	batch  []publishedLine
-	line   []byte // one that did not fit into the reader's buffer
-	out    []byte
+	server  *Server
+	ctx     context.Context // of the request
+	visitor visitor
+	key     string // of the request; "": none
+	parser  wire.Parser
+	number  int // of the line that was read last, from 1
+	batch   []publishedLine
+	line    []byte // one that did not fit into the reader's buffer
+	out     []byte
 }
 
 type publishedLine struct {
@@ -231,6 +252,10 @@ func (b *lineBatch) publish(line []byte) {
 	topic := strings.Clone(pub.Topic)
 	if err := topics.CheckTopic(topic); err != nil {
 		b.refused(topic, &wire.Error{Code: wire.InvalidTopic, Message: err.Error()})
+		return
+	}
+	if err := b.server.permit(b.ctx, b.visitor, auth.Publish, topic); err != nil {
+		b.refused(topic, err)
 		return
 	}
 	if len(pub.Data) > b.server.maxMessage(topic) {

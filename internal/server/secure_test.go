@@ -33,7 +33,6 @@ func startSecured(t testing.TB, change ...func(*config.Config)) *secured {
 	a.Write(dir, a.Server())
 	change = append([]func(*config.Config){func(c *config.Config) {
 		c.TLSCert, c.TLSKey = []string{filepath.Join(dir, "tls.crt")}, []string{filepath.Join(dir, "tls.key")}
-		c.TLSClientCA = a.File()
 	}}, change...)
 	return &secured{start(t, change...), a, dir, &tls.Config{RootCAs: a.Pool, ServerName: "localhost"}}
 }
@@ -205,4 +204,31 @@ func TestSecuredNode(t *testing.T) {
 	case err != nil || !strings.Contains(string(out), "got 40000\n"):
 		t.Errorf("%v: %s", err, out)
 	}
+}
+
+// With --tls-client-ca alone whoever shows no certificate may do nothing, and
+// who shows one what client_certificates says: over WebSockets and HTTP alike.
+func TestSecuredCertificate(t *testing.T) {
+	a := certstest.New(t)
+	s := startSecured(t, func(c *config.Config) {
+		c.TLSClientCA = a.File()
+		c.ClientCertificates = &config.Permissions{Subscribe: []string{"a.>"}, Publish: []string{"a.>"}}
+	})
+	publish := func(want int) {
+		t.Helper()
+		client := http.Client{Timeout: patience, Transport: &http.Transport{TLSClientConfig: s.trust, DisableKeepAlives: true}}
+		answer, err := client.Post(s.URL()+"/publish/a.b", "", strings.NewReader("1"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer answer.Body.Close()
+		if answer.StatusCode != want {
+			t.Errorf("publishing: %s, want %d", answer.Status, want)
+		}
+	}
+	publish(http.StatusUnauthorized)
+	s.trust.Certificates = []tls.Certificate{a.Client("sensor-7")}
+	listener := s.socket(s.connect(), "a.b")
+	publish(http.StatusAccepted)
+	listener.wantData("a.b", "1")
 }

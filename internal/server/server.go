@@ -39,12 +39,15 @@ type Server struct {
 	quota      *conn.Quota
 	certs      *certs.Store // nil: no TLS
 	metrics    *metrics
+	access     *access    // nil: everybody may do everything
 	plain      *plainHTTP // requests that are no upgrade
 	admin      *http.Server
 	adminLn    net.Listener
 	handshakes *conn.Handshakes              // of TLS; nil: none
 	history    chan struct{}                 // holds one for each request for history under way
 	sink       func(topics.Sink) topics.Sink // what NATS brings passes through it; nil: straight to the hub
+
+	draining drainOrder // has its own mu
 
 	// Atomic.
 	stopping atomic.Bool
@@ -91,8 +94,9 @@ func New(cfg config.Config, log *slog.Logger) (s *Server, err error) {
 		URLs: cfg.NATS, Listen: cfg.NATSListen, Store: cfg.Store, Prefix: cfg.Prefix,
 		MaxPayload: int(max(cfg.MaxMessage, 1<<20)), MaxMessage: int(cfg.MaxMessage),
 		Credentials: cfg.NATSCreds, NKey: cfg.NATSNKey, CA: cfg.NATSCA, Cert: cfg.NATSCert, Key: cfg.NATSKey,
-		Streams: streams(&cfg),
-		Log:     log,
+		Streams:  streams(&cfg),
+		Requests: cfg.Authorize,
+		Log:      log,
 	}); err != nil {
 		return s, err
 	}
@@ -107,6 +111,9 @@ func New(cfg config.Config, log *slog.Logger) (s *Server, err error) {
 		History:  s.bus,
 	}, s.bus, encoder{})
 	s.pool = poller.NewPool(cfg.Workers, handoverQueue)
+	if err := s.openAccess(); err != nil {
+		return s, err
+	}
 	if err := s.openAdmin(); err != nil {
 		return s, err
 	}
@@ -151,6 +158,7 @@ func (s *Server) release() {
 	if s.adminLn != nil {
 		s.adminLn.Close()
 	}
+	s.access.close()
 	if s.pool != nil {
 		s.pool.Close()
 	}
@@ -211,6 +219,7 @@ func (s *Server) Run(ctx context.Context) error {
 	s.shutdown(end)
 	loops.Wait()
 	others.Wait()
+	s.access.close()
 	s.pool.Close()
 	return errors.Join(err, s.bus.CloseWithin(max(time.Until(end), leastForNATS)))
 }

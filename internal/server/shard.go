@@ -35,15 +35,27 @@ type shard struct {
 	framed  []byte // the same in its frame
 	clients []*[clientsPerPage]client
 	sending bool // the last turn has left something to send
+	leaving leaving
+
+	// Loop-only, and empty without authentication.
+	sessions sessions
+	sweptAt  uint32     // tick of the last sweep of sessions
+	sweepAt  uint32     // slot at which the next goes on
+	tokenDue []deadline // of those who have shown no token yet
+	turns    map[poller.Token]*turns
 }
 
 // client is what a shard knows of a connection beside its socket and its
 // subscriptions. It lies beside its slot, without a pointer.
 type client struct {
-	format  wire.Format
-	strikes uint8  // bad commands since the last good one
-	awaited uint16 // replies that belong into the write with the 101
-	publish uint16 // publications on their way to NATS
+	format   wire.Format
+	strikes  uint8  // bad commands since the last good one
+	awaited  uint16 // replies that belong into the write with the 101
+	publish  uint16 // publications on their way to NATS
+	standing standing
+	denials  uint8  // tokens refused since the last good one
+	session  uint32 // in sessions; 0: nobody has been authenticated
+	lead     uint8  // seconds before its end at which to warn of it; 0: done, or nothing to warn of
 }
 
 const clientsPerPage = 1 << 10
@@ -82,6 +94,9 @@ func (sh *shard) Ready(id poller.Token, e poller.Events) { sh.table.Ready(id, e)
 func (sh *shard) Tick(now uint32) {
 	sh.table.Tick(now)
 	sh.members.Tick()
+	sh.drain(time.Now())
+	sh.sweepSessions(now)
+	sh.missTokens(now)
 	sh.server.metrics.loopLag.Observe(sh.loop.Lag().Seconds())
 }
 
@@ -122,6 +137,8 @@ func (sh *shard) Drained(id poller.Token) { sh.members.Drained(id.Slot()) }
 // Closed implements conn.Handler.
 func (sh *shard) Closed(id poller.Token, why conn.Reason) {
 	sh.members.Leave(id.Slot())
+	delete(sh.turns, id)
+	sh.signOut(id.Slot())
 	*sh.client(id.Slot()) = client{}
 	if sh.server.debugs() {
 		sh.server.log.Debug("connection ended", "client", sh.server.clientName(sh, id), "reason", why.String())
@@ -175,9 +192,15 @@ func (s sender) Subscribed(slot uint32, pattern, tag string, st topics.Standing,
 		s.reply(id, appendSubscribed(s.json[:0], wire.RestoreID(tag), pattern, st))
 	}
 	if c.awaited > 0 {
-		if c.awaited--; c.awaited == 0 {
-			s.table.Release(id)
-		}
+		s.arrived(id)
+	}
+}
+
+// arrived counts one reply that the 101 waits for.
+func (sh *shard) arrived(id poller.Token) {
+	c := sh.client(id.Slot())
+	if c.awaited--; c.awaited == 0 {
+		sh.table.Release(id)
 	}
 }
 
@@ -196,15 +219,20 @@ func (s sender) FannedOut(sent int, took time.Duration) {
 
 var clientNames = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
 
+const (
+	clientPrefix    = "c_"
+	clientNameBytes = 13
+)
+
 // clientName is the name by which a client knows itself, and logs know it. It
 // says which node, shard and slot have it, so that nothing need be kept for it.
 func (s *Server) clientName(sh *shard, id poller.Token) string {
-	var b [13]byte
+	var b [clientNameBytes]byte
 	binary.BigEndian.PutUint32(b[0:], id.Generation())
 	binary.BigEndian.PutUint32(b[4:], id.Slot())
 	b[8] = byte(sh.index)
 	binary.BigEndian.PutUint32(b[9:], s.node)
-	return "c_" + clientNames.EncodeToString(b[:])
+	return clientPrefix + clientNames.EncodeToString(b[:])
 }
 
 func (s *Server) debugs() bool { return s.log.Enabled(context.Background(), slog.LevelDebug) }

@@ -3,8 +3,11 @@ package server
 import (
 	"errors"
 	"net/url"
+	"strings"
+	"time"
 
 	"github.com/pushd/pushd/conn"
+	"github.com/pushd/pushd/internal/auth"
 	"github.com/pushd/pushd/internal/wire"
 	"github.com/pushd/pushd/poller"
 	"github.com/pushd/pushd/topics"
@@ -16,6 +19,7 @@ const socketPath = "/ws"
 // opening is what an upgrade request asks for.
 type opening struct {
 	format  wire.Format
+	tokens  []string
 	topics  []string
 	cursors []string     // of topics, by index; empty: none has one
 	ask     wire.Command // mode and rate, which are for all topics alike
@@ -24,17 +28,47 @@ type opening struct {
 // Upgrade implements conn.Handler: welcome, and the subscriptions of the query string.
 func (sh *shard) Upgrade(id poller.Token, r *conn.Request) *conn.Refusal {
 	if sh.server.stopping.Load() {
-		return refusal(503, &wire.Error{Code: wire.Unavailable, Message: "this node is shutting down"})
+		return refusal(0, errStopping)
+	}
+	if sh.leaving.begun(time.Now()) {
+		return refusal(503, &wire.Error{Code: wire.Unavailable, Message: "this node is being drained"})
 	}
 	if r.Path != socketPath {
 		return refusal(404, &wire.Error{Code: wire.BadRequest, Message: "there is no WebSocket at this path; it is at " + socketPath})
+	}
+	if sh.server.access != nil {
+		r.Query = strings.Clone(r.Query) // it may have to wait for a check
 	}
 	open, err := readOpening(r)
 	if err != nil {
 		return refusal(0, err)
 	}
+	if sh.server.access != nil {
+		return sh.admit(id, r, &open)
+	}
+	*sh.client(id.Slot()) = client{format: open.format}
+	return sh.beginNow(id, &open)
+}
+
+var errStopping = &wire.Error{Code: wire.Unavailable, Message: "this node is shutting down"}
+
+// beginNow is begin within Upgrade.
+func (sh *shard) beginNow(id poller.Token, open *opening) *conn.Refusal {
+	if err := sh.begin(id, open); err != nil {
+		sh.members.Leave(id.Slot())
+		*sh.client(id.Slot()) = client{}
+		return refusal(0, err)
+	}
+	if sh.client(id.Slot()).awaited > 0 {
+		sh.table.Hold(id)
+	}
+	return nil
+}
+
+// begin replies what belongs into the write with the 101. The error is for a
+// client of the raw format, which could not be told later.
+func (sh *shard) begin(id poller.Token, open *opening) *wire.Error {
 	c := sh.client(id.Slot())
-	*c = client{format: open.format}
 	if c.format == wire.JSON {
 		sh.reply(id, wire.AppendWelcome(sh.json[:0], sh.server.clientName(sh, id), sh.server.cfg.Heartbeat, int(sh.server.cfg.MaxMessage)))
 	}
@@ -46,15 +80,10 @@ func (sh *shard) Upgrade(id poller.Token, r *conn.Request) *conn.Refusal {
 		if err == nil {
 			continue
 		}
-		if c.format == wire.Raw { // it could not be told later
-			sh.members.Leave(id.Slot())
-			*c = client{}
-			return refusal(0, err)
+		if c.format == wire.Raw {
+			return err
 		}
 		sh.replyError(id, wire.ID{}, err.Code, err.Message)
-	}
-	if c.awaited > 0 {
-		sh.table.Hold(id)
 	}
 	return nil
 }
@@ -77,7 +106,7 @@ func readOpening(r *conn.Request) (o opening, refused *wire.Error) {
 			return o, &wire.Error{Code: wire.BadRequest, Message: "format must be json or raw"}
 		}
 	}
-	o.topics = q["topic"]
+	o.tokens, o.topics = tokensOf(q), q["topic"]
 	if o.cursors = q["cursor"]; len(o.cursors) > 0 && len(o.cursors) != len(o.topics) {
 		return o, &wire.Error{Code: wire.BadRequest, Message: "there must be one cursor for each topic, in the same order; it may be empty"}
 	}
@@ -94,12 +123,55 @@ func readOpening(r *conn.Request) (o opening, refused *wire.Error) {
 	return o, nil
 }
 
-// subscribe adds one subscription, and replies, at once or when it stands.
+// subscribe adds one subscription where that is permitted, and replies, at once
+// or when it stands.
 func (sh *shard) subscribe(id poller.Token, cmd wire.ID, topic string, ask *wire.Command) *wire.Error {
 	want, refused := wanted(ask)
 	if refused != nil {
 		return refused
 	}
+	if err := topics.CheckPattern(topic); err != nil {
+		return &wire.Error{Code: wire.InvalidTopic, Message: err.Error()}
+	}
+	d := sh.decide(id, auth.Subscribe, topic)
+	switch {
+	case sh.mustWait(id, d):
+		return sh.subscribeLater(id, cmd, strings.Clone(topic), want)
+	case d == no:
+		return sh.forbidden(id, auth.Subscribe, topic)
+	}
+	return sh.join(id, cmd, topic, want)
+}
+
+// subscribeLater subscribes when it is known that this is permitted.
+func (sh *shard) subscribeLater(id poller.Token, cmd wire.ID, topic string, want topics.Want) *wire.Error {
+	opening := !sh.table.IsOpen(id)
+	if opening {
+		sh.client(id.Slot()).awaited++
+	}
+	refused := sh.wait(id, &step{action: auth.Subscribe, topic: topic, do: func(refused *wire.Error) {
+		if refused == nil {
+			refused = sh.join(id, cmd, topic, want)
+		}
+		switch {
+		case refused != nil && sh.client(id.Slot()).format == wire.Raw: // it could not be told later
+			sh.table.Refuse(id, refusal(0, refused))
+			return
+		case refused != nil:
+			sh.replyError(id, cmd, refused.Code, refused.Message)
+		}
+		if opening {
+			sh.arrived(id)
+		}
+	}})
+	if refused != nil && opening {
+		sh.client(id.Slot()).awaited--
+	}
+	return refused
+}
+
+// join adds a subscription that is permitted.
+func (sh *shard) join(id poller.Token, cmd wire.ID, topic string, want topics.Want) *wire.Error {
 	c := sh.client(id.Slot())
 	st, stands, err := sh.members.Subscribe(id.Slot(), topics.Format(c.format), topic, cmd.String(), want)
 	switch {
@@ -162,6 +234,9 @@ func refusal(status int, err *wire.Error) *conn.Refusal {
 		status = err.Code.HTTPStatus()
 	}
 	r := &conn.Refusal{Status: status, Code: string(err.Code), Message: err.Message}
+	if status == 401 {
+		r.Challenge = challenge(false)
+	}
 	if status == 503 || status == 429 {
 		r.RetryAfter = retryAfter
 	}

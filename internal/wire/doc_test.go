@@ -49,7 +49,7 @@ func TestPublishedExamples(t *testing.T) {
 	for _, kind := range []string{
 		"subscribe", "unsubscribe", "publish", "auth", "presence command", "ping",
 		"welcome", "subscribed", "message", "gap", "skipped", "unsubscribed", "published",
-		"authenticated", "presence", "pong", "error", "reconnect",
+		"authenticated", "token_expires", "presence", "pong", "error", "reconnect",
 		"publication", "result", "failure", "refusal", "history",
 	} {
 		if !seen[kind] {
@@ -138,6 +138,8 @@ func checkExample(example []byte) (kind string, err error) {
 		got = AppendPublished(nil, id, e.Topic, e.Cursor)
 	case "authenticated":
 		got = AppendAuthenticated(nil, id, e.Expires)
+	case "token_expires":
+		got = AppendTokenExpires(nil, time.Duration(e.After)*time.Millisecond, e.Expires)
 	case "presence":
 		got = AppendPresence(nil, id, e.Topic, *e.Connections)
 	case "pong":

@@ -47,6 +47,8 @@ func TestServerMessagesGolden(t *testing.T) {
 		{"published", AppendPublished(nil, id, "chat.lobby", "")},
 		{"published-stored", AppendPublished(nil, sid, "chat.lobby", "k3:58")},
 		{"authenticated", AppendAuthenticated(nil, id, 1732215945000)},
+		{"authenticated-for-ever", AppendAuthenticated(nil, id, 0)},
+		{"token-expires", AppendTokenExpires(nil, 30*time.Second, 1732215945000)},
 		{"presence", AppendPresence(nil, id, "chat.lobby", 1234)},
 		{"presence-nobody", AppendPresence(nil, none, "chat.lobby", 0)},
 		{"pong", AppendPong(nil, id)},

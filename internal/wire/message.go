@@ -129,11 +129,24 @@ func AppendPublished(dst []byte, id ID, topic, cursor string) []byte {
 	return append(dst, '}')
 }
 
-// AppendAuthenticated appends the reply to auth; expires is in milliseconds since the epoch:
+// AppendAuthenticated appends the reply to auth; expires is in milliseconds
+// since the epoch, or 0, and left out, where that never happens:
 //
 //	{"type":"authenticated","id":6,"expires":1732215945000}
 func AppendAuthenticated(dst []byte, id ID, expires int64) []byte {
 	dst = appendReply(dst, "authenticated", id)
+	if expires != 0 {
+		dst = appendInt(dst, `,"expires":`, expires)
+	}
+	return append(dst, '}')
+}
+
+// AppendTokenExpires appends the warning that the token ends after a time told
+// in milliseconds; expires is as in AppendAuthenticated:
+//
+//	{"type":"token_expires","after":30000,"expires":1732215945000}
+func AppendTokenExpires(dst []byte, after time.Duration, expires int64) []byte {
+	dst = appendInt(dst, `{"type":"token_expires","after":`, after.Milliseconds())
 	dst = appendInt(dst, `,"expires":`, expires)
 	return append(dst, '}')
 }

@@ -116,7 +116,7 @@ func (a *asker) listen() error {
 // subscribeInbox has handle called for all messages below the inbox returned,
 // whose dot is included.
 func subscribeInbox(l *link, handle nats.MsgHandler) (string, error) {
-	inbox := nats.NewInbox() + "."
+	inbox := l.nc.NewInbox() + "."
 	sub, err := l.nc.Subscribe(inbox+"*", handle)
 	if err == nil {
 		err = sub.SetPendingLimits(-1, -1) // what may come is bounded by what was asked
@@ -129,7 +129,7 @@ func subscribeInbox(l *link, handle nats.MsgHandler) (string, error) {
 	}
 	for _, subject := range l.refused() {
 		if subject == sub.Subject {
-			return "", fmt.Errorf("cannot subscribe to replies of NATS: %w: %s: allow this account to subscribe to _INBOX.>", ErrDenied, subject)
+			return "", fmt.Errorf("cannot subscribe to replies of NATS: %w: %s: allow this account to subscribe to %s", ErrDenied, subject, inbox[:strings.Index(inbox, ".")]+".>")
 		}
 	}
 	return inbox, nil
@@ -302,7 +302,7 @@ func (a *asker) failSilent() {
 // refused is called when the server's permissions denied a subject.
 func (a *asker) refused(subject string) (known bool) {
 	a.failSent(func(r *request) bool { return r.subject == subject }, fmt.Errorf("%w: %s", ErrDenied, subject))
-	return !strings.HasPrefix(subject, "_INBOX.") // listen looks for that itself
+	return !strings.HasPrefix(subject, "_INBOX") // listen looks for that itself
 }
 
 func (a *asker) failSent(match func(*request) bool, err error) {

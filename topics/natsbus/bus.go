@@ -37,6 +37,11 @@
 //	publish    $JS.API.DIRECT.GET.push_NS
 //	publish    the stream's subject, and that with .>, where it is not below push
 //	subscribe  push-live.>, or where the stream republishes to
+//	subscribe  _INBOX_push.>
+//
+// and where Config.Requests names a subject also
+//
+//	publish    that subject
 //	subscribe  _INBOX.>
 //
 // and for streams that Open is to make, and to change when their configuration does
@@ -44,7 +49,8 @@
 //	publish    $JS.API.STREAM.CREATE.push_NS
 //	publish    $JS.API.STREAM.UPDATE.push_NS
 //
-// Nobody else should be allowed to publish to push-live.>.
+// Dots of the prefix are underscores in the names of streams and inboxes. Nobody
+// else should be allowed to publish to push-live.>.
 package natsbus
 
 import (
@@ -122,6 +128,9 @@ type Config struct {
 	// and updates them, or says which it needs and may not make.
 	Streams map[string]StreamConfig
 
+	// Requests is the subject that Request asks. Empty: it asks nobody.
+	Requests string
+
 	Log *slog.Logger // default: slog.Default()
 }
 
@@ -159,10 +168,11 @@ type Bus struct {
 	interests *interests
 	reader    *reader
 	publisher *publisher
+	requester *requester         // nil: Config.Requests is empty
 	hangUp    context.CancelFunc // ends dials under way
 	cutOff    context.CancelFunc // ends the network connections too
 
-	working  sync.WaitGroup // interests and publisher
+	working  sync.WaitGroup // interests, publisher and requester
 	asking   sync.WaitGroup // asker
 	reading  sync.WaitGroup
 	starting sync.Once
@@ -209,6 +219,9 @@ func Open(ctx context.Context, cfg Config) (*Bus, error) {
 	}
 	b.working.Go(b.interests.run)
 	b.working.Go(b.publisher.run)
+	if b.requester != nil {
+		b.working.Go(b.requester.run)
+	}
 	return b, nil
 }
 
@@ -234,10 +247,22 @@ func (b *Bus) connect(ctx context.Context, cfg Config, dial *dialer) error {
 
 	pub := newLink("publish", cfg.Log)
 	b.publisher = newPublisher(cfg.Prefix, pub, b.histories, b.renew)
+	if cfg.Requests != "" {
+		b.requester = newRequester(cfg.Requests, pub)
+		publisherRefused := pub.refusal
+		pub.refusal = func(subject string) bool {
+			return b.requester.refused(subject) || publisherRefused != nil && publisherRefused(subject)
+		}
+	}
 	if err := pub.connect(ctx, dial, b.embedded); err != nil {
 		return err
 	}
 	b.pub = pub
+	if b.requester != nil {
+		if err := b.requester.listen(); err != nil {
+			return err
+		}
+	}
 	if len(b.histories) > 0 {
 		return b.publisher.listen()
 	}
@@ -297,6 +322,15 @@ func (b *Bus) Unsubscribe(in topics.Interest) { b.interests.unsubscribe(in) }
 // Publish queues a publication and never blocks. It reports false, and calls
 // no Done, where the queue is full or the Bus closed.
 func (b *Bus) Publish(p Publication) bool { return b.publisher.publish(p) }
+
+// Request asks whoever listens at Config.Requests, and never blocks. done is
+// called once, from a goroutine of the Bus, so it must not block: with the
+// first answer, or with ErrNoAnswer, ErrAway, ErrDenied or ErrClosed. Request
+// reports false, and calls no done, where 4,096 requests are under way, the
+// Bus is closed or Config.Requests is empty.
+func (b *Bus) Request(data []byte, within time.Duration, done func(answer []byte, err error)) bool {
+	return b.requester != nil && b.requester.request(data, within, done)
+}
 
 // ClientURL is where NATS clients may connect: the embedded server's listener
 // with its real port, or the external server. Empty: it does not listen.
@@ -418,6 +452,9 @@ func (b *Bus) CloseWithin(d time.Duration) error {
 
 		b.publisher.close()
 		b.interests.close()
+		if b.requester != nil {
+			b.requester.close()
+		}
 		b.working.Wait()
 		b.hangUp()     // connections that are being dialled hold locks that close needs
 		b.closeLinks() // from here on nothing more arrives

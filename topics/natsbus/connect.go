@@ -331,9 +331,14 @@ func newDialer(life, kept context.Context, cfg Config) (*dialer, error) {
 		nats.Timeout(d.timeout),
 		nats.SetCustomDialer(d),
 		nats.SkipHostLookup(), // Dial does it, within its context
+		nats.CustomInboxPrefix(inboxPrefix(cfg.Prefix)),
 	}
 	return d, d.addFiles(cfg)
 }
+
+// inboxPrefix is where replies come: not below _INBOX, so that the right to hear
+// them is no right to hear those of everybody else in the account.
+func inboxPrefix(prefix string) string { return "_INBOX_" + strings.ReplaceAll(prefix, ".", "_") }
 
 // addFiles adds what identifies this node and its server. nats.go reads the
 // files again at each reconnect, so they may be renewed; here they are read to

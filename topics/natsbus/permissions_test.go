@@ -25,7 +25,7 @@ func guarded(t *testing.T, publish, subscribe []string) (s *natstest.Process, ur
 var (
 	rightsToPublish   = []string{"push.>", "$JS.API.DIRECT.GET.push_ns", "$JS.API.STREAM.INFO.push_ns", "$JS.API.STREAM.MSG.GET.push_ns"}
 	rightsToMake      = []string{"$JS.API.STREAM.CREATE.push_ns", "$JS.API.STREAM.UPDATE.push_ns"}
-	rightsToSubscribe = []string{"push.>", "push-live.>", "_INBOX.>"}
+	rightsToSubscribe = []string{"push.>", "push-live.>", "_INBOX_push.>"}
 )
 
 // TestPermissions does everything with exactly the rights that are documented.
@@ -127,6 +127,15 @@ func TestDeniedHistory(t *testing.T) {
 		_, err := read(t, b, topics.Query{Namespace: "ns"})
 		wants(t, err, "$JS.API.DIRECT.GET.push_ns")
 	})
+	t.Run("message get", func(t *testing.T) {
+		b := bus(t, "$JS.API.STREAM.MSG.GET.push_ns")
+		for _, topic := range []string{"ns.a", "ns.b", "ns.c", "ns.b"} { // one of each is kept, so the second is missing
+			keep(t, b, topic, "x", "")
+		}
+		done := make(chan error, 2)
+		b.Intact("ns", "", 2, func(_ bool, err error) { done <- err })
+		wants(t, wait(t, done, "Intact"), "$JS.API.STREAM.MSG.GET.push_ns")
+	})
 	t.Run("info", func(t *testing.T) {
 		_, url := guarded(t, without(rightsToPublish, "$JS.API.STREAM.INFO.push_ns"), rightsToSubscribe)
 		want := "namespace ns: stream push_ns: denied by the NATS server's permissions: $JS.API.STREAM.INFO.push_ns: allow this account to ask for it"
@@ -137,12 +146,12 @@ func TestDeniedHistory(t *testing.T) {
 	t.Run("inbox", func(t *testing.T) {
 		_, url := guarded(t, without(rightsToPublish, ""), []string{"push.>", "push-live.>"})
 		got := openFails(t, context.Background(), Config{URLs: []string{url}, Streams: streams})
-		if !strings.HasPrefix(got, "cannot subscribe to replies of NATS: denied by the NATS server's permissions: _INBOX.") || !strings.HasSuffix(got, ": allow this account to subscribe to _INBOX.>") {
+		if !strings.HasPrefix(got, "cannot subscribe to replies of NATS: denied by the NATS server's permissions: _INBOX_push.") || !strings.HasSuffix(got, ": allow this account to subscribe to _INBOX_push.>") {
 			t.Error(got)
 		}
 	})
 	t.Run("live", func(t *testing.T) {
-		_, url := guarded(t, without(rightsToPublish, ""), []string{"push.>", "_INBOX.>"})
+		_, url := guarded(t, without(rightsToPublish, ""), []string{"push.>", "_INBOX_push.>"})
 		b, _ := open(t, Config{URLs: []string{url}, Streams: streams})
 		if err := subscribe(t, b, namespace("ns")); !errors.Is(err, ErrDenied) {
 			t.Error(err)

@@ -1,0 +1,252 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// When a key set is fetched: at the start, then every refreshEvery, and at
+// once where a token names a key that it does not have, which is how issuers
+// change keys; but never sooner than leastPause after the last time, since
+// anybody can make up key IDs. Failures are repeated after retryFirst, then
+// after twice as long each time, up to refreshEvery.
+const (
+	refreshEvery = 5 * time.Minute
+	leastPause   = 10 * time.Second
+	retryFirst   = time.Second
+	fetchTimeout = 10 * time.Second
+	longestWait  = 2 * time.Second // of a client, for a fetch that is under way
+	maxRedirects = 3
+)
+
+// keySet is the JWK set of a URL. The keys of the last fetch that brought some
+// hold until the next that does.
+type keySet struct {
+	// Static.
+	url    string
+	client *http.Client
+	log    *slog.Logger
+	pause  time.Duration      // leastPause, but for tests
+	cancel context.CancelFunc // ends run
+	ended  chan struct{}      // closed by run
+	wanted chan struct{}      // asks run for a fetch
+
+	// Atomic.
+	current         atomic.Pointer[[]key] // nil: nothing was fetched yet
+	fetched, failed atomic.Uint64
+
+	mu     sync.Mutex
+	last   time.Time     // end of the last fetch
+	wrong  bool          // it brought nothing
+	flight chan struct{} // closed when the next fetch is over
+}
+
+// openKeySet begins to fetch.
+func openKeySet(address string, log *slog.Logger) (*keySet, error) {
+	if err := CheckKeySetURL(address); err != nil {
+		return nil, fmt.Errorf("--jwks-url %w", err)
+	}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.DisableKeepAlives = true // one request in minutes
+	transport.MaxResponseHeaderBytes = 64 << 10
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &keySet{
+		url: address, log: log, pause: leastPause, cancel: cancel, ended: make(chan struct{}), wanted: make(chan struct{}, 1), flight: make(chan struct{}),
+		client: &http.Client{Transport: transport, Timeout: fetchTimeout, CheckRedirect: func(r *http.Request, via []*http.Request) error {
+			if len(via) > maxRedirects {
+				return fmt.Errorf("more than %d redirects", maxRedirects)
+			}
+			if !safe(r.URL) {
+				return errors.New("redirected to a URL that is not https://")
+			}
+			return nil
+		}},
+	}
+	go s.run(ctx)
+	return s, nil
+}
+
+// CheckKeySetURL reports whether a key set may be fetched from address, where
+// nobody on the way can put keys of his own in the place of the issuer's.
+func CheckKeySetURL(address string) error {
+	u, err := url.Parse(address)
+	if err != nil || !safe(u) || u.User != nil {
+		return errors.New("must be an https:// URL, or http:// on this machine (127.0.0.1), without a password: whoever can change what comes from there can make tokens")
+	}
+	return nil
+}
+
+func safe(u *url.URL) bool {
+	host := u.Hostname()
+	ip := net.ParseIP(host)
+	local := strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
+	return host != "" && (u.Scheme == "https" || u.Scheme == "http" && local)
+}
+
+func (s *keySet) close() {
+	s.cancel()
+	<-s.ended
+}
+
+func (s *keySet) keys() []key {
+	if keys := s.current.Load(); keys != nil {
+		return *keys
+	}
+	return nil
+}
+
+// lookup returns the keys, fetched anew where none of them has the ID of a
+// token, unless it is known elsewhere. The error says that what is missing may be
+// there once the set can be fetched.
+func (s *keySet) lookup(ctx context.Context, id string, known bool) ([]key, *Error) {
+	if s.has(id, known) {
+		return s.keys(), nil
+	}
+	s.refresh(ctx)
+	if s.has(id, known) {
+		return s.keys(), nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.wrong || s.current.Load() == nil {
+		return s.keys(), refuse(KeysAway, "the keys to verify tokens with cannot be fetched: try again later")
+	}
+	return s.keys(), nil
+}
+
+func (s *keySet) has(id string, known bool) bool {
+	keys := s.current.Load()
+	if known || keys == nil || id == "" {
+		return known || keys != nil
+	}
+	for _, k := range *keys {
+		if k.id == id {
+			return true
+		}
+	}
+	return false
+}
+
+// refresh waits for a fetch, where one is under way or due.
+func (s *keySet) refresh(ctx context.Context) {
+	s.mu.Lock()
+	soon := !s.last.IsZero() && time.Since(s.last) < s.pause
+	flight := s.flight
+	if !soon {
+		select {
+		case s.wanted <- struct{}{}:
+		default: // somebody has asked already
+		}
+	}
+	s.mu.Unlock()
+	if soon {
+		return
+	}
+	wait := time.NewTimer(longestWait)
+	defer wait.Stop()
+	select {
+	case <-flight:
+	case <-wait.C:
+	case <-ctx.Done():
+	case <-s.ended:
+	}
+}
+
+func (s *keySet) run(ctx context.Context) {
+	defer close(s.ended)
+	retry := retryFirst
+	for {
+		err := s.fetch(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		next := refreshEvery
+		if err != nil {
+			next = retry
+			retry = min(2*retry, refreshEvery)
+			s.failed.Add(1)
+			s.log.Warn("cannot fetch the keys of tokens", "url", s.shown(), "error", err, "keys_held", len(s.keys()), "retry_in", next)
+		} else {
+			retry = retryFirst
+			s.fetched.Add(1)
+		}
+		s.landed(err)
+
+		due := time.NewTimer(next)
+		select {
+		case <-ctx.Done():
+		case <-due.C:
+		case <-s.wanted:
+		}
+		due.Stop()
+		if ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+// landed tells those who wait that a fetch is over.
+func (s *keySet) landed(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-s.wanted: // asked while this one was under way, which has answered it
+	default:
+	}
+	s.last, s.wrong = time.Now(), err != nil
+	close(s.flight)
+	s.flight = make(chan struct{})
+}
+
+func (s *keySet) fetch(ctx context.Context) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url, nil)
+	if err != nil {
+		return err
+	}
+	request.Header.Set("Accept", "application/jwk-set+json, application/json")
+	response, err := s.client.Do(request)
+	if err != nil {
+		var failure *url.Error
+		if errors.As(err, &failure) {
+			err = failure.Err // without the URL, which may have a secret in it
+		}
+		return err
+	}
+	defer func() { _ = response.Body.Close() }()
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("status %s", response.Status)
+	}
+	text, err := io.ReadAll(io.LimitReader(response.Body, maxKeyFile+1))
+	if err != nil {
+		return err
+	}
+	if len(text) > maxKeyFile {
+		return fmt.Errorf("the answer has more than %d bytes", maxKeyFile)
+	}
+	keys, err := parseKeySet(text)
+	if err != nil {
+		return err
+	}
+	s.current.Store(&keys)
+	return nil
+}
+
+// shown is the URL for a log: without password and query.
+func (s *keySet) shown() string {
+	u, err := url.Parse(s.url)
+	if err != nil {
+		return ""
+	}
+	u.RawQuery, u.Fragment = "", ""
+	return u.Redacted()
+}

@@ -1,0 +1,217 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/pushd/pushd/conn"
+	"github.com/pushd/pushd/internal/wire"
+	"github.com/pushd/pushd/poller"
+	"github.com/pushd/pushd/topics"
+)
+
+// connectionInfo is one connection of GET /connections.
+type connectionInfo struct {
+	Client        string   `json:"client"`
+	Identity      string   `json:"identity,omitempty"`
+	Shard         int      `json:"shard"`
+	Peer          string   `json:"peer"`
+	State         string   `json:"state"`
+	Format        string   `json:"format"`
+	Subscriptions []string `json:"subscriptions"`
+	ReceivedMS    int64    `json:"received_ms_ago"`
+	SentMS        int64    `json:"sent_ms_ago"`
+	UnsentBytes   int      `json:"unsent_bytes"`
+	BehindFeeds   int      `json:"behind_feeds"`
+	Reading       bool     `json:"reading"`
+}
+
+const (
+	defaultListLimit = 100
+	maxListLimit     = 10_000
+	maxListPatterns  = 20  // of one connection
+	walkSlice        = 256 // connections of one shard that are looked at before its loop does something else
+)
+
+// serveConnections lists connections:
+//
+//	?identity=alice            whose credentials say so
+//	?address=192.0.2.0/24      an address, or a network
+//	?topic=stocks.AAPL         that get what is published there
+//	?pattern=stocks.*          that subscribed to exactly that
+//	?limit=100&after=NEXT      goes on where an answer that had "next" ended
+//
+// Connections come and go meanwhile. One that stays is listed exactly once.
+func (s *Server) serveConnections(w http.ResponseWriter, r *http.Request) {
+	limit, err1 := queryInt(r, "limit", defaultListLimit, 1, maxListLimit)
+	at, err2 := s.parsePlace(r.URL.Query().Get("after"))
+	filter, err3 := s.connectionFilter(r)
+	for _, err := range []error{err1, err2, err3} {
+		if err != nil {
+			refuse(w, 0, &wire.Error{Code: wire.BadRequest, Message: err.Error()})
+			return
+		}
+	}
+	list := []connectionInfo{}
+	next, err := s.walk(r.Context(), at, func(sh *shard, c conn.Info) bool {
+		if filter(sh, c) {
+			list = append(list, sh.describe(c))
+		}
+		return len(list) < limit
+	})
+	if err != nil {
+		refuse(w, 0, &wire.Error{Code: wire.Unavailable, Message: err.Error()})
+		return
+	}
+	writeIndented(w, http.StatusOK, struct {
+		Open        int              `json:"open"`
+		Connections []connectionInfo `json:"connections"`
+		Next        string           `json:"next,omitempty"`
+	}{s.quota.Open(), list, next.String()})
+}
+
+// connectionFilter reads which connections are asked for.
+func (s *Server) connectionFilter(r *http.Request) (func(*shard, conn.Info) bool, error) {
+	q := r.URL.Query()
+	identity, topic, pattern := q.Get("identity"), q.Get("topic"), q.Get("pattern")
+	if topic != "" {
+		if err := topics.CheckTopic(topic); err != nil {
+			return nil, err
+		}
+	}
+	if pattern != "" {
+		if err := topics.CheckPattern(pattern); err != nil {
+			return nil, err
+		}
+	}
+	network, err := parseNetwork(q.Get("address"))
+	if err != nil {
+		return nil, fmt.Errorf("address=%.64q: it is an IP address, or a network such as 192.0.2.0/24", q.Get("address"))
+	}
+	return func(sh *shard, c conn.Info) bool {
+		slot := c.ID.Slot()
+		if network.IsValid() && !network.Contains(c.Peer.Addr().Unmap()) || identity != "" && sh.identityOf(slot) != identity {
+			return false
+		}
+		if topic == "" && pattern == "" {
+			return true
+		}
+		var matches, is bool
+		for _, p := range sh.members.Patterns(slot, nil) {
+			matches = matches || topic != "" && topics.Match(p, topic)
+			is = is || p == pattern
+		}
+		return (topic == "" || matches) && (pattern == "" || is)
+	}, nil
+}
+
+// parseNetwork reads an address as the network that it alone is in; the zero
+// Prefix is none.
+func parseNetwork(text string) (netip.Prefix, error) {
+	if text == "" {
+		return netip.Prefix{}, nil
+	}
+	if strings.Contains(text, "/") {
+		return netip.ParsePrefix(text)
+	}
+	address, err := netip.ParseAddr(text)
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	return address.Unmap().WithZone("").Prefix(address.Unmap().BitLen())
+}
+
+// describe is a connection to a person. It is of its loop.
+func (sh *shard) describe(c conn.Info) connectionInfo {
+	slot := c.ID.Slot()
+	patterns := sh.members.Patterns(slot, []string{})
+	if len(patterns) > maxListPatterns {
+		patterns = append(patterns[:maxListPatterns], fmt.Sprintf("and %d more", len(patterns)-maxListPatterns))
+	}
+	return connectionInfo{
+		Client: sh.server.clientName(sh, c.ID), Identity: sh.identityOf(slot), Shard: sh.index,
+		Peer: c.Peer.String(), State: c.State, Format: sh.client(slot).format.String(), Subscriptions: patterns,
+		ReceivedMS: c.Received.Milliseconds(), SentMS: c.Sent.Milliseconds(),
+		UnsentBytes: c.Unsent, BehindFeeds: sh.members.Behind(slot), Reading: c.Reading,
+	}
+}
+
+// place is a slot of a shard, from which a walk goes on.
+type place struct {
+	shard int
+	slot  uint32
+}
+
+// String is "" for the zero place, where a walk begins and after its end.
+func (p place) String() string {
+	if p == (place{}) {
+		return ""
+	}
+	return fmt.Sprintf("%d-%d", p.shard, p.slot)
+}
+
+func (s *Server) parsePlace(text string) (p place, err error) {
+	if text == "" {
+		return p, nil
+	}
+	first, second, _ := strings.Cut(text, "-")
+	shard, err1 := strconv.Atoi(first)
+	slot, err2 := strconv.ParseUint(second, 10, 32)
+	if err1 != nil || err2 != nil || shard < 0 || shard >= len(s.shards) {
+		return p, fmt.Errorf("after=%.64q: it is the next of an answer before", text)
+	}
+	return place{shard, uint32(slot)}, nil
+}
+
+// walk shows visit the connections of all shards, from a place on and until it
+// answers false, and returns where to go on: the zero place where there are no
+// more. visit runs on each shard's loop, for a slice of its connections at a time. Where
+// walk fails, visit may still be running.
+func (s *Server) walk(ctx context.Context, at place, visit func(*shard, conn.Info) bool) (place, error) {
+	for at.shard < len(s.shards) {
+		sh := s.shards[at.shard]
+		seen := make(chan slice, 1)
+		if !sh.loop.Post(poller.Func(func() { seen <- sh.visitSlice(at.slot, visit) })) {
+			return place{}, errStopping
+		}
+		select {
+		case part := <-seen:
+			if at.slot = part.next; part.last {
+				at = place{shard: at.shard + 1}
+			}
+			if part.stopped && at.shard < len(s.shards) {
+				return at, nil
+			}
+		case <-ctx.Done():
+			return place{}, ctx.Err()
+		}
+	}
+	return place{}, nil
+}
+
+// slice is how far a slice of a walk came.
+type slice struct {
+	next    uint32 // the first slot that was not looked at
+	last    bool   // there is none
+	stopped bool   // visit has seen enough
+}
+
+func (sh *shard) visitSlice(from uint32, visit func(*shard, conn.Info) bool) slice {
+	end := slice{next: from, last: true}
+	n := 0
+	sh.table.Each(from, func(c conn.Info) bool {
+		if end.stopped || n == walkSlice {
+			end.last = false // there is this one
+			return false
+		}
+		n++
+		end.next = c.ID.Slot() + 1
+		end.stopped = !visit(sh, c)
+		return true
+	})
+	return end
+}
