@@ -2,7 +2,6 @@ package conn
 
 import (
 	"errors"
-	"net/netip"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -107,18 +106,15 @@ func (a *acceptPace) were(n int) { a.next, a.full = max(n, 1), 0 }
 // Adopt takes a connected, non-blocking socket whose request for an upgrade
 // has been read elsewhere, with what was read, which is changed in place. If it
 // turns out to be no such request it is refused, not handed over once more: two
-// sides that disagree would play ball with it.
-func (t *Table) Adopt(fd int, read []byte) { t.AdoptFor(fd, netip.Addr{}, read) }
-
-// AdoptFor is Adopt for a socket that is a proxy's, and whose connection a
-// PROXY header has said it is; without a valid client it is Adopt.
-func (t *Table) AdoptFor(fd int, client netip.Addr, read []byte) {
+// sides that disagree would play ball with it. h is what NotUpgrade gave with
+// it; its Client is valid only where that is not the socket's own address.
+func (t *Table) Adopt(fd int, read []byte, h Handed) {
 	if t.stopped {
-		t.turnAway(fd, stopping) // Shutdown may be past, and would not see it
+		t.answerAndClose(fd, h.TLS, stopping) // Shutdown may be past, and would not see it
 		return
 	}
 	if !t.cfg.Quota.take() {
-		t.turnAway(fd, overloaded)
+		t.answerAndClose(fd, h.TLS, overloaded)
 		return
 	}
 	id, r := t.adopt(fd)
@@ -126,7 +122,7 @@ func (t *Table) AdoptFor(fd int, client netip.Addr, read []byte) {
 		return
 	}
 	r.flags |= flagAdopted
-	if t.arrive(id, r, client) {
+	if read = t.attach(id, r, read, h.TLS); r.state != stateDead && t.arrive(id, r, h.Client) {
 		t.shake(id, r, read)
 	}
 }
@@ -174,9 +170,12 @@ func (t *Table) turnAway(fd int, answer *Refusal) {
 	t.dismiss(fd, appendRefusal(nil, answer))
 }
 
+// dismiss closes a socket that has no record, with an answer if it can read one.
 func (t *Table) dismiss(fd int, answer []byte) {
-	rawRead(fd, t.buf)
-	rawWrite(fd, answer)
+	if t.secures == nil {
+		rawRead(fd, t.buf)
+		rawWrite(fd, answer)
+	}
 	closeFD(fd)
 }
 
@@ -222,5 +221,6 @@ func (t *Table) Shutdown() {
 		}
 	}
 	t.Turn()
+	t.shakers.Wait() // they end with their connections, within one step of a handshake
 	t.lane.close()
 }

@@ -23,8 +23,9 @@ const plainRequest = "GET /ws HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConne
 // client is the other end, with nothing between the test and the bytes.
 type client struct {
 	*net.TCPConn
-	t testing.TB
-	r *bufio.Reader
+	over io.Writer // TLS; nil: none
+	t    testing.TB
+	r    *bufio.Reader
 }
 
 // connect opens a socket and says nothing.
@@ -65,7 +66,11 @@ func (sh *shard) openID() (*client, uint32) {
 // send writes all of its pieces at once.
 func (c *client) send(pieces ...any) {
 	c.t.Helper()
-	if _, err := c.Write(join(pieces...)); err != nil {
+	var w io.Writer = c.TCPConn
+	if c.over != nil {
+		w = c.over
+	}
+	if _, err := w.Write(join(pieces...)); err != nil {
 		c.t.Fatalf("client: %v", err)
 	}
 }

@@ -41,6 +41,11 @@ func (t *Table) startClosing(id poller.Token, r *record, why Reason, last []byte
 	if r.state == stateDead {
 		return
 	}
+	t.beginClosing(id, r, why)
+}
+
+// beginClosing is for a connection that has been given the last of what it will get.
+func (t *Table) beginClosing(id poller.Token, r *record, why Reason) {
 	r.state, r.why = stateClosing, why
 	t.dying = append(t.dying, dying{id, why})
 	if id.Slot() != t.corked { // else uncork goes on
@@ -56,6 +61,9 @@ func (t *Table) closeOurSide(id poller.Token, r *record) {
 	if r.flags&flagHalfClosed != 0 {
 		return
 	}
+	if t.sealEnd(id, r); r.state == stateDead {
+		return
+	}
 	if t.unsent(r) > 0 {
 		t.deadlines.flushing.add(id, t.loop.Now()+t.ticks.closing)
 		return
@@ -69,8 +77,13 @@ func (t *Table) closeOurSide(id poller.Token, r *record) {
 	t.deadlines.lingering.add(id, t.loop.Now()+t.ticks.linger)
 }
 
-// refuse answers a request with HTTP and ends the connection.
+// refuse answers a request with HTTP and ends the connection. Before there is
+// TLS where it is wanted, no answer could be read.
 func (t *Table) refuse(id poller.Token, r *record, refused *Refusal, why Reason) {
+	if !t.isSecured(id.Slot()) {
+		t.doom(id, r, why)
+		return
+	}
 	t.startClosing(id, r, why, appendRefusal(nil, refused))
 	t.trimHead(r)
 }

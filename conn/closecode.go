@@ -38,6 +38,10 @@ const (
 	ReasonAddressRate      // its address made too many connections of late
 	ReasonHandshakeRate    // too many handshakes of all clients at a time
 	ReasonProxyHeader      // it must begin with a PROXY header, and does not
+	ReasonNotTLS           // its first bytes are no TLS, which this port wants
+	ReasonTLSFailed        // the TLS handshake failed, or a record was wrong
+	ReasonBadCertificate   // its certificate could not be verified
+	ReasonTLSBusy          // too many waited for their TLS handshake
 
 	// What it sent cannot be taken.
 	ReasonProtocolError   // breach of RFC 6455
@@ -88,6 +92,10 @@ var reasons = [NumReasons]struct {
 	ReasonAddressRate:      {"address_rate", 0},
 	ReasonHandshakeRate:    {"handshake_rate", 0},
 	ReasonProxyHeader:      {"proxy_header", 0},
+	ReasonNotTLS:           {"not_tls", 0},
+	ReasonTLSFailed:        {"tls_failed", 0},
+	ReasonBadCertificate:   {"bad_certificate", 0},
+	ReasonTLSBusy:          {"tls_busy", 0},
 	ReasonProtocolError:    {"protocol_error", ws.StatusProtocolError},
 	ReasonUnsupportedData:  {"unsupported_data", ws.StatusUnsupportedData},
 	ReasonBadUTF8:          {"bad_utf8", ws.StatusInvalidFramePayloadData},

@@ -3,6 +3,7 @@ package conn
 import (
 	"bytes"
 	"crypto/sha1"
+	"crypto/x509"
 	"encoding/base64"
 	"net/http"
 	"net/netip"
@@ -23,8 +24,10 @@ type Request struct {
 	Offered       string // Sec-WebSocket-Protocol as sent; several lines are joined by ", "
 	Protocol      string // the first protocol offered that is known; "": none
 
-	Address   netip.Addr // the client's, as far as proxies that are trusted tell it; not valid where the socket has none
-	Unlimited bool       // Address is one that limits do not concern
+	Address     netip.Addr        // the client's, as far as proxies that are trusted tell it; not valid where the socket has none
+	Unlimited   bool              // Address is one that limits do not concern
+	Secure      bool              // it came over TLS
+	Certificate *x509.Certificate // the client's, verified, by TLS; nil: it has shown none. It may be kept
 }
 
 // handshaker answers requests for an upgrade (RFC 6455, 4.2). It is reused for

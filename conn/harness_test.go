@@ -33,7 +33,7 @@ type script struct {
 	message    func(id poller.Token, op ws.OpCode, payload []byte)
 	drained    func(id poller.Token)
 	closed     func(id poller.Token, why Reason)
-	notUpgrade func(fd int, read []byte)
+	notUpgrade func(fd int, read []byte, h Handed)
 
 	// Static after startShard.
 	t     testing.TB
@@ -93,9 +93,9 @@ func (s *script) Closed(id poller.Token, why Reason) {
 	}
 }
 
-func (s *script) NotUpgrade(fd int, read []byte) {
+func (s *script) NotUpgrade(fd int, read []byte, h Handed) {
 	if s.notUpgrade != nil {
-		s.notUpgrade(fd, read)
+		s.notUpgrade(fd, read, h)
 		return
 	}
 	unix.Close(fd)
@@ -217,6 +217,16 @@ func (sh *shard) checkEmpty() {
 	}
 	if n := sh.cfg.Quota.Open(); n != 0 {
 		sh.t.Errorf("the quota still counts %d connections", n)
+	}
+	if sh.secures != nil {
+		for slot := range sh.slab.next {
+			if sh.secures.at(slot) != nil {
+				sh.t.Errorf("slot %d has TLS left", slot)
+			}
+		}
+		if active, waiting := sh.cfg.Handshakes.Counts(); active != 0 || waiting != 0 {
+			sh.t.Errorf("%d TLS handshakes are still under way, and %d wait", active, waiting)
+		}
 	}
 	if !sh.fresh.idle() || sh.corked != noSlot || sh.out != nil {
 		sh.t.Error("the decoder or the cork is left in use")

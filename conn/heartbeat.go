@@ -61,7 +61,7 @@ func (t *Table) beat(id poller.Token, r *record, now uint32) {
 	r.pinged = max(now, 1)
 	r.flags |= flagPaced
 	t.tally.pings++
-	if r.flags&flagStaged != 0 || t.lane.send(id, r, pingFrame) == Blocked {
+	if r.flags&flagStaged != 0 || t.send(id, r, pingFrame) == Blocked {
 		t.push(id, r, pingFrame) // behind what is there: a ping must not get lost
 	}
 }

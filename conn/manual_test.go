@@ -58,7 +58,7 @@ func newPeer(t testing.TB, table *Table) *peer {
 	}
 	p := &peer{t: t, fd: fds[0], table: table, buf: make([]byte, 1<<16)}
 	t.Cleanup(func() { p.close() })
-	table.Adopt(fds[1], []byte("GET"))
+	table.Adopt(fds[1], []byte("GET"), Handed{})
 	for slot := range table.slab.next {
 		if r := table.slab.at(slot); r.state != stateFree && int(r.fd) == fds[1] {
 			p.id = table.ID(slot)

@@ -25,12 +25,8 @@ func (t *Table) readable(id poller.Token, r *record, e poller.Events) {
 	case errno != 0:
 		t.doom(id, r, reasonOfErrno(errno))
 		return
-	case n == 0 && r.state == stateClosing && t.unsent(r) > 0:
-		r.flags |= flagEnded
-		t.watch(id, r, false, true) // it has said its last; it may still read ours
-		return
 	case n == 0:
-		t.doom(id, r, ReasonClientGone)
+		t.theirEnd(id, r)
 		return
 	}
 	if e&poller.HangUp != 0 && n < len(t.buf) {
@@ -45,12 +41,24 @@ func (t *Table) readable(id poller.Token, r *record, e poller.Events) {
 			return
 		}
 	}
-	switch r.state {
-	case stateHandshake:
+	switch {
+	case t.secures != nil && r.state != stateClosing:
+		t.ciphertext(id, r, p)
+	case r.state == stateHandshake:
 		t.shake(id, r, p)
-	case stateOpen:
+	case r.state == stateOpen:
 		t.frames(id, r, p)
 	}
+}
+
+// theirEnd is for a client that has said its last. It may still read ours.
+func (t *Table) theirEnd(id poller.Token, r *record) {
+	if r.state == stateClosing && t.unsent(r) > 0 {
+		r.flags |= flagEnded
+		t.watch(id, r, false, true)
+		return
+	}
+	t.doom(id, r, ReasonClientGone)
 }
 
 // shake goes on with a request's head; p is what came now.
@@ -96,6 +104,9 @@ func (t *Table) upgrade(id poller.Token, r *record, head, rest []byte) {
 	response, request, refused := t.shaker.upgrade(head, t.out.B)
 	why := ReasonHandshakeRefused
 	if refused == nil {
+		if s := t.secureOf(id.Slot()); s != nil {
+			request.Secure, request.Certificate = true, s.certificate()
+		}
 		refused, why = t.vet(r, head, request)
 	}
 	if refused == nil {
@@ -144,6 +155,11 @@ func (t *Table) Hold(id poller.Token) {
 
 // keepHeld puts by the 101 with what follows it, and the frames behind the request.
 func (t *Table) keepHeld(id poller.Token, r *record, rest []byte) {
+	if t.unsent(r) > 0 { // it has asked, and does not even take what TLS had to say before
+		t.dropCork()
+		t.doom(id, r, ReasonTooSlow)
+		return
+	}
 	s := t.sideOf(r)
 	s.own, s.ownSent = t.out, 0
 	t.out, t.corked = nil, noSlot
@@ -170,6 +186,9 @@ func (t *Table) Release(id poller.Token) {
 		return
 	}
 	r.state = stateOpen
+	if t.sealHeld(id, r); r.state == stateDead {
+		return
+	}
 	t.writable(id, r)
 	if r.state == stateOpen && t.unsent(r) > 0 {
 		t.watch(id, r, true, false)
@@ -198,15 +217,17 @@ func (t *Table) trimHead(r *record) {
 
 // handOver gives the socket of an ordinary HTTP request to the handler.
 func (t *Table) handOver(id poller.Token, r *record, read []byte) {
+	if t.unsent(r) > 0 { // as in keepHeld
+		t.doom(id, r, ReasonTooSlow)
+		return
+	}
 	fd := int(r.fd)
 	if err := t.loop.Remove(fd); err != nil {
 		t.cfg.Log.Error("poller refused to forget a socket", "fd", fd, "err", err)
 	}
 	t.stats.refused[ReasonHandedOver].Add(1)
 	r.state = stateDead // to whatever the handler may call
-	t.handed = t.handedOf(r)
-	t.handler.NotUpgrade(fd, read)
-	t.cfg.Gate.Leave(t.handed.Visit)
+	t.handler.NotUpgrade(fd, read, t.handedOf(id, r))
 	t.dropSide(r)
 	t.slab.free(id.Slot())
 	t.cfg.Quota.release()
@@ -232,6 +253,8 @@ func (t *Table) refuseHeld(id poller.Token, r *record, refused *Refusal, why Rea
 // nothing is told nothing: it may be a load balancer that opens sockets ahead.
 func (t *Table) handshakeExpired(id poller.Token, r *record) {
 	switch {
+	case !t.isSecured(id.Slot()):
+		t.doom(id, r, ReasonHandshakeTimeout)
 	case r.state == stateHeld:
 		t.refuseHeld(id, r, unavailable, ReasonHandshakeTimeout)
 	case r.state == stateHandshake && r.side != 0 && t.sides.all[r.side].head != nil:

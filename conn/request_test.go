@@ -182,7 +182,7 @@ func TestNotUpgrade(t *testing.T) {
 			read []byte
 		}
 		got := make(chan handed, 1)
-		s := &script{notUpgrade: func(fd int, read []byte) { got <- handed{fd, bytes.Clone(read)} }}
+		s := &script{notUpgrade: func(fd int, read []byte, _ Handed) { got <- handed{fd, bytes.Clone(read)} }}
 		for _, cut := range []int{1, 20, len(request) - len(body), len(request) - 1, len(request)} {
 			sh := startShard(t, &script{notUpgrade: s.notUpgrade}, withBackend(backend))
 			c := sh.connect()
@@ -221,7 +221,7 @@ func (fd fdReader) Read(p []byte) (int, error) { return unix.Read(int(fd), p) }
 // A handler may call the table about the socket that it is being handed.
 func TestNotUpgradeMayCallTheTable(t *testing.T) {
 	s := &script{}
-	s.notUpgrade = func(fd int, _ []byte) {
+	s.notUpgrade = func(fd int, _ []byte, _ Handed) {
 		s.table.CloseAll(ReasonShutdown)
 		s.table.Reply(s.table.ID(0), pingFrame)
 		unix.Close(fd)
@@ -331,7 +331,7 @@ func TestAdoptWhenStopping(t *testing.T) {
 func (sh *shard) adopted(read []byte) *client {
 	sh.t.Helper()
 	c, fd := sh.accepted()
-	sh.do(func() { sh.Adopt(fd, read) })
+	sh.do(func() { sh.Adopt(fd, read, Handed{}) })
 	return c
 }
 

@@ -43,7 +43,15 @@ func (t *Table) Send(slot uint32, frames []byte) Result {
 	if res != Sent {
 		return res
 	}
-	return t.lane.send(poller.NewToken(slot, r.generation), r, frames)
+	return t.send(poller.NewToken(slot, r.generation), r, frames)
+}
+
+// send is for a connection for which nothing waits.
+func (t *Table) send(id poller.Token, r *record, frames []byte) Result {
+	if s := t.secureOf(id.Slot()); s != nil {
+		return t.sendSealed(id, r, s, frames)
+	}
+	return t.lane.send(id, r, frames)
 }
 
 // SendCopy is Send for memory that is the caller's again when it returns.
@@ -52,7 +60,11 @@ func (t *Table) SendCopy(slot uint32, frames []byte) Result {
 	if res != Sent {
 		return res
 	}
-	return t.lane.sendCopy(poller.NewToken(slot, r.generation), r, frames)
+	id := poller.NewToken(slot, r.generation)
+	if s := t.secureOf(slot); s != nil {
+		return t.sendSealed(id, r, s, frames)
+	}
+	return t.lane.sendCopy(id, r, frames)
 }
 
 // sendable says whether data may be written to a slot now.
@@ -145,6 +157,17 @@ func (t *Table) push(id poller.Token, r *record, p []byte) {
 	if r.state == stateDead {
 		return
 	}
+	if s := t.secureOf(id.Slot()); s != nil && r.state != stateHeld {
+		t.clear = append(t.clear[:0], p...) // what is handed to crypto/tls escapes: callers' frames would be allocated, without TLS too
+		if p = t.seal(id, r, s, t.clear); p == nil {
+			return
+		}
+	}
+	t.pushRaw(id, r, p)
+}
+
+// pushRaw is push for what goes to the socket as it is.
+func (t *Table) pushRaw(id poller.Token, r *record, p []byte) {
 	if r.state == stateHeld || t.unsent(r) > 0 {
 		s := t.sideOf(r)
 		s.appendOwn(p)

@@ -1,6 +1,7 @@
 package conn
 
 import (
+	"crypto/tls"
 	"net/netip"
 	"sync/atomic"
 	"time"
@@ -16,6 +17,20 @@ type Stats struct {
 	messages, bytesIn, bytesOut, pings, blocked atomic.Uint64
 	acceptPauses, throttled                     atomic.Uint64
 	sockets, open                               atomic.Int64
+	handshakes                                  [2][2]atomic.Uint64 // of TLS: as in Counts
+	unsecured                                   [NumReasons]atomic.Uint64
+}
+
+// secured counts a TLS handshake that is done.
+func (s *Stats) secured(c tls.ConnectionState) {
+	version, resumed := 0, 0
+	if c.Version >= tls.VersionTLS13 {
+		version = 1
+	}
+	if c.DidResume {
+		resumed = 1
+	}
+	s.handshakes[version][resumed].Add(1)
 }
 
 // tally is what the loop counts for itself, and publishes once a turn: an
@@ -54,6 +69,11 @@ type Counts struct {
 	Throttled    uint64 // times that nothing more was read of a client for Config.ByteRate
 	Sockets      int64  // now, handshakes and closing ones included
 	Open         int64  // now, upgraded
+
+	// TLS handshakes that were done: with TLS 1.2 and with 1.3, each of them in
+	// full and resumed; and those that were not, which Refused has too.
+	Secured   [2][2]uint64
+	Unsecured [NumReasons]uint64
 }
 
 // Counts may be called from any goroutine.
@@ -66,7 +86,12 @@ func (t *Table) Counts() Counts {
 		Sockets: s.sockets.Load(), Open: s.open.Load(),
 	}
 	for i := range c.Closed {
-		c.Refused[i], c.Closed[i] = s.refused[i].Load(), s.closed[i].Load()
+		c.Refused[i], c.Closed[i], c.Unsecured[i] = s.refused[i].Load(), s.closed[i].Load(), s.unsecured[i].Load()
+	}
+	for version := range c.Secured {
+		for resumed := range c.Secured[version] {
+			c.Secured[version][resumed] = s.handshakes[version][resumed].Load()
+		}
 	}
 	return c
 }
@@ -88,6 +113,12 @@ func (c *Counts) Add(o Counts) {
 	for i := range c.Closed {
 		c.Refused[i] += o.Refused[i]
 		c.Closed[i] += o.Closed[i]
+		c.Unsecured[i] += o.Unsecured[i]
+	}
+	for version := range c.Secured {
+		for resumed := range c.Secured[version] {
+			c.Secured[version][resumed] += o.Secured[version][resumed]
+		}
 	}
 }
 

@@ -9,8 +9,10 @@
 package conn
 
 import (
+	"crypto/tls"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/gobwas/ws"
@@ -47,15 +49,16 @@ type Handler interface {
 
 	// NotUpgrade hands over the socket of a request that is no WebSocket
 	// upgrade, with everything that was read of it so far. The file descriptor
-	// is the handler's from here on; read is valid during the call only.
-	NotUpgrade(fd int, read []byte)
+	// is the handler's from here on; read is valid during the call only. over is
+	// the TLS through which it talks; nil: none.
+	NotUpgrade(fd int, read []byte, h Handed)
 }
 
 // Config is what the tables of all shards have in common. A zero field has
 // the default given.
 type Config struct {
 	MaxMessage       int           // bytes of one message, all fragments together; 64 KiB
-	HandshakeTimeout time.Duration // from accept to the end of the request's head; 5 s
+	HandshakeTimeout time.Duration // from accept to the end of the request's head, TLS included; 5 s
 	Heartbeat        time.Duration // silence after which a client is pinged; 25 s
 	PongTimeout      time.Duration // further silence after which it is closed; 10 s
 	WriteTimeout     time.Duration // how long a socket may take nothing while bytes wait for it; 60 s
@@ -69,6 +72,8 @@ type Config struct {
 	ByteRate         int           // what a client may send, in bytes a second, where each frame counts 256 bytes besides; 0: any number
 	ProxyProtocol    via.Networks  // who begins with a PROXY header
 	TrustForwarded   via.Networks  // whose X-Forwarded-For and Forwarded are believed
+	TLS              *tls.Config   // of all connections; nil: none has TLS
+	Handshakes       *Handshakes   // of TLS, over all tables; nil: NewHandshakes(0) for this one
 	Log              *slog.Logger  // nil: slog.Default
 }
 
@@ -92,6 +97,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Quota == nil {
 		c.Quota = NewQuota(0)
+	}
+	if c.Handshakes == nil && c.TLS != nil {
+		c.Handshakes = NewHandshakes(0)
 	}
 	if c.Log == nil {
 		c.Log = slog.Default()
@@ -130,15 +138,22 @@ type Table struct {
 	sweptAt   uint32                     // tick of the last slice
 	sweepDebt uint64                     // fraction of a slot that the last slices left over
 	sends     uint                       // since the last yield
+	secures   *secures                   // nil: no TLS
+	arrived   []byte                     // ciphertext that is being decrypted
+	plain     []byte                     // what it comes to
+	clear     []byte                     // a reply that is being encrypted
+	sealed    []byte                     // what TLS has written: valid until the next
+	lent      []byte                     // the record buffer of whoever decrypts
 	accepts   acceptPace
 	canned    [NumReasons]canned
-	handed    Handed
 	paused    bool  // the listener is off until the next tick: no file descriptors
 	stopped   bool  // no more accepts
 	tally     tally // published to stats once a turn
 
 	// Atomic.
 	stats Stats
+
+	shakers sync.WaitGroup // goroutines of TLS handshakes; started by the loop, ended by Shutdown
 }
 
 // dying is a connection that ends when the turn does.
@@ -168,6 +183,13 @@ func NewTable(cfg Config, loop *poller.Loop, listener *poller.Listener, h Handle
 	}
 	t.in.t = t
 	t.inRate = newInRate(cfg.ByteRate, cfg.MaxMessage, loop.TickLength())
+	if cfg.TLS != nil {
+		t.secures = &secures{}
+		t.plain = make([]byte, 2*readSize) // more than one read and what was left before it come to
+		if !buffersOfTLS.known {
+			cfg.Log.Warn("this crypto/tls is not known: idle TLS connections take 4 KiB more than they need")
+		}
+	}
 	t.sweptAt = loop.Now()
 	for _, d := range []struct {
 		ticks *uint32
@@ -308,6 +330,9 @@ func (t *Table) bury(d dying) {
 			t.handler.Closed(d.id, d.why)
 		} else {
 			t.stats.refused[d.why].Add(1)
+			if !t.isSecured(d.id.Slot()) {
+				t.stats.unsecured[d.why].Add(1)
+			}
 		}
 	}
 	if r.state != stateDead {
@@ -315,6 +340,7 @@ func (t *Table) bury(d dying) {
 	}
 	t.dropSide(r)
 	t.cfg.Gate.Leave(r.visit)
+	t.dropSecure(d.id.Slot())
 	t.loop.CloseFD(int(r.fd))
 	t.slab.free(d.id.Slot())
 	t.cfg.Quota.release()

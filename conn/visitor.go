@@ -224,22 +224,16 @@ func (t *Table) cannedAnswer(why Reason) []byte {
 	return c.bytes
 }
 
-// Handed is whose connection went to Handler.NotUpgrade.
+// Handed is what belongs to a socket that leaves by Handler.NotUpgrade, and may
+// come back by Adopt.
 type Handed struct {
 	Client netip.Addr // whose it is by a PROXY header, else the socket's own address
-	Visit  gate.Visit // what the gate counts it as, until Leave
+	Visit  gate.Visit // what the gate counts it as; the handler has it leave
+	TLS    *Secured   // nil: none
 }
 
-// TakeHanded is for Handler.NotUpgrade: whose the connection is, with the visit,
-// which is the caller's to end from here on.
-func (t *Table) TakeHanded() Handed {
-	h := t.handed
-	t.handed.Visit = 0
-	return h
-}
-
-func (t *Table) handedOf(r *record) Handed {
-	h := Handed{Visit: r.visit}
+func (t *Table) handedOf(id poller.Token, r *record) Handed {
+	h := Handed{Visit: r.visit, TLS: t.detach(id.Slot())}
 	if r.side != 0 {
 		h.Client = t.sides.all[r.side].client
 	}

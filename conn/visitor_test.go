@@ -296,8 +296,7 @@ func TestHandedOver(t *testing.T) {
 	change, g := gated(t, gate.Limits{Connections: 1})
 	var handed atomic.Pointer[Handed]
 	s := &script{}
-	s.notUpgrade = func(fd int, _ []byte) {
-		h := s.table.TakeHanded()
+	s.notUpgrade = func(fd int, _ []byte, h Handed) {
 		handed.Store(&h)
 		unix.Close(fd)
 	}
@@ -322,13 +321,13 @@ func TestHandedOver(t *testing.T) {
 }
 
 // What net/http gives back goes on by the address that it had.
-func TestAdoptFor(t *testing.T) {
+func TestAdoptOfProxy(t *testing.T) {
 	change, g := gated(t, gate.Limits{Connections: 1})
 	sh := startShard(t, tellingWho(), change)
 	whose := netip.MustParseAddr("203.0.113.7")
 	adopt := func() *client {
 		c, fd := sh.accepted()
-		sh.do(func() { sh.AdoptFor(fd, whose, []byte(plainRequest)) })
+		sh.do(func() { sh.Adopt(fd, []byte(plainRequest), Handed{Client: whose}) })
 		return c
 	}
 	c := adopt()

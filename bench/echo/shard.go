@@ -83,7 +83,7 @@ const upgradeRequired = "HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\n
 	"Connection: close, Upgrade\r\nContent-Type: text/plain\r\nContent-Length: 28\r\n\r\nThis is a WebSocket server.\n"
 
 // NotUpgrade implements conn.Handler.
-func (sh *shard) NotUpgrade(fd int, _ []byte) {
+func (sh *shard) NotUpgrade(fd int, _ []byte, _ conn.Handed) {
 	_, _ = unix.Write(fd, []byte(upgradeRequired)) // best effort: the socket is new, so there is room
 	unix.Close(fd)
 }

@@ -42,8 +42,13 @@ func (c *feedCommand) Run(ctx context.Context, p program) error {
 	if err != nil {
 		return err
 	}
+	client, err := c.client(publishTimeout)
+	if err != nil {
+		return err
+	}
+	defer client.CloseIdleConnections()
 	progress := newProgress(p.stderr, size)
-	post := newPoster(url.String(), c.tokenFlags, func(format string, args ...any) {
+	post := newPoster(url.String(), client, c.tokenFlags, func(format string, args ...any) {
 		progress.clear() // which is drawn again behind the note
 		p.notef(format, args...)
 	})

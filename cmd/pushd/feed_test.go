@@ -151,7 +151,7 @@ func TestPosterRetries(t *testing.T) {
 				return true
 			})
 			var notes output
-			p := newPoster(server.URL+"/publish", tokenFlags{}, program{stderr: &notes}.notef)
+			p := newPoster(server.URL+"/publish", server.Client(), tokenFlags{}, program{stderr: &notes}.notef)
 			p.backoff = backoff{first: 1, most: 1}
 			batch := []record{{number: 1, topic: "a", data: []byte("1")}, {number: 2, topic: "b", data: []byte("2")}}
 			if err := p.publish(testContext(t), batch); err != nil {
@@ -184,7 +184,7 @@ func TestPosterKeys(t *testing.T) {
 					w.Write(append(wire.AppendResult(nil, "a", "c.0"), '\n'))
 				}
 			})
-			p := newPoster(server.URL+"/publish", tokenFlags{}, program{stderr: io.Discard}.notef)
+			p := newPoster(server.URL+"/publish", server.Client(), tokenFlags{}, program{stderr: io.Discard}.notef)
 			p.backoff = backoff{first: 1, most: 1}
 			for range 2 {
 				if err := p.publish(testContext(t), []record{{topic: "a", data: []byte("1")}, {topic: "a", data: []byte("1")}, {topic: "b", data: []byte("2")}}); err != nil {
@@ -205,7 +205,7 @@ func TestPosterGivesUp(t *testing.T) {
 		w.Write(wire.AppendRefusal(nil, wire.Unavailable, "NATS is away"))
 		return true
 	})
-	p := newPoster(server.URL+"/publish", tokenFlags{}, program{stderr: io.Discard}.notef)
+	p := newPoster(server.URL+"/publish", server.Client(), tokenFlags{}, program{stderr: io.Discard}.notef)
 	p.backoff = backoff{first: 1, most: 1}
 	p.giveUp = time.Millisecond
 	err := p.publish(testContext(t), []record{{topic: "a", data: []byte("1")}})

@@ -30,12 +30,12 @@ type poster struct {
 	body      bytes.Buffer // kept for its memory
 }
 
-func newPoster(url string, token tokenFlags, notef func(format string, args ...any)) *poster {
+func newPoster(url string, client *http.Client, token tokenFlags, notef func(format string, args ...any)) *poster {
 	return &poster{
 		url:     url,
 		token:   token,
 		run:     rand.Text(),
-		client:  &http.Client{Timeout: publishTimeout},
+		client:  client,
 		notef:   notef,
 		giveUp:  90 * time.Second, // with the last wait and request, about the two minutes for which keys are remembered
 		backoff: backoff{first: 200 * time.Millisecond, most: 10 * time.Second},

@@ -35,6 +35,11 @@ func (c *publishCommand) Run(ctx context.Context, p program) error {
 	if err != nil {
 		return err
 	}
+	client, err := c.client(0) // each request has its own time
+	if err != nil {
+		return err
+	}
+	defer client.CloseIdleConnections()
 	key := c.ID
 	if key == "" {
 		key = rand.Text()
@@ -52,7 +57,7 @@ func (c *publishCommand) Run(ctx context.Context, p program) error {
 		}
 	}
 	one := singlePoster{
-		url: url.String(), key: key, token: c.tokenFlags, notef: p.notef,
+		url: url.String(), key: key, client: client, token: c.tokenFlags, notef: p.notef,
 		giveUp:  15 * time.Second,
 		backoff: backoff{first: 200 * time.Millisecond, most: 5 * time.Second},
 	}
@@ -73,6 +78,7 @@ func (c *publishCommand) Run(ctx context.Context, p program) error {
 // singlePoster publishes one message, with a key by which the server knows it again.
 type singlePoster struct {
 	url, key string
+	client   *http.Client
 	token    tokenFlags
 	notef    func(format string, args ...any)
 	giveUp   time.Duration // how long it may fail
@@ -111,7 +117,7 @@ func (p *singlePoster) post(ctx context.Context, data []byte) (stored string, er
 	if err := p.token.authorize(request.Header); err != nil {
 		return "", err
 	}
-	response, err := http.DefaultClient.Do(request)
+	response, err := p.client.Do(request)
 	if err != nil {
 		return "", unreachable(err)
 	}

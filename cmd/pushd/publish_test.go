@@ -191,7 +191,7 @@ func TestPublishTriesAgain(t *testing.T) {
 	server.store = true
 	var notes output
 	one := func(giveUp time.Duration) *singlePoster {
-		return &singlePoster{url: server.URL + "/publish/a", key: "k", notef: program{stderr: &notes}.notef, giveUp: giveUp, backoff: backoff{first: 1, most: 1}}
+		return &singlePoster{url: server.URL + "/publish/a", key: "k", client: server.Client(), notef: program{stderr: &notes}.notef, giveUp: giveUp, backoff: backoff{first: 1, most: 1}}
 	}
 	for range 2 {
 		away = 3

@@ -7,7 +7,10 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/signal"
 	"strings"
+	"sync"
+	"syscall"
 
 	"github.com/alecthomas/kong"
 
@@ -34,11 +37,30 @@ func (c *serveCommand) Run(ctx context.Context, parsed *kong.Context, p program)
 		return err
 	}
 	if cfg.Demo {
-		if _, err := io.WriteString(p.stdout, invitation(p.callPath(), s.Addr())); err != nil {
+		if _, err := io.WriteString(p.stdout, invitation(p.callPath(), s.URL())); err != nil {
 			log.Warn("cannot print what to try", "error", err)
 		}
 	}
+	defer reloadOnHangUp(s)()
 	return s.Run(ctx)
+}
+
+// reloadOnHangUp has SIGHUP mean that certificates are to be read again, until
+// the returned function is called.
+func reloadOnHangUp(s *server.Server) (stop func()) {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGHUP)
+	var running sync.WaitGroup
+	running.Go(func() {
+		for range signals {
+			s.Reload()
+		}
+	})
+	return func() {
+		signal.Stop(signals)
+		close(signals)
+		running.Wait()
+	}
 }
 
 func newLogger(w io.Writer, level, format string) (*slog.Logger, error) {
@@ -54,16 +76,17 @@ func newLogger(w io.Writer, level, format string) (*slog.Logger, error) {
 	return slog.New(slog.NewTextHandler(w, &options)), nil
 }
 
-// invitation is three lines to try on a server at address: a page, a
-// subscriber, and a message that both will show.
-func invitation(path, address string) string {
-	address = reachable(address)
+// invitation is three lines to try on a server at a URL: a page, a subscriber,
+// and a message that both will show.
+func invitation(path, url string) string {
+	scheme, address, _ := strings.Cut(url, "://")
+	url = scheme + "://" + reachable(address)
 	flag := ""
-	if url := "http://" + address; url != defaultServer {
+	if url != defaultServer {
 		flag = " --server " + url
 	}
-	return fmt.Sprintf("open       http://%s/\nsubscribe  %s subscribe%s 'host.>'\npublish    curl -d '\"hello\"' http://%s/publish/host.demo.greeting\n",
-		address, path, flag, address)
+	return fmt.Sprintf("open       %s/\nsubscribe  %s subscribe%s 'host.>'\npublish    curl -d '\"hello\"' %s/publish/host.demo.greeting\n",
+		url, path, flag, url)
 }
 
 // reachable turns an address that stands for all of a machine's into one to

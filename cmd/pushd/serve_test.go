@@ -62,7 +62,7 @@ func TestServePortInUse(t *testing.T) {
 func TestInvitation(t *testing.T) {
 	f := func(path, address, want string) {
 		t.Helper()
-		if got := strings.Split(invitation(path, address), "\n")[1]; got != want {
+		if got := strings.Split(invitation(path, "http://"+address), "\n")[1]; got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	}

@@ -36,9 +36,14 @@ func (c *subscribeCommand) Run(ctx context.Context, p program) error {
 	if len(c.Cursor) > 0 && len(c.Cursor) != len(c.Topics) {
 		return fmt.Errorf("--cursor is there %d times for %d topics: give one for each, in the same order", len(c.Cursor), len(c.Topics))
 	}
+	trust, err := c.trust()
+	if err != nil {
+		return err
+	}
 	url.Scheme = map[string]string{"http": "ws", "https": "wss"}[url.Scheme]
 	s := subscriber{
 		url:      url.String(),
+		trust:    trust,
 		token:    c.tokenFlags,
 		wants:    wants{mode: c.Mode, maxRate: c.MaxRate},
 		subs:     newSubscriptions(c.Topics, c.Cursor),

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -22,6 +23,7 @@ import (
 type subscriber struct {
 	// Static.
 	url      string
+	trust    *tls.Config // nil: the usual authorities
 	wants    wants
 	token    tokenFlags
 	out      *messagePrinter
@@ -101,6 +103,7 @@ func (s *subscriber) dial(ctx context.Context) (conn net.Conn, early []byte, end
 	dialer := ws.Dialer{
 		Header:    ws.HandshakeHeaderHTTP(header),
 		Timeout:   s.patience,
+		TLSConfig: s.trust,
 		Protocols: []string{wire.JSON.Subprotocol()},
 		OnStatusError: func(_ int, _ []byte, answer io.Reader) {
 			response, err := http.ReadResponse(bufio.NewReader(answer), nil)

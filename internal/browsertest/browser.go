@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -31,8 +32,9 @@ type Browser struct {
 }
 
 // Start starts a Chromium that ends with the test. Where there is none the
-// test is skipped; under CI it fails, since there it is installed.
-func Start(t testing.TB) *Browser {
+// test is skipped; under CI it fails, since there it is installed. flags are
+// Chromium's own, beside those that it needs: "ssl-version-max=tls1.2".
+func Start(t testing.TB, flags ...string) *Browser {
 	t.Helper()
 	path := find()
 	switch {
@@ -43,6 +45,13 @@ func Start(t testing.TB) *Browser {
 		t.Skip("no Chromium to show the page to (apt-get install chromium)")
 	}
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.WSURLReadTimeout(patience))
+	for _, flag := range flags {
+		if name, value, ok := strings.Cut(flag, "="); ok {
+			options = append(options, chromedp.Flag(name, value))
+		} else {
+			options = append(options, chromedp.Flag(name, true))
+		}
+	}
 	if os.Geteuid() == 0 {
 		options = append(options, chromedp.NoSandbox) // Chromium refuses to be sandboxed as root
 	}

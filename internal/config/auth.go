@@ -59,7 +59,7 @@ func (p Public) MayPublish() bool { return p == PublicPublish || p == PublicAll 
 // Authenticates reports whether clients have to show who they are: there is
 // something to check credentials against.
 func (c *Config) Authenticates() bool {
-	return c.AcceptsTokens() || len(c.APIKeys) > 0 || c.ClientCertificates != nil
+	return c.AcceptsTokens() || len(c.APIKeys) > 0 || c.ClientCertificates != nil || c.TLSClientCA != ""
 }
 
 // AcceptsTokens reports whether there are keys to verify tokens with.

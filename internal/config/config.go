@@ -24,6 +24,11 @@ type Config struct {
 	AdminToken     Secret `kong:"-"` // from the environment alone; excludes AdminTokenFile
 	MaxConnections int    `name:"max-connections" env:"PUSHD_MAX_CONNECTIONS" default:"0" group:"Listeners" help:"Hold at most this many clients at a time. 0 derives it from the limit of open files, with room left for everything else."`
 
+	TLSCert       []string `name:"tls-cert" env:"PUSHD_TLS_CERT" placeholder:"FILE" group:"TLS" help:"Serve clients over TLS alone (wss:// and https://) with the certificate chain in this PEM file. Given several times, with --tls-key in the same order, the name that a client asks for decides. Files that change are read again."`
+	TLSKey        []string `name:"tls-key" env:"PUSHD_TLS_KEY" placeholder:"FILE" group:"TLS" help:"Use the private key in this PEM file with --tls-cert."`
+	TLSClientCA   string   `name:"tls-client-ca" env:"PUSHD_TLS_CLIENT_CA" placeholder:"FILE" group:"TLS" help:"Ask clients for a certificate of the authorities in this PEM file. One that cannot be verified ends the connection; none is needed."`
+	MaxHandshakes int      `name:"max-handshakes" env:"PUSHD_MAX_HANDSHAKES" default:"512" group:"TLS" help:"Have at most this many TLS handshakes under way at a time. Further clients wait in the order of their coming, within --handshake-timeout."`
+
 	NATS       []string `name:"nats" env:"PUSHD_NATS" placeholder:"URL" group:"NATS" help:"Join the NATS servers at these URLs. Empty runs a NATS server inside this process."`
 	NATSCreds  string   `name:"nats-creds" env:"PUSHD_NATS_CREDS" placeholder:"FILE" group:"NATS" help:"Authenticate to NATS with this credentials file (JWT and seed)."`
 	NATSNKey   string   `name:"nats-nkey" env:"PUSHD_NATS_NKEY" placeholder:"FILE" group:"NATS" help:"Authenticate to NATS with the NKey seed in this file."`

@@ -58,6 +58,7 @@ func TestDefault(t *testing.T) {
 		NATSListen:       "127.0.0.1:4222",
 		Store:            "./pushd-data",
 		Prefix:           "push",
+		MaxHandshakes:    512,
 		TokenLeeway:      5 * time.Second,
 		AuthTimeout:      5 * time.Second,
 		AuthorizeTimeout: 2 * time.Second,

@@ -41,6 +41,7 @@ func (c *Config) problems() []problem {
 	v.enums("--", settings(c))
 	v.addresses(c)
 	v.nats(c)
+	v.tls(c)
 	v.prefix(c.Prefix)
 	v.bounds(c)
 	v.limits(c)

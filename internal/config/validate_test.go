@@ -65,6 +65,15 @@ func TestValidate(t *testing.T) {
 	f(func(c *Config) { c.Store = "memory" })
 	f(func(c *Config) { c.Store = "" }, `--store is empty, but must be a directory, or "memory" to keep nothing on disk`)
 
+	// TLS to clients.
+	f(func(c *Config) { c.TLSCert, c.TLSKey, c.TLSClientCA = []string{"a", "b"}, []string{"c", "d"}, "e" })
+	f(func(c *Config) { c.TLSCert, c.TLSKey = []string{"a"}, []string{"k", "l"} },
+		"--tls-cert is there 1 times and --tls-key 2 times: give one key for each certificate, in the same order")
+	f(func(c *Config) { c.TLSCert, c.TLSKey = []string{"a", "a"}, []string{"k", "l"} }, "--tls-cert has a twice: once is enough")
+	f(func(c *Config) { c.TLSCert, c.TLSKey = []string{"a"}, []string{""} }, "--tls-key has an empty name, but must name a file")
+	f(func(c *Config) { c.TLSClientCA = "ca" }, "--tls-client-ca needs TLS: add --tls-cert and --tls-key")
+	f(func(c *Config) { c.MaxHandshakes = 0 }, "--max-handshakes is 0, but must be 1 to 1000000")
+
 	// The prefix.
 	const subject = ", but must be a NATS subject of at most 16 tokens of A-Z a-z 0-9 _ - joined by dots"
 	f(func(c *Config) { c.Prefix = "a.b-c.D_9" })

@@ -58,6 +58,10 @@ func (s *Server) admitted(next http.Handler) http.Handler {
 		if s.crossOrigin(counted, r) {
 			return
 		}
+		if c, ok := r.Context().Value(connKey{}).(*plainConn); ok && c.over != nil { // which net/http knows of its own alone
+			state := c.over.ConnectionState()
+			r.TLS = &state
+		}
 		next.ServeHTTP(counted, r.WithContext(context.WithValue(r.Context(), clientKey{}, s.callerOf(r))))
 	})
 }
@@ -69,9 +73,6 @@ type (
 )
 
 func withConn(ctx context.Context, c net.Conn) context.Context {
-	if outer, ok := c.(interface{ NetConn() net.Conn }); ok { // of TLS
-		c = outer.NetConn()
-	}
 	return context.WithValue(ctx, connKey{}, c)
 }
 
@@ -89,8 +90,8 @@ func (s *Server) callerOf(r *http.Request) caller {
 		return caller{}
 	}
 	named := via.Headers{ForwardedFor: r.Header.Values("X-Forwarded-For"), Forwarded: r.Header.Values("Forwarded")}
-	client := named.Client(c.who.Client, s.forwarders)
-	return caller{client, s.gate.Unlimited(client, client != c.who.Client || c.proxied().IsValid())}
+	client := named.Client(c.from.Client, s.forwarders)
+	return caller{client, s.gate.Unlimited(client, client != c.from.Client || c.proxied().IsValid())}
 }
 
 // callerFrom is who makes a request that the public listener serves.
@@ -101,10 +102,10 @@ func callerFrom(r *http.Request) caller {
 
 // proxied is whose the connection is where its socket does not say it.
 func (c *plainConn) proxied() netip.Addr {
-	if own, ok := c.RemoteAddr().(*net.TCPAddr); ok && own.AddrPort().Addr().Unmap().WithZone("") == c.who.Client {
+	if own, ok := c.RemoteAddr().(*net.TCPAddr); ok && own.AddrPort().Addr().Unmap().WithZone("") == c.from.Client {
 		return netip.Addr{}
 	}
-	return c.who.Client
+	return c.from.Client
 }
 
 // countedResponse counts a response that is an error.

@@ -20,6 +20,9 @@ func authConfig(c *config.Config, log *slog.Logger) auth.Config {
 			Name: k.Name, Hash: k.Hash, Permissions: auth.Permissions{Subscribe: k.Subscribe, Publish: k.Publish},
 		})
 	}
+	if c.TLSClientCA != "" {
+		a.Certificates = &auth.Permissions{} // who has one is somebody, and may do nothing yet
+	}
 	if p := c.ClientCertificates; p != nil {
 		a.Certificates = &auth.Permissions{Subscribe: p.Subscribe, Publish: p.Publish}
 	}

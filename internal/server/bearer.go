@@ -12,7 +12,7 @@ import (
 )
 
 // certificate is what TLS has verified of a client, nil without one.
-func certificate(*conn.Request) *x509.Certificate { return nil }
+func certificate(r *conn.Request) *x509.Certificate { return r.Certificate }
 
 // certificateOverHTTP is certificate for a request that is no upgrade.
 func certificateOverHTTP(r *http.Request) *x509.Certificate {

@@ -2,6 +2,7 @@ package server
 
 import (
 	"bufio"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"os"
@@ -20,7 +21,7 @@ import (
 const crowdVariable = "PUSHD_TEST_CROWD"
 
 // crowdMain is the crowd's process: "ADDRESS PATH COUNT". It opens that many
-// WebSockets, says so, keeps them until its input ends, and counts what came.
+// WebSockets (over TLS where the path begins with "tls:"), says so, keeps them until its input ends, and counts what came.
 func crowdMain(spec string) int {
 	var address, path string
 	var count int
@@ -28,6 +29,7 @@ func crowdMain(spec string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 2
 	}
+	path, secured := strings.CutPrefix(path, "tls:")
 	conns := make([]net.Conn, count)
 	buf := make([]byte, 4096)
 	for i := range conns {
@@ -35,6 +37,9 @@ func crowdMain(spec string) int {
 		if err != nil {
 			fmt.Fprintln(os.Stderr, i, err)
 			return 1
+		}
+		if secured {
+			c = tls.Client(c, crowdTLS)
 		}
 		conns[i] = c
 		topicPath := strings.ReplaceAll(path, "{i}", strconv.Itoa(i%500))

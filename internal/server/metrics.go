@@ -143,6 +143,7 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 		c.Add(sh.table.Counts())
 		t.Add(sh.members.Counts())
 	}
+	s.collectTLS(out, &c)
 	gauge(descConnections, float64(c.Open))
 	gauge(descSockets, float64(c.Sockets))
 	gauge(descMaxConns, float64(s.quota.Max()))

@@ -3,6 +3,7 @@ package server
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -79,22 +80,21 @@ func (p *plainHTTP) shutdown(ctx context.Context) error {
 
 // NotUpgrade implements conn.Handler. It must not block: duplicating the
 // descriptor and waiting for net/http is the pool's work.
-func (sh *shard) NotUpgrade(fd int, read []byte) {
+func (sh *shard) NotUpgrade(fd int, read []byte, h conn.Handed) {
 	p := sh.server.plain
 	read = slices.Clone(read)
-	who := sh.table.TakeHanded()
-	if p.open.Add(1) > maxPlainConns || !sh.server.pool.Submit(func() { p.adopt(fd, who, read) }) {
+	if p.open.Add(1) > maxPlainConns || !sh.server.pool.Submit(func() { p.adopt(fd, read, h) }) {
 		p.open.Add(-1)
-		sh.server.gate.Leave(who.Visit)
+		sh.server.gate.Leave(h.Visit)
 		sh.server.metrics.plainShed.Inc()
-		sh.server.answerBusy(fd, read)
+		sh.server.answerBusy(fd, read, h.TLS)
 	}
 }
 
 // answerBusy refuses a request for which there is no room, probes excepted:
 // clients that hold all the room must not make a healthy node look ill. The
 // request has been read, so the answer survives the close.
-func (s *Server) answerBusy(fd int, read []byte) {
+func (s *Server) answerBusy(fd int, read []byte, over *conn.Secured) {
 	w := &bareResponse{header: make(http.Header)}
 	switch line, _, _ := bytes.Cut(read, []byte(" HTTP/")); string(line) {
 	case "GET /healthz":
@@ -104,7 +104,7 @@ func (s *Server) answerBusy(fd int, read []byte) {
 	default:
 		refuse(w, 0, &wire.Error{Code: wire.Unavailable, Message: "too many HTTP requests at a time"})
 	}
-	_, _ = unix.Write(fd, w.bytes()) // the client has gone if it fails
+	writeLast(fd, over, w.bytes())
 	unix.Close(fd)
 }
 
@@ -131,22 +131,27 @@ func (w *bareResponse) bytes() []byte {
 }
 
 // adopt makes a net.Conn of a shard's socket.
-func (p *plainHTTP) adopt(fd int, who conn.Handed, read []byte) {
+func (p *plainHTTP) adopt(fd int, read []byte, h conn.Handed) {
 	f := os.NewFile(uintptr(fd), "client")
 	c, err := net.FileConn(f)
 	f.Close() // FileConn has its own
 	if err != nil {
 		p.open.Add(-1)
-		p.server.gate.Leave(who.Visit)
+		p.server.gate.Leave(h.Visit)
 		p.server.log.Warn("no HTTP for a socket", "err", err)
 		return
 	}
+	client := &plainConn{Conn: c, socket: c.(*net.TCPConn), read: read, owner: p, from: h}
+	if h.TLS != nil {
+		client.over = h.TLS.Over(c)
+		client.Conn = client.over
+	}
 	select {
-	case p.conns <- &plainConn{TCPConn: c.(*net.TCPConn), read: read, owner: p, who: who}:
+	case p.conns <- client:
 	case <-p.closed:
 		c.Close()
 		p.open.Add(-1)
-		p.server.gate.Leave(who.Visit)
+		p.server.gate.Leave(h.Visit)
 	}
 }
 
@@ -176,11 +181,13 @@ func (a plainAddr) String() string { return string(a) }
 
 // plainConn is a connection of which some has been read already.
 type plainConn struct {
-	*net.TCPConn
-	owner *plainHTTP
-	who   conn.Handed
-	read  []byte
-	gone  atomic.Bool
+	net.Conn // of the socket, or of the TLS over it
+	socket   *net.TCPConn
+	over     *tls.Conn // nil: no TLS
+	owner    *plainHTTP
+	from     conn.Handed
+	read     []byte
+	gone     atomic.Bool
 }
 
 func (c *plainConn) Read(p []byte) (int, error) {
@@ -189,38 +196,54 @@ func (c *plainConn) Read(p []byte) (int, error) {
 		c.read = c.read[n:]
 		return n, nil
 	}
-	return c.TCPConn.Read(p)
+	return c.Conn.Read(p)
 }
 
-// WriteTo hides that of TCPConn, which would go past Read.
-func (c *plainConn) WriteTo(w io.Writer) (int64, error) {
-	return io.Copy(w, struct{ io.Reader }{c})
+// CloseWrite lets net/http end its side first.
+func (c *plainConn) CloseWrite() error {
+	if c.over != nil {
+		if err := c.over.CloseWrite(); err != nil {
+			return err
+		}
+	}
+	return c.socket.CloseWrite()
 }
 
 func (c *plainConn) Close() error {
+	if c.gone.Swap(true) {
+		return nil // the socket may go on elsewhere, and what ends its TLS must not be written any more
+	}
+	c.owner.open.Add(-1)
+	c.owner.server.gate.Leave(c.from.Visit)
+	return c.Conn.Close()
+}
+
+// leave is Close of this end alone, of a socket that goes on elsewhere.
+func (c *plainConn) leave() {
 	if !c.gone.Swap(true) {
 		c.owner.open.Add(-1)
-		c.owner.server.gate.Leave(c.who.Visit)
+		c.owner.server.gate.Leave(c.from.Visit)
+		c.socket.Close()
 	}
-	return c.TCPConn.Close()
 }
 
 // giveBack takes a connection whose request asks for an upgrade from net/http
 // and hands it to a shard, with the request as it would have been read there.
 func (p *plainHTTP) giveBack(w http.ResponseWriter, head []byte) error {
-	c, buffered, err := http.NewResponseController(w).Hijack()
+	hijacked, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return err
 	}
-	defer c.Close() // where it has not come to that
+	defer hijacked.Close() // where it has not come to that
+	c := hijacked.(*plainConn)
 	behind := make([]byte, buffered.Reader.Buffered())
 	if _, err := io.ReadFull(buffered, behind); err != nil {
 		return err
 	}
 	head = append(head, behind...)
 
-	fd, client := -1, c.(*plainConn).proxied()
-	raw, err := c.(*plainConn).SyscallConn()
+	fd, client := -1, c.proxied()
+	raw, err := c.socket.SyscallConn()
 	if err != nil {
 		return err
 	}
@@ -233,10 +256,10 @@ func (p *plainHTTP) giveBack(w http.ResponseWriter, head []byte) error {
 	if dupErr != nil {
 		return os.NewSyscallError("fcntl", dupErr)
 	}
-	c.Close() // before the shard may close its own, which has to be the last then (poller.Loop.CloseFD)
+	c.leave() // before the shard may close its own, which has to be the last then (poller.Loop.CloseFD)
 	s := p.server
 	sh := s.shards[int(s.nextHome.Add(1))%len(s.shards)]
-	if !sh.loop.Post(poller.Func(func() { sh.table.AdoptFor(fd, client, head) })) {
+	if !sh.loop.Post(poller.Func(func() { sh.table.Adopt(fd, head, conn.Handed{Client: client, TLS: c.from.TLS}) })) {
 		return errors.Join(syscall.ESHUTDOWN, unix.Close(fd))
 	}
 	return nil

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/pushd/pushd/conn"
+	"github.com/pushd/pushd/internal/certs"
 	"github.com/pushd/pushd/internal/config"
 	"github.com/pushd/pushd/internal/hostfeed"
 	"github.com/pushd/pushd/poller"
@@ -27,15 +28,17 @@ import (
 // Server is a running pushd.
 type Server struct {
 	// Static after New.
-	cfg    config.Config
-	log    *slog.Logger
-	node   uint32 // random: part of each client's name
-	addr   string
-	bus    *natsbus.Bus
-	hub    *topics.Hub
-	shards []*shard
-	pool   *poller.Pool
-	quota  *conn.Quota
+	cfg        config.Config
+	log        *slog.Logger
+	node       uint32 // random: part of each client's name
+	addr       string
+	bus        *natsbus.Bus
+	hub        *topics.Hub
+	shards     []*shard
+	pool       *poller.Pool
+	quota      *conn.Quota
+	certs      *certs.Store     // nil: no TLS
+	handshakes *conn.Handshakes // of TLS; nil: none
 	admission
 	metrics *metrics
 	access  *access    // nil: everybody may do everything
@@ -86,6 +89,9 @@ func New(cfg config.Config, log *slog.Logger) (s *Server, err error) {
 	}
 	s.quota = conn.NewQuota(most)
 	if s.admission, err = newAdmission(&cfg, most); err != nil {
+		return s, err
+	}
+	if err := s.openCerts(); err != nil {
 		return s, err
 	}
 	if s.bus, err = natsbus.Open(context.Background(), natsbus.Config{
@@ -197,21 +203,22 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	serve("HTTP", s.plain.run)
 	serve("admin listener", func() error { return s.admin.Serve(s.adminLn) })
-	demo, stopDemo := context.WithCancel(context.Background())
+	beside, stopBeside := context.WithCancel(context.Background())
+	s.watchCerts(beside, &others)
 	if s.cfg.Demo {
-		if err := s.startDemo(demo, &others); err != nil {
+		if err := s.startDemo(beside, &others); err != nil {
 			s.log.Warn("no demo feed", "err", err)
 		}
 	}
 	s.log.Info("serving", "listen", s.addr, "admin", s.AdminAddr(), "nats", s.NATSURL(),
-		"shards", len(s.shards), "send", s.shards[0].table.Lane(), "max_connections", s.quota.Max())
+		"shards", len(s.shards), "send", s.shards[0].table.Lane(), "max_connections", s.quota.Max(), "tls", s.certs != nil)
 
 	var err error
 	select {
 	case <-ctx.Done():
 	case err = <-failed:
 	}
-	stopDemo()
+	stopBeside()
 	end := time.Now().Add(s.cfg.ShutdownTimeout)
 	s.shutdown(end)
 	loops.Wait()

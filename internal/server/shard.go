@@ -83,6 +83,8 @@ func (s *Server) newShard(index int, l *poller.Listener) (*shard, error) {
 		ByteRate:         int(s.cfg.MaxByteRate),
 		ProxyProtocol:    s.proxies,
 		TrustForwarded:   s.forwarders,
+		TLS:              s.tlsConfig(),
+		Handshakes:       s.handshakes,
 		Log:              s.log.With("shard", index),
 	}, sh.loop, l, sh)
 	if err != nil {
