@@ -96,19 +96,19 @@ func TestAddressBehindProxies(t *testing.T) {
 		c.MaxConnectionsPerAddress, c.MaxPublishRate = 1, 1
 	})
 	shown := func(address string) bool {
-		return strings.Contains(r.adminGet("/debug/connections"), fmt.Sprintf(`"address": %q`, address))
+		return strings.Contains(r.adminGet("/connections"), fmt.Sprintf(`"address": %q`, address))
 	}
 	const header = "PROXY TCP6 2001:db8:1:2::7 2001:db8::1 1 2\r\n"
 	c, status := r.dialFrom("127.0.0.2", header, nil)
 	if status != 101 || !shown("2001:db8:1:2::/64") {
-		t.Errorf("status %d, %s", status, r.adminGet("/debug/connections"))
+		t.Errorf("status %d, %s", status, r.adminGet("/connections"))
 	}
 	if _, status := r.dialFrom("127.0.0.2", header, nil); status != 429 {
 		t.Errorf("the second of that address: %d", status)
 	}
 	c.conn.Close()
 	if _, status = r.dialFrom("127.0.0.3", "", http.Header{"X-Forwarded-For": {"127.0.0.1, 203.0.113.7"}}); status != 101 || !shown("203.0.113.7") {
-		t.Errorf("status %d, %s", status, r.adminGet("/debug/connections"))
+		t.Errorf("status %d, %s", status, r.adminGet("/connections"))
 	}
 
 	// HTTP, and then a WebSocket on the same connection.
