@@ -146,11 +146,7 @@ func (m *Members) fallBehind(slot uint32, s *seating, v *view, cursor uint64) *l
 
 // fellBehind is fallBehind of one whose socket did not take an entry.
 func (m *Members) fellBehind(slot uint32, s *seating, v *view, first *entry) {
-	cursor := first.seq - 1
-	if first.aside {
-		cursor = first.after
-	}
-	l := m.fallBehind(slot, s, v, cursor)
+	l := m.fallBehind(slot, s, v, first.before())
 	if !first.lost {
 		l.anchor, l.topic = first.seq, first.Topic
 	}

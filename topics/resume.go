@@ -156,10 +156,14 @@ func (m *Members) goBehind(slot uint32, s *seating, v *view) *lag {
 		return m.fallBehind(slot, s, v, v.pos)
 	case fan.flush != nil:
 		return m.leaveFlush(slot, s, v, false)
-	case fan.run[0].aside:
-		return m.fallBehind(slot, s, v, fan.run[0].after)
 	}
-	return m.fallBehind(slot, s, v, fan.run[0].seq-1)
+	l := m.fallBehind(slot, s, v, fan.run[0].before())
+	for _, at := range m.seatsOf(s) {
+		if g := m.groups[at.group]; g.view == v && fan.served(g, at.index) {
+			l.begins(g, v.pos)
+		}
+	}
+	return l
 }
 
 // lower has one subscription begin earlier, or later, than the others.
