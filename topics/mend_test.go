@@ -1,0 +1,81 @@
+package topics
+
+import (
+	"testing"
+	"time"
+)
+
+// lacking has a client of one.x, of which messages 2 and 3 were lost on their
+// way, and a bus that has been asked for them.
+func lacking(t *testing.T) (r *rig, h *fakeHistory, c *socket) {
+	h = newFakeHistory(nil)
+	r = newRig(t, historyConfig(h), 1)
+	c = r.connect(0, 0)
+	c.subscribe("one.x")
+	for h.answer(nil) || len(r.bus.asked) > 0 {
+		r.bus.answer(nil)
+		r.run()
+	}
+	one := h.stream("one")
+	one.replicas = 3
+	r.hub.Deliver([]Message{one.store("one.x", []byte("1"))})
+	one.store("one.x", []byte("2"))
+	one.store("one.x", []byte("3"))
+	r.hub.sweep(time.Now().Add(checkPeriod))
+	for range 2 { // how the stream stands, and which topics have news
+		h.answer(nil)
+	}
+	r.run()
+	c.wants("subscribed one.x .", "one.x 1")
+	return r, h, c
+}
+
+// lasts answers all that is asked for a while.
+func (r *rig) lasts(h *fakeHistory, d time.Duration, err error) {
+	for end := time.Now().Add(d); time.Now().Before(end); r.passes(100 * time.Millisecond) {
+		for h.answer(err) {
+		}
+	}
+}
+
+// After NATS was away for longer than a replica is given to catch up, the first
+// to answer may still lag.
+func TestReplicaLagsAfterOutage(t *testing.T) {
+	synced(t, func(t *testing.T) {
+		r, h, c := lacking(t)
+		r.lasts(h, 2*lagPatience, errFakeAway)
+		h.stream("one").lag = 1
+		r.lasts(h, lagPatience/2, nil)
+		c.wants("one.x 2")
+		h.stream("one").lag = 0
+		r.lasts(h, time.Second, nil)
+		c.wants("one.x 3")
+	})
+}
+
+// What one replica had is not lost as long as the leader has it, however long
+// another lags.
+func TestReplicaLagsForLong(t *testing.T) {
+	synced(t, func(t *testing.T) {
+		r, h, c := lacking(t)
+		h.stream("one").lag = 1
+		r.lasts(h, 5*lagPatience, nil)
+		c.wants("one.x 2")
+		h.stream("one").lag = 0
+		r.lasts(h, time.Second, nil)
+		c.wants("one.x 3")
+	})
+}
+
+// What one replica had, and then nobody has, is told of.
+func TestReplicaHadWhatIsGone(t *testing.T) {
+	synced(t, func(t *testing.T) {
+		r, h, c := lacking(t)
+		h.stream("one").expire(3)
+		r.lasts(h, 2*lagPatience, nil)
+		c.wants("gap one.x expired")
+		r.hub.Deliver([]Message{h.stream("one").store("one.x", []byte("4"))})
+		r.lasts(h, time.Second, nil)
+		c.wants("one.x 4")
+	})
+}
