@@ -26,6 +26,7 @@ type stream struct {
 	before  []*feed // that the answer under way makes ready
 	behind  []*feed // the same of the next: they came when it had been asked
 	again   bool    // ask once more when it is in
+	strays  bool    // messages of another life came, since it was last known to be the same
 	newest  uint64  // number of the newest message that came of it
 	asked   uint64  // how often it was asked
 	heeded  uint64  // number of the latest question whose answer was heeded
@@ -198,6 +199,10 @@ func (h *Hub) update(st *stream, s Stream, asked inquiry) {
 		st.swept, st.newest = s.Last, s.Last
 		h.eachFeed(st, h.restart)
 		return
+	}
+	if st.strays {
+		st.strays = false
+		h.eachFeed(st, h.dropStrays)
 	}
 	if f, ok := h.namespaces.get(st.namespace); ok && f.ready && f.kept != nil {
 		if s.Last > f.kept.number(f.last) {

@@ -19,7 +19,7 @@ func (h *Hub) receive(f *feed, m *Message) {
 	}
 	if f.ready && !k.mending {
 		if m.Cursor.Epoch != k.epoch {
-			h.ask(k.stream, nil)
+			h.askEpoch(k.stream)
 		} else {
 			h.mend(f)
 		}
@@ -111,7 +111,7 @@ func (h *Hub) mended(f *feed, from uint64, p Page, err error) {
 		m := &p.Messages[i]
 		if m.Cursor.Epoch != k.epoch {
 			k.mending = false
-			h.ask(k.stream, nil)
+			h.askEpoch(k.stream)
 			h.wake()
 			return
 		}
@@ -182,11 +182,35 @@ func (h *Hub) endMending(f *feed) {
 		k.mending = false
 	case len(k.pend) > 0 && k.pend[0].Cursor.Epoch != k.epoch:
 		k.mending = false
-		h.ask(k.stream, nil)
+		h.askEpoch(k.stream)
 	case time.Since(k.since) < lagPatience:
 		h.retryMending(f)
 	default:
 		h.doubtReplica(f)
+	}
+}
+
+// askEpoch asks how a stream stands, of which messages have come of another life
+// than its feeds know.
+func (h *Hub) askEpoch(st *stream) {
+	st.strays = true
+	h.ask(st, nil)
+}
+
+// dropStrays drops messages that are not of the life that the stream has, but
+// came late, and goes on with what waited behind them. If they are of a new
+// life after all, nothing is lost: the question that they caused is to come.
+func (h *Hub) dropStrays(f *feed) {
+	k := f.kept
+	if !f.ready {
+		return
+	}
+	if k.pend = keepEpoch(k.pend, k.epoch); k.mending {
+		return
+	}
+	h.admitPending(f)
+	if f.last < k.target {
+		h.mend(f)
 	}
 }
 

@@ -79,3 +79,38 @@ func TestReplicaHadWhatIsGone(t *testing.T) {
 		c.wants("one.x 4")
 	})
 }
+
+// A message of a life of the stream that has ended may come late, and is in
+// nobody's way.
+func TestStrayOfAnotherLife(t *testing.T) {
+	for _, ready := range []bool{false, true} { // whether the feed is when it comes
+		synced(t, func(t *testing.T) {
+			h := newFakeHistory(nil)
+			r := newRig(t, historyConfig(h), 1)
+			one := h.stream("one")
+			stray := one.store("one.x", []byte("0"))
+			one.renew()
+			c := r.connect(0, 0)
+			if !ready {
+				c.subscribe("one.x")
+				r.hub.Deliver([]Message{stray})
+			}
+			c.subscribe("one.x")
+			r.lasts(h, time.Second, nil)
+			if ready {
+				r.hub.Deliver([]Message{stray})
+			}
+			r.lasts(h, checkPeriod, nil)
+			c.got = nil
+			reads := h.reads
+			for _, data := range []string{"1", "2"} {
+				r.hub.Deliver([]Message{one.store("one.x", []byte(data))})
+				r.run()
+			}
+			c.wants("one.x 1", "one.x 2")
+			if n := h.reads - reads; n > 0 {
+				t.Errorf("ready %v: %d readings of history for live messages that lack nothing", ready, n)
+			}
+		})
+	}
+}
