@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -114,5 +115,38 @@ func TestEndsWhatItWaitsFor(t *testing.T) {
 			t.Errorf("%d are behind, and nothing is left to wait for", n)
 		}
 		r.passes(time.Minute)
+	})
+}
+
+// What was left out for a subscription that has ended is not told to another
+// one, which wants all.
+func TestSkippedForWhatHasEnded(t *testing.T) {
+	synced(t, func(t *testing.T) {
+		r := newRig(t, HubConfig{}, 1)
+		m := r.shards[0].members
+		m.pace.writeBytes = frameOverhead + 10 // one value in each part of a flush
+		c := r.connect(0, 0)
+		c.paces("a.>", 1)
+		c.subscribe("a.y")
+		r.publish("a.w")
+		r.run()
+		r.publish("a.x", "a.y", "a.z")
+		r.run()
+		c.wants("a.w 1", "a.y 3")
+		time.Sleep(time.Second)
+		synctest.Wait()
+		r.shards[0].runTasks()
+		r.sends(2)
+		c.wants("a.x 2")
+		c.block(0)
+		r.run()
+		r.publish("a.y")
+		r.run()
+		m.pace.write = 1
+		c.drain()
+		c.wants("a.z 4") // and passes over a.y 3
+		c.unsubscribe("a.>")
+		r.run()
+		c.wants("a.y 5")
 	})
 }
