@@ -196,7 +196,7 @@ func (h *Hub) update(st *stream, s Stream, asked inquiry) {
 	}
 	if anew {
 		h.stats.restarts.Add(1)
-		st.swept, st.newest = s.Last, s.Last
+		st.swept, st.newest = max(s.First, 1)-1, s.Last // a replica may lag when the feeds read the new life
 		h.eachFeed(st, h.restart)
 		return
 	}

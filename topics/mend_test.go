@@ -114,3 +114,54 @@ func TestStrayOfAnotherLife(t *testing.T) {
 		})
 	}
 }
+
+// Of a new life of the stream, a replica may not have the last yet when it is
+// first read.
+func TestReplicaLagsInNewLife(t *testing.T) {
+	synced(t, func(t *testing.T) {
+		r, h, c := lacking(t)
+		r.lasts(h, time.Second, nil)
+		c.wants("one.x 2", "one.x 3")
+		one := h.stream("one")
+		one.renew()
+		one.store("one.x", []byte("4"))
+		one.store("one.x", []byte("5"))
+		one.lag = 1
+		r.hub.sweep(time.Now().Add(checkPeriod))
+		r.lasts(h, time.Second, nil)
+		c.wants("gap one.x restarted", "one.x 4")
+		one.lag = 0
+		r.hub.sweep(time.Now().Add(checkPeriod))
+		r.lasts(h, time.Second, nil)
+		c.wants("one.x 5")
+	})
+}
+
+// One that subscribes while its shard has not come to where the stream began
+// anew has nothing to do with the life before.
+func TestSubscribesBeforeNewLife(t *testing.T) {
+	synced(t, func(t *testing.T) {
+		r, h, first := lacking(t)
+		r.lasts(h, time.Second, nil)
+		first.got = nil
+		one := h.stream("one")
+		r.hub.Deliver([]Message{one.store("one.x", []byte("4"))})
+		one.renew()
+		r.hub.sweep(time.Now().Add(checkPeriod))
+		for h.answer(nil) {
+		}
+		late := r.connect(0, 1)
+		st, stands, err := r.shards[0].members.Subscribe(1, 0, "one.x", ".", Want{})
+		if want := (Cursor{Epoch: one.epoch}); err != nil || !stands || st.Cursor != want {
+			t.Errorf("subscribed at %v, %v, %v, want %v", st.Cursor, stands, err, want)
+		}
+		r.lasts(h, time.Second, nil)
+		late.wants()
+		r.hub.Deliver([]Message{one.store("one.x", []byte("5"))})
+		r.lasts(h, time.Second, nil)
+		late.wants("one.x 5")
+		if n := r.shards[0].members.Counts().Behind; n != 0 {
+			t.Errorf("%d are behind", n)
+		}
+	})
+}
