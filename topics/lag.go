@@ -18,6 +18,7 @@ type lag struct {
 	replay   uint64            // up to here there may be entries that are older than the subscriptions that want them
 	anchor   uint64            // its newest message, or the first that it lacks: where history begins there, nothing is missing; 0: not known
 	topic    string            // of the anchor
+	marked   uint64            // marks of loss up to here that the ring has given up are told
 	page     wanted            // of history, that has been sent in part
 	pageAt   uint64            // … up to here
 	held     uint32            // questions that must be answered before anything is sent

@@ -231,6 +231,9 @@ func (r *read) reached() uint64 {
 // arrived tells those who wait.
 func (h *Hub) arrived(r *read) {
 	r.in = true
+	if r.err == nil && r.wanted.kind == readPage && r.wanted.pattern == "" {
+		h.markHoles(r)
+	}
 	waiting := r.waiting
 	r.waiting = nil
 	for _, v := range waiting {
