@@ -105,4 +105,5 @@ type Page struct {
 	Messages []Message // in the order of their numbers; their Prev is not set
 	Next     uint64    // From of the next page: everything below has been read
 	End      bool      // there was nothing more, as far as the replica that answered knows
+	LeftOut  []Cursor  // in their order: messages that are kept, and that the bus delivers to nobody
 }

@@ -18,7 +18,8 @@ type fakeHistory struct {
 	asked []func(err error)
 }
 
-// fakeStream keeps messages by number, some of which may be gone.
+// fakeStream keeps messages by number, some of which may be gone. One without
+// data is too large for anybody.
 type fakeStream struct {
 	epoch    uint32
 	kept     []Message // in order
@@ -171,11 +172,15 @@ func (s *fakeStream) page(q Query) (p Page) {
 		if !matches(&m) {
 			continue
 		}
-		if len(p.Messages) == most {
-			p.Next, p.End = p.Messages[most-1].Cursor.Seq+1, false
+		if len(p.Messages)+len(p.LeftOut) == most {
+			p.Next, p.End = m.Cursor.Seq, false
 			break
 		}
 		m.Prev = 0
+		if m.Data == nil {
+			p.LeftOut = append(p.LeftOut, m.Cursor)
+			continue
+		}
 		p.Messages = append(p.Messages, m)
 	}
 	return p

@@ -244,6 +244,10 @@ func TestMaxMessageOfHistory(t *testing.T) {
 	if n := b.State().Dropped[DropTooLarge]; n != 1 {
 		t.Errorf("%d counted", n)
 	}
+	page := mustRead(t, b, topics.Query{Namespace: "scores", Bytes: 1})
+	if len(page.Messages) != 0 || len(page.LeftOut) != 1 || page.LeftOut[0].Seq != 1 || page.Next != 2 || page.End {
+		t.Errorf("a page of nothing else: %+v", page)
+	}
 }
 
 func TestNoHistory(t *testing.T) {

@@ -1,0 +1,97 @@
+package topics
+
+import (
+	"slices"
+	"testing"
+)
+
+// historyRig is a rig whose streams answer at once, unless they are told not to.
+type historyRig struct {
+	*rig
+	history *fakeHistory
+}
+
+func newHistoryRig(t testing.TB, change func(*HubConfig)) *historyRig {
+	h := newFakeHistory(nil)
+	cfg := historyConfig(h)
+	if change != nil {
+		change(&cfg)
+	}
+	return &historyRig{rig: newRig(t, cfg, 1), history: h}
+}
+
+// settle answers all questions, and lets the shards do what there is to do.
+func (r *historyRig) settle() {
+	for n := 0; len(r.bus.asked) > 0 || r.history.waiting() > 0; n++ {
+		if n > 1000 {
+			r.t.Fatal("the hub asks for ever")
+		}
+		r.bus.answer(nil)
+		r.history.answer(nil)
+		r.run()
+	}
+	r.run()
+}
+
+// look has the hub ask how the streams stand.
+func (r *historyRig) look() {
+	r.hub.LostAll()
+	r.settle()
+}
+
+// store stores messages that do not come live, whose data are their numbers;
+// of a topic with "!" one that is too large.
+func (r *historyRig) store(topics ...string) (stored []Message) {
+	for _, topic := range topics {
+		s := r.history.stream(Namespace(topic))
+		data := []byte{byte('0' + (s.last+1)/10), byte('0' + (s.last+1)%10)}
+		if topic[len(topic)-1] == '!' {
+			topic, data = topic[:len(topic)-1], nil
+		}
+		stored = append(stored, s.store(topic, data))
+	}
+	return stored
+}
+
+// join connects a client that subscribes, and waits until that stands.
+func (r *historyRig) join(slot uint32, pattern string, want Want) (*socket, Standing) {
+	r.t.Helper()
+	c := r.connect(0, slot)
+	var st Standing
+	r.shards[0].onStanding = func(_ uint32, _ string, s Standing, err error) {
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		st = s
+	}
+	s, stands, err := r.shards[0].members.Subscribe(slot, 0, pattern, ".", want)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if stands {
+		st = s
+	}
+	r.settle()
+	return c, st
+}
+
+// What nobody can have must not stop the mending, however much of it there is.
+func TestMendPassesOverWhatIsLeftOut(t *testing.T) {
+	f := func(name, pattern string, lost, live []string, want ...string) {
+		t.Run(name, func(t *testing.T) {
+			r := newHistoryRig(t, nil)
+			c, _ := r.join(0, pattern, Want{Mode: ModeAll})
+			r.store(lost...)
+			r.hub.Deliver(r.store(live...))
+			r.settle()
+			r.look()
+			c.wants(want...)
+		})
+	}
+	large := slices.Repeat([]string{"all.x!"}, 12) // of which a page has five
+	f("before one that came live", "all.*", large, []string{"all.y"}, "gap all.* upstream", "gap all.* upstream", "gap all.* upstream", "all.y 13")
+	f("before one that was lost too", "all.*", append(large, "all.y"), nil, "gap all.* upstream", "gap all.* upstream", "gap all.* upstream", "all.y 13")
+	f("as the last", "all.*", []string{"all.y", "all.x!"}, nil, "all.y 01", "gap all.* upstream")
+	f("of a topic", "one.x", []string{"one.y", "one.x!", "one.y"}, []string{"one.x"}, "gap one.x upstream", "one.x 04")
+	f("of a topic, which was lost too", "one.x", []string{"one.x!", "one.x"}, nil, "gap one.x upstream", "one.x 02")
+}
