@@ -54,6 +54,7 @@ type kept struct {
 	lastStamp  uint32 // of the message feed.last; 0: not known
 	floorStamp uint32 // of the message feed.floor; 0: not known
 	replicas   int
+	hole       uint64 // the ring is not filled below: the stream does not have this number
 }
 
 // Bounds of the check for what is missing.

@@ -1,5 +1,7 @@
 package topics
 
+import "slices"
+
 // inquire finds out whether everything after a cursor is still kept. The
 // message at the cursor must be there itself, and be the one that it was: limits
 // drop the oldest first, so what came after it is there too.
@@ -118,6 +120,9 @@ func (b *backward) readOn() {
 			e := &entry{Message: *m, seq: k.base + m.Cursor.Seq, matched: f.match(m.Topic)}
 			b.entries = append(b.entries, e)
 		}
+		for _, c := range p.LeftOut {
+			b.entries = append(b.entries, f.leftOut(c))
+		}
 		b.next = k.base + p.Next
 		switch {
 		case b.next > f.floor || p.End && k.replicas <= 1:
@@ -152,13 +157,21 @@ func (b *backward) confirm() {
 // end fills the ring with what was read, and tells those who wait.
 func (b *backward) end(err error) {
 	if b.read.err = err; err == nil {
+		slices.SortFunc(b.entries, bySeq)
 		b.hub.fillBack(b.read.wanted.feed, b.entries)
 	}
 	b.hub.arrived(b.read)
 }
 
+// leftOut is the mark of a message that is kept, and that nobody can have.
+func (f *feed) leftOut(c Cursor) *entry {
+	k := f.kept
+	seq := k.base + c.Seq
+	return &entry{seq: seq, lost: true, why: LossUpstream, from: k.cursor(seq-1, 0), to: c, matched: f.everybody()}
+}
+
 // fillBack puts older entries into a feed's ring, the newest first, as long as
-// there is room.
+// there is room, and nothing is missing between them.
 func (h *Hub) fillBack(f *feed, entries []*entry) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -167,6 +180,10 @@ func (h *Hub) fillBack(f *feed, entries []*entry) {
 		e := entries[i]
 		if e.seq > f.floor {
 			continue
+		}
+		if f.in.Namespace && e.seq < f.floor {
+			f.kept.hole = f.floor
+			break
 		}
 		if f.ring.count >= h.cfg.RingMessages || h.held+h.stats.excess.Load()+e.weight() > h.cfg.RingMemory {
 			break
