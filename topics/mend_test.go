@@ -95,3 +95,26 @@ func TestMendPassesOverWhatIsLeftOut(t *testing.T) {
 	f("of a topic", "one.x", []string{"one.y", "one.x!", "one.y"}, []string{"one.x"}, "gap one.x upstream", "one.x 04")
 	f("of a topic, which was lost too", "one.x", []string{"one.x!", "one.x"}, nil, "gap one.x upstream", "one.x 02")
 }
+
+// The hub may give up what a connection lacks after it was looked for below the
+// ring, and before it is collected from there.
+func TestRingMovesOnUnderSlowClient(t *testing.T) {
+	r := newHistoryRig(t, func(cfg *HubConfig) { cfg.RingMessages = 4 })
+	c, _ := r.join(0, "all.*", Want{Mode: ModeAll})
+	c.block(0)
+	r.hub.Deliver(r.store("all.x", "all.x", "all.x", "all.x"))
+	r.settle()
+	m := r.shards[0].members
+	s := m.at(0)
+	l := m.extras.all[s.extra].lags[0]
+	if _, below := m.catchUpBelow(0, s, l); below {
+		t.Fatal("it is below the ring")
+	}
+	r.hub.Deliver(r.store("all.x", "all.x"))
+	if cursor, ok := m.collect(s, l); ok {
+		t.Fatalf("collected up to %d, and the ring begins behind %d", cursor, l.view.feed.floor)
+	}
+	c.drain()
+	r.settle()
+	c.wants("all.x 01", "all.x 02", "all.x 03", "all.x 04", "all.x 05", "all.x 06")
+}
