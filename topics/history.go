@@ -26,6 +26,7 @@ type stream struct {
 	before  []*feed // that the answer under way makes ready
 	behind  []*feed // the same of the next: they came when it had been asked
 	again   bool    // ask once more when it is in
+	strange bool    // live messages of another life wait in some feeds
 	newest  uint64  // number of the newest message that came of it
 	asked   uint64  // how often it was asked
 	heeded  uint64  // number of the latest question whose answer was heeded
@@ -200,6 +201,10 @@ func (h *Hub) update(st *stream, s Stream, asked inquiry) {
 		h.eachFeed(st, h.restart)
 		return
 	}
+	if st.strange {
+		st.strange = false
+		h.eachFeed(st, h.dropStrange)
+	}
 	if f, ok := h.namespaces.get(st.namespace); ok && f.ready && f.kept != nil {
 		if s.Last > f.kept.number(f.last) {
 			h.mend(f)
@@ -268,6 +273,24 @@ func (h *Hub) restart(f *feed) {
 	}
 	f.due |= f.everybody().shards
 	h.mend(f)
+}
+
+// askLife asks how a stream stands of which a message of another life came.
+func (h *Hub) askLife(st *stream) {
+	st.strange = true
+	h.ask(st, nil)
+}
+
+// dropStrange drops live messages that are not of the stream's life. What a
+// later one has is read when the stream is known to have begun it.
+func (h *Hub) dropStrange(f *feed) {
+	k := f.kept
+	if !f.ready {
+		return
+	}
+	if k.pend = keepEpoch(k.pend, k.epoch); !k.mending {
+		h.admitPending(f)
+	}
 }
 
 func keepEpoch(pend []Message, epoch uint32) []Message {

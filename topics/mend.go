@@ -20,7 +20,7 @@ func (h *Hub) receive(f *feed, m *Message) {
 	}
 	if f.ready && !k.mending {
 		if m.Cursor.Epoch != k.epoch {
-			h.ask(k.stream, nil)
+			h.askLife(k.stream)
 		} else {
 			h.mend(f)
 		}
@@ -106,8 +106,8 @@ func (h *Hub) mended(f *feed, from uint64, p Page, err error) {
 		return
 	}
 	if !p.isOf(k.epoch) {
-		k.mending = false
 		h.ask(k.stream, nil)
+		h.later(errorPatience/2+rand.N(errorPatience/2), func() { h.readOn(f) })
 		h.wake()
 		return
 	}
@@ -209,7 +209,7 @@ func (h *Hub) endMending(f *feed) {
 		k.mending = false
 	case k.pend[0].Cursor.Epoch != k.epoch:
 		k.mending = false
-		h.ask(k.stream, nil)
+		h.askLife(k.stream)
 	case time.Since(k.since) < lagPatience:
 		h.retryMending(f)
 	default:

@@ -118,3 +118,28 @@ func TestRingMovesOnUnderSlowClient(t *testing.T) {
 	r.settle()
 	c.wants("all.x 01", "all.x 02", "all.x 03", "all.x 04", "all.x 05", "all.x 06")
 }
+
+// What was under way when a stream was made anew must not stay in the way of
+// what comes later.
+func TestMessageOfFormerLife(t *testing.T) {
+	f := func(pattern, topic string) {
+		r := newHistoryRig(t, nil)
+		c, _ := r.join(0, pattern, Want{Mode: ModeAll})
+		late := r.store(topic)
+		r.history.stream(Namespace(topic)).renew()
+		r.look()
+		r.hub.Deliver(late)
+		r.settle()
+		reads := r.history.reads
+		for range 3 {
+			r.hub.Deliver(r.store(topic))
+		}
+		r.settle()
+		c.wants("gap "+pattern+" restarted", topic+" 01", topic+" 02", topic+" 03")
+		if r.history.reads != reads {
+			t.Errorf("%s: %d reads for what came live", pattern, r.history.reads-reads)
+		}
+	}
+	f("all.*", "all.x")
+	f("one.x", "one.x")
+}
