@@ -74,6 +74,7 @@ type Stream struct {
 	Stamp    uint32 // of Last; 0: not known
 	PerTopic int    // messages kept of each topic; 0: no limit, so that the oldest of all go first
 	Replicas int    // that answer Read, and may lag behind each other; 0 is 1
+	Whole    bool   // nothing between First and Last is missing but what PerTopic has dropped, as far as the bus can know
 }
 
 // Urgency orders reads that wait for the same stream.

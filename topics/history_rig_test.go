@@ -26,7 +26,8 @@ type fakeStream struct {
 	last     uint64
 	stamp    uint32
 	perTopic int
-	replicas int // that lag behind each other, if there are several
+	deleted  bool // by hand, some
+	replicas int  // that lag behind each other, if there are several
 }
 
 var errFakeAway = errors.New("history is away")
@@ -71,10 +72,30 @@ func (s *fakeStream) store(topic string, data []byte) Message {
 // expire drops the n oldest messages.
 func (s *fakeStream) expire(n int) { s.kept = slices.Clone(s.kept[min(n, len(s.kept)):]) }
 
+// remove is a message deleted by hand.
+func (s *fakeStream) remove(n int) {
+	s.kept, s.deleted = slices.Delete(slices.Clone(s.kept), n, n+1), true
+}
+
+// keptAfter counts what is kept after a number.
+func (s *fakeStream) keptAfter(after uint64) (n int) {
+	for _, m := range s.kept {
+		if m.Cursor.Seq > after {
+			n++
+		}
+	}
+	return n
+}
+
+// whole is of Stream.Whole.
+func (s *fakeStream) whole() bool {
+	return s.keptAfter(0) == int(s.last+1-s.first()) || s.perTopic > 0 && !s.deleted
+}
+
 // renew is the stream made anew: empty, and numbered from 1.
 func (s *fakeStream) renew() {
 	s.epoch++
-	s.kept, s.last = nil, 0
+	s.kept, s.last, s.deleted = nil, 0, false
 }
 
 func (s *fakeStream) first() uint64 {
@@ -119,7 +140,7 @@ func (h *fakeHistory) waiting() int {
 func (h *fakeHistory) Stream(namespace string, done func(Stream, error)) {
 	s := h.stream(namespace)
 	h.ask(func(err error) {
-		st := Stream{Epoch: s.epoch, First: s.first(), Last: s.last, PerTopic: s.perTopic, Replicas: s.replicas}
+		st := Stream{Epoch: s.epoch, First: s.first(), Last: s.last, PerTopic: s.perTopic, Replicas: s.replicas, Whole: s.whole()}
 		if n := len(s.kept); n > 0 && s.kept[n-1].Cursor.Seq == s.last {
 			st.Stamp = s.kept[n-1].Cursor.Stamp
 		}
@@ -201,7 +222,7 @@ func (h *fakeHistory) Next(namespace, pattern string, from uint64, done func(uin
 func (h *fakeHistory) Intact(namespace, pattern string, after uint64, done func(bool, error)) {
 	s := h.stream(namespace)
 	h.ask(func(err error) {
-		done(s.perTopic == 0 && s.first() <= after+1, err)
+		done(s.keptAfter(after) == int(s.last)-int(after), err)
 	})
 }
 

@@ -142,7 +142,7 @@ func TestStored(t *testing.T) {
 					t.Errorf("time %d", m.Time)
 				}
 			}
-			want := topics.Stream{Epoch: s.Epoch, First: 1, Last: 5, Stamp: live[4].cursor.Stamp, PerTopic: config.Messages, Replicas: 1}
+			want := topics.Stream{Epoch: s.Epoch, First: 1, Last: 5, Stamp: live[4].cursor.Stamp, PerTopic: config.Messages, Replicas: 1, Whole: true}
 			if s != want || s.Epoch == 0 {
 				t.Errorf("stream %+v, want %+v", s, want)
 			}

@@ -95,12 +95,14 @@ func (a *asker) stream(h *history) (topics.Stream, error) {
 		return topics.Stream{}, err
 	}
 	state := reply.State
+	perTopic := int(h.perTopic.Load())
 	s := topics.Stream{
 		Epoch:    h.epoch.Load(),
 		First:    state.FirstSeq,
 		Last:     state.LastSeq,
-		PerTopic: int(h.perTopic.Load()),
+		PerTopic: perTopic,
 		Replicas: reply.Config.Replicas,
+		Whole:    state.Msgs == 0 || dense(state) || perTopic > 0 && !reply.Config.AllowMsgTTL && !reply.Config.AllowRollup,
 	}
 	if state.Msgs == 0 {
 		s.First = s.Last + 1
