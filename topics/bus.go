@@ -93,11 +93,12 @@ func (u Urgency) String() string { return [...]string{"repair", "resume", "asked
 // Query is what to read.
 type Query struct {
 	Namespace string
-	Pattern   string // only messages of topics that match; "": all
-	From      uint64 // number of the first; 0 is 1
-	Messages  int    // at most; 0 is 500
-	Bytes     int    // of data and topics, about and at most, but one message at least; 0 is 256 KiB
-	Newest    bool   // only the newest of each topic, in one page, without the limits above; of those with a number of From or more
+	Pattern   string   // only messages of topics that match; "": all
+	From      uint64   // number of the first; 0 is 1
+	Messages  int      // at most; 0 is 500
+	Bytes     int      // of data and topics, about and at most, but one message at least; 0 is 256 KiB
+	Newest    bool     // only the newest of each topic, in one page, without the limits above; of those with a number of From or more
+	Topics    []string // of Newest: only of these, if there are any; Pattern does not count then
 	Urgency   Urgency
 }
 

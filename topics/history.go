@@ -29,6 +29,7 @@ type stream struct {
 	strange bool          // live messages of another life wait in some feeds
 	newest  uint64        // number of the newest message that came of it
 	swept   uint64        // of topic feeds: what comes up to here has been compared with them
+	sweeps  bool          // that is being done
 	checkAt time.Time
 	checks  int
 }
@@ -325,14 +326,29 @@ func (h *Hub) checkStreams(now time.Time) {
 	}
 }
 
-// sweepTopics looks which topics of a stream have had messages since the last
-// time, and reads those that did not arrive.
+// sweepTopics looks which of the topics that are heard here have had messages
+// since the last time, and reads those that did not arrive. What comes while
+// one sweep is under way is for the next look.
 func (h *Hub) sweepTopics(st *stream) {
+	if st.sweeps {
+		return
+	}
 	q := Query{Namespace: st.namespace, From: st.swept + 1, Newest: true, Urgency: UrgentRepair}
+	h.eachFeed(st, func(f *feed) {
+		if f.ready {
+			q.Topics = append(q.Topics, f.in.Name)
+		}
+	})
 	epoch, swept, last := st.state.Epoch, st.swept, st.state.Last
+	if len(q.Topics) == 0 {
+		st.swept = last
+		return
+	}
+	st.sweeps = true
 	h.cfg.History.Read(q, func(p Page, err error) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
+		st.sweeps = false
 		if err != nil || h.closed || st.state.Epoch != epoch || st.swept != swept {
 			return // the stream may have begun anew, and numbers with it
 		}

@@ -12,6 +12,8 @@ type fakeHistory struct {
 	rnd     *rand.Rand
 	streams map[string]*fakeStream
 	reads   int
+	sweeps  int // reads of what is newest from a number on
+	swept   int // messages that came of them
 
 	// Guarded by mu, for timers ask too.
 	mu    sync.Mutex
@@ -163,7 +165,12 @@ func (h *fakeHistory) Read(q Query, done func(Page, error)) {
 			done(lagging.page(q), nil)
 			return
 		}
-		done(s.page(q), nil)
+		p := s.page(q)
+		if q.Newest && q.From > 0 {
+			h.sweeps++
+			h.swept += len(p.Messages)
+		}
+		done(p, nil)
 	})
 }
 
@@ -174,6 +181,9 @@ func (s *fakeStream) page(q Query) (p Page) {
 	}
 	most = min(most, 5)
 	matches := func(m *Message) bool {
+		if len(q.Topics) > 0 {
+			return m.Cursor.Seq >= q.From && slices.Contains(q.Topics, m.Topic)
+		}
 		return m.Cursor.Seq >= q.From && (q.Pattern == "" || Match(q.Pattern, m.Topic))
 	}
 	if q.Newest {

@@ -143,3 +143,32 @@ func TestMessageOfFormerLife(t *testing.T) {
 	f("all.*", "all.x")
 	f("one.x", "one.x")
 }
+
+// However many come back at once, what topics have missed is looked for once,
+// and only of those that are heard here.
+func TestSweepOnceForAll(t *testing.T) {
+	r := newHistoryRig(t, nil)
+	var gone []Message
+	for range 40 {
+		gone = append(gone, r.store("one.x")...)
+	}
+	c, _ := r.join(0, "one.x", Want{Mode: ModeAll})
+	r.history.stream("one").expire(40)
+	r.store("one.x", "one.y", "one.y")
+	for i, m := range gone {
+		slot := uint32(i + 1)
+		r.connect(0, slot)
+		want := Want{Mode: ModeAll, Resume: true, Cursor: m.Cursor}
+		if _, _, err := r.shards[0].members.Subscribe(slot, 0, "one.x", ".", want); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.settle()
+	c.wants("one.x 41")
+	if n := r.history.sweeps; n != 1 {
+		t.Errorf("%d sweeps", n)
+	}
+	if n := r.history.swept; n != 1 {
+		t.Errorf("%d messages came of sweeps", n)
+	}
+}
