@@ -105,6 +105,13 @@ func (r *rig) wantHubConsistent(shards map[*sub]uint64, members map[*sub]int64) 
 			if n > h.cfg.RingMessages || n > len(f.ring.slots) || len(f.ring.slots) > 0 && bits.OnesCount(uint(len(f.ring.slots))) != 1 {
 				r.t.Fatalf("ring of %s: %d entries in %d places, at most %d", f.in.Name, n, len(f.ring.slots), h.cfg.RingMessages)
 			}
+			for i, before := 0, f.floor; f.kept != nil && f.in.Namespace && i < n; i++ {
+				e := f.ring.nth(i)
+				if e.seq != before+1 && !e.lost {
+					r.t.Fatalf("ring of %s: %d comes after %d, and nothing says what is missing", f.in.Name, e.seq, before)
+				}
+				before = e.seq
+			}
 			if len(f.ring.slots) > 4*max(n, minRing) {
 				r.t.Fatalf("ring of %s: %d places for %d entries", f.in.Name, len(f.ring.slots), n)
 			}

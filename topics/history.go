@@ -23,13 +23,13 @@ type stream struct {
 	state   Stream
 	known   bool
 	asking  bool
-	before  []*feed // that the answer under way makes ready
-	behind  []*feed // the same of the next: they came when it had been asked
-	again   bool    // ask once more when it is in
-	newest  uint64  // number of the newest message that came of it
-	asked   uint64  // how often it was asked
-	heeded  uint64  // number of the latest question whose answer was heeded
-	swept   uint64  // of topic feeds: what comes up to here has been compared with them
+	before  []func(error) // who waits for the answer under way
+	behind  []func(error) // the same of the next: they came when it had been asked
+	again   bool          // ask once more when it is in
+	strange bool          // live messages of another life wait in some feeds
+	newest  uint64        // number of the newest message that came of it
+	swept   uint64        // of topic feeds: what comes up to here has been compared with them
+	sweeps  bool          // that is being done
 	checkAt time.Time
 	checks  int
 }
@@ -54,6 +54,7 @@ type kept struct {
 	lastStamp  uint32 // of the message feed.last; 0: not known
 	floorStamp uint32 // of the message feed.floor; 0: not known
 	replicas   int
+	hole       uint64 // the ring is not filled below: the stream does not have this number
 }
 
 // Bounds of the check for what is missing.
@@ -109,35 +110,31 @@ func (h *Hub) leaveStream(st *stream) {
 	}
 }
 
-// ask asks how a stream stands, and has the answer make a feed ready, if one is given.
-func (h *Hub) ask(st *stream, f *feed) {
+// ask asks how a stream stands now. then, which may be nil, is called under mu
+// when state says so, or with the reason why it does not. However many ask,
+// there is one question under way.
+func (h *Hub) ask(st *stream, then func(error)) {
 	if st.asking {
 		st.again = true
-		if f != nil {
-			st.behind = append(st.behind, f)
+		if then != nil {
+			st.behind = append(st.behind, then)
 		}
 		return
 	}
 	st.asking, st.again = true, false
 	st.before, st.behind = st.behind, nil
-	if f != nil {
-		st.before = append(st.before, f)
+	if then != nil {
+		st.before = append(st.before, then)
 	}
-	asked := st.inquiry()
+	asked := inquiry{st.state.Epoch, st.newest}
 	st.checkAt = time.Now().Add(checkPeriod)
 	h.cfg.History.Stream(st.namespace, func(s Stream, err error) { h.stands(st, s, asked, err) })
 }
 
 // inquiry is what was known when a stream was asked how it stands.
 type inquiry struct {
-	number uint64
 	epoch  uint32
 	newest uint64
-}
-
-func (st *stream) inquiry() inquiry {
-	st.asked++
-	return inquiry{st.asked, st.state.Epoch, st.newest}
 }
 
 // eachFeed calls do for each feed of a stream.
@@ -161,32 +158,31 @@ func (h *Hub) stands(st *stream, s Stream, asked inquiry, err error) {
 	st.asking = false
 	waiting := st.before
 	st.before = nil
-	if err != nil {
-		for _, f := range waiting {
-			if !f.ended {
-				h.refuse(f, err)
-			}
-		}
-	} else {
+	if err == nil {
 		h.update(st, s, asked)
-		for _, f := range waiting {
-			if !f.ready && !f.ended {
-				h.begin(f)
-			}
-		}
 	}
-	if (st.again || len(st.behind) > 0) && st.feeds > 0 && !h.closed {
+	for _, then := range waiting {
+		then(err)
+	}
+	if len(st.behind) > 0 || st.again && st.feeds > 0 && !h.closed {
 		h.ask(st, nil)
 	}
 	h.wake()
 }
 
+// standsFor makes a feed ready that waited for how its stream stands.
+func (h *Hub) standsFor(f *feed, err error) {
+	switch {
+	case f.ended:
+	case err != nil:
+		h.refuse(f, err)
+	case !f.ready:
+		h.begin(f)
+	}
+}
+
 // update notes how a stream stands, and reads what its feeds lack.
 func (h *Hub) update(st *stream, s Stream, asked inquiry) {
-	if asked.number < st.heeded {
-		return // a later question has been answered
-	}
-	st.heeded = asked.number
 	anew := st.known && (s.Epoch != st.state.Epoch || s.Epoch == asked.epoch && s.Last < asked.newest)
 	first, was := !st.known, st.state
 	st.state, st.known = s, true
@@ -198,6 +194,10 @@ func (h *Hub) update(st *stream, s Stream, asked inquiry) {
 		st.swept, st.newest = s.Last, s.Last
 		h.eachFeed(st, h.restart)
 		return
+	}
+	if st.strange {
+		st.strange = false
+		h.eachFeed(st, h.dropStrange)
 	}
 	if f, ok := h.namespaces.get(st.namespace); ok && f.ready && f.kept != nil {
 		if s.Last > f.kept.number(f.last) {
@@ -269,6 +269,24 @@ func (h *Hub) restart(f *feed) {
 	h.mend(f)
 }
 
+// askLife asks how a stream stands of which a message of another life came.
+func (h *Hub) askLife(st *stream) {
+	st.strange = true
+	h.ask(st, nil)
+}
+
+// dropStrange drops live messages that are not of the stream's life. What a
+// later one has is read when the stream is known to have begun it.
+func (h *Hub) dropStrange(f *feed) {
+	k := f.kept
+	if !f.ready {
+		return
+	}
+	if k.pend = keepEpoch(k.pend, k.epoch); !k.mending {
+		h.admitPending(f)
+	}
+}
+
 func keepEpoch(pend []Message, epoch uint32) []Message {
 	n := 0
 	for _, m := range pend {
@@ -308,14 +326,29 @@ func (h *Hub) checkStreams(now time.Time) {
 	}
 }
 
-// sweepTopics looks which topics of a stream have had messages since the last
-// time, and reads those that did not arrive.
+// sweepTopics looks which of the topics that are heard here have had messages
+// since the last time, and reads those that did not arrive. What comes while
+// one sweep is under way is for the next look.
 func (h *Hub) sweepTopics(st *stream) {
+	if st.sweeps {
+		return
+	}
 	q := Query{Namespace: st.namespace, From: st.swept + 1, Newest: true, Urgency: UrgentRepair}
+	h.eachFeed(st, func(f *feed) {
+		if f.ready {
+			q.Topics = append(q.Topics, f.in.Name)
+		}
+	})
 	epoch, swept, last := st.state.Epoch, st.swept, st.state.Last
+	if len(q.Topics) == 0 {
+		st.swept = last
+		return
+	}
+	st.sweeps = true
 	h.cfg.History.Read(q, func(p Page, err error) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
+		st.sweeps = false
 		if err != nil || h.closed || st.state.Epoch != epoch || st.swept != swept {
 			return // the stream may have begun anew, and numbers with it
 		}

@@ -344,7 +344,7 @@ func (h *Hub) answered(f *feed, err error) {
 		h.refuse(f, err)
 	case f.kept != nil: // then it is ready when it is known where history stands
 		if !f.ready && !f.ended {
-			h.ask(f.kept.stream, f)
+			h.ask(f.kept.stream, func(err error) { h.standsFor(f, err) })
 		}
 	default:
 		h.activate(f)

@@ -222,7 +222,10 @@ func (m *Members) catchUp(slot uint32, s *seating, l *lag) lagState {
 			return state
 		}
 	}
-	cursor := m.collect(s, l)
+	cursor, ok := m.collect(s, l)
+	if !ok {
+		return lagHasMore
+	}
 	last, all, ok := m.sendOwed(slot, s, l)
 	if !ok {
 		m.unskip(l, 0)
@@ -323,13 +326,17 @@ func (m *Members) sendOwed(slot uint32, s *seating, l *lag) (last *entry, all, o
 }
 
 // collect puts into pending what a connection is owed next from the ring, in
-// the order of the feed, and returns the cursor behind it.
-func (m *Members) collect(s *seating, l *lag) (cursor uint64) {
+// the order of the feed, and returns the cursor behind it. Without ok the ring
+// has just given up what comes next, and history has it.
+func (m *Members) collect(s *seating, l *lag) (cursor uint64, ok bool) {
 	v := l.view
 	f := v.feed
 	m.collects++
 	f.mu.RLock()
 	defer f.mu.RUnlock()
+	if f.kept != nil && l.cursor < min(f.floor, v.pos) {
+		return 0, false
+	}
 	start := v.pos
 	for _, at := range m.seatsOf(s) {
 		g := m.groups[at.group]
@@ -363,7 +370,7 @@ func (m *Members) collect(s *seating, l *lag) (cursor uint64) {
 	if n == f.ring.upTo(v.pos, f.floor) && len(m.pending) < m.pace.write {
 		cursor = max(cursor, v.pos)
 	}
-	return cursor
+	return cursor, true
 }
 
 // owe puts one entry into pending, if it concerns a connection.

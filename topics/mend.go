@@ -2,6 +2,7 @@ package topics
 
 import (
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -19,7 +20,7 @@ func (h *Hub) receive(f *feed, m *Message) {
 	}
 	if f.ready && !k.mending {
 		if m.Cursor.Epoch != k.epoch {
-			h.ask(k.stream, nil)
+			h.askLife(k.stream)
 		} else {
 			h.mend(f)
 		}
@@ -104,18 +105,18 @@ func (h *Hub) mended(f *feed, from uint64, p Page, err error) {
 		h.later(errorPatience/2+rand.N(errorPatience/2), func() { h.readOn(f) })
 		return
 	}
+	if !p.isOf(k.epoch) {
+		h.ask(k.stream, nil)
+		h.later(errorPatience/2+rand.N(errorPatience/2), func() { h.readOn(f) })
+		h.wake()
+		return
+	}
 	before := f.last
 	h.noteExpired(f, &p)
 	for i := range p.Messages {
-		m := &p.Messages[i]
-		if m.Cursor.Epoch != k.epoch {
-			k.mending = false
-			h.ask(k.stream, nil)
-			h.wake()
-			return
-		}
-		h.fill(f, m)
+		h.fill(f, &p, &p.Messages[i])
 	}
+	h.noteMissing(f, &p, k.base+p.Next-1) // a page may have nothing that can be delivered
 	if first := k.base + k.stream.state.First; f.in.Namespace && p.End && f.last == before && first > f.last+1 {
 		h.markExpired(f, first-1, LossExpired) // nothing came behind it
 	}
@@ -127,7 +128,7 @@ func (h *Hub) mended(f *feed, from uint64, p Page, err error) {
 		}
 		h.markExpired(f, k.target, LossExpired) // it was there, and is no more
 	}
-	k.mending = len(p.Messages) > 0 && !p.End
+	k.mending = !p.End && f.last > before
 	if f.last > before {
 		k.since = time.Now()
 	}
@@ -147,21 +148,44 @@ func (h *Hub) noteExpired(f *feed, p *Page) {
 		return
 	}
 	if lacks := k.base + k.pend[0].Prev; lacks > f.last && k.base+p.Messages[0].Cursor.Seq > lacks {
-		h.markExpired(f, lacks, LossExpired)
+		h.noteMissing(f, p, lacks)
+		if lacks > f.last {
+			h.markExpired(f, lacks, LossExpired)
+		}
 	}
 }
 
-// fill appends a message that was read. What is missing before it is not kept
-// any more.
-func (h *Hub) fill(f *feed, m *Message) {
+// isOf reports whether all of a page is of one life of its stream.
+func (p *Page) isOf(epoch uint32) bool {
+	other := func(c Cursor) bool { return c.Epoch != epoch }
+	return !slices.ContainsFunc(p.Messages, func(m Message) bool { return other(m.Cursor) }) && !slices.ContainsFunc(p.LeftOut, other)
+}
+
+// noteMissing tells of what a page that was read does not bring up to a number:
+// it is not kept any more, or nobody can have it.
+func (h *Hub) noteMissing(f *feed, p *Page, upTo uint64) {
 	k := f.kept
-	seq := k.base + m.Cursor.Seq
+	why, newest := LossExpired, f.last
+	for _, c := range p.LeftOut {
+		if seq := k.base + c.Seq; seq > f.last && seq <= upTo {
+			why, newest = LossUpstream, seq
+		}
+	}
+	if !f.in.Namespace {
+		upTo = newest // the numbers between are of other topics
+	}
+	if upTo > f.last {
+		h.markExpired(f, upTo, why)
+	}
+}
+
+// fill appends a message of a page.
+func (h *Hub) fill(f *feed, p *Page, m *Message) {
+	seq := f.kept.base + m.Cursor.Seq
 	if seq <= f.last {
 		return
 	}
-	if f.in.Namespace && seq > f.last+1 {
-		h.markExpired(f, seq-1, LossExpired)
-	}
+	h.noteMissing(f, p, seq-1)
 	h.append(f, &entry{Message: *m, seq: seq, matched: f.match(m.Topic)})
 }
 
@@ -185,7 +209,7 @@ func (h *Hub) endMending(f *feed) {
 		k.mending = false
 	case k.pend[0].Cursor.Epoch != k.epoch:
 		k.mending = false
-		h.ask(k.stream, nil)
+		h.askLife(k.stream)
 	case time.Since(k.since) < lagPatience:
 		h.retryMending(f)
 	default:

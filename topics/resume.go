@@ -112,7 +112,7 @@ const leastBack = 512
 func (h *Hub) wayBack(f *feed, at uint64) (from uint64, ok bool) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	if at >= f.floor {
+	if at >= f.floor || at < f.kept.hole {
 		return 0, false
 	}
 	room, distance := uint64(h.cfg.RingMessages-f.ring.count), f.floor-at
