@@ -133,9 +133,10 @@ func (m *Members) sendPage(slot uint32, s *seating, l *lag, limit uint64) lagSta
 	f := l.view.feed
 	w := wanted{feed: f, from: from, kind: readPage}
 	witness := from // a message that must be there, if nothing after from is missing
-	if pattern := m.readers[0].group.sub.pattern; len(m.readers) == 1 && !m.hub.readsAll(w.feed, pattern, from) {
+	pattern := m.readers[0].group.sub.pattern
+	if whole, all := m.hub.wholeness(f, pattern, from); len(m.readers) == 1 && !all {
 		w.pattern = pattern
-		if witness = l.anchor; witness == 0 || !Match(w.pattern, l.topic) { // else it is another subscription's
+		if witness = l.anchor; witness == 0 || !whole || !Match(pattern, l.topic) { // else it is another subscription's
 			w.from, w.checked = from+1, true
 		} else {
 			w.from = witness
@@ -212,14 +213,16 @@ func (m *Members) sendPage(slot uint32, s *seating, l *lag, limit uint64) lagSta
 	return lagHasMore
 }
 
-// readsAll reports whether the pages of one subscription are to be of all
-// topics, whose numbers show what is missing: where each topic has a bound of
-// its own, or somebody was told of a loss, a message that is there proves
-// nothing about those of other topics.
-func (h *Hub) readsAll(f *feed, pattern string, from uint64) bool {
+// wholeness says whether nothing but what limits drop is missing in a stream, so
+// that a message that is there proves that those after it are; and whether pages
+// for a subscription are to be of all topics, whose numbers show what is missing:
+// where it proves nothing of other topics, which have bounds of their own, or
+// somebody was told of a loss.
+func (h *Hub) wholeness(f *feed, pattern string, from uint64) (whole, all bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return f.in.Namespace && (f.markEvicted > from || HasWildcard(pattern) && f.kept.stream.state.PerTopic > 0)
+	s := &f.kept.stream.state
+	return s.Whole, f.in.Namespace && (!s.Whole || f.markEvicted > from || HasWildcard(pattern) && s.PerTopic > 0)
 }
 
 // marksGivenUp is the newest mark of loss that the ring has given up.
@@ -313,7 +316,9 @@ func (h *Hub) markHoles(r *read) {
 	for _, e := range page {
 		markUpTo(e.seq - 1)
 		r.entries = append(r.entries, e)
-		at, from = e.seq, e.Cursor
+		if at, from = e.seq, e.Cursor; e.lost {
+			from = e.to
+		}
 	}
 	markUpTo(r.reached())
 }

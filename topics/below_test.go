@@ -98,3 +98,52 @@ func TestGapWhereMarkIsGone(t *testing.T) {
 		})
 	}
 }
+
+// Who comes back after long is told of what is kept and too large for anybody.
+func TestGapWhereMessageIsLeftOut(t *testing.T) {
+	for _, pattern := range []string{"all.a", "all.>", "one.a"} {
+		t.Run(pattern, func(t *testing.T) {
+			r, h := belowRig(t)
+			ns := Namespace(pattern)
+			s := h.stream(ns)
+			at := s.store(ns+".a", []byte("A")).Cursor
+			s.store(ns+".a", nil)
+			for _, data := range []string{"C", "D", "E"} {
+				s.store(ns+".a", []byte(data))
+			}
+			c := r.connect(0, 0)
+			c.wish(pattern, Want{Resume: true, Cursor: at})
+			r.answers(h)
+			c.wants("subscribed "+pattern+" .", "gap "+pattern+" upstream", ns+".a C", ns+".a D", ns+".a E")
+		})
+	}
+}
+
+// A delete by hand is seen by those who are served the pages of one topic too.
+func TestGapWhereMessageIsDeleted(t *testing.T) {
+	for _, pattern := range []string{"all.a", "one.a"} {
+		t.Run(pattern, func(t *testing.T) {
+			r, h := belowRig(t)
+			ns := Namespace(pattern)
+			c := r.connect(0, 0)
+			c.wish(pattern, Want{})
+			r.answers(h)
+			c.got = nil
+			c.block(0)
+			for range 5 {
+				r.stores(h, ns+".a")
+				r.answers(h)
+			}
+			h.stream(ns).remove(1)
+			r.hub.LostAll() // it is looked how the stream stands
+			r.answers(h)
+			c.drain()
+			r.answers(h)
+			want := []string{ns + ".a A", "gap " + pattern + " expired", ns + ".a C", ns + ".a D", ns + ".a E"}
+			if ns == "one" { // no numbers say where it is
+				want[0], want[1] = want[1], want[0]
+			}
+			c.wants(want...)
+		})
+	}
+}

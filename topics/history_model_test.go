@@ -65,8 +65,11 @@ func newHistoryModel(t testing.TB, seed uint64) *historyModel {
 			take: 1 + rnd.IntN(8), write: 1 + rnd.IntN(8), writeBytes: 1 + rnd.IntN(64), scan: uint64(1 + rnd.IntN(8)),
 		}
 	}
-	if rnd.IntN(3) == 0 {
-		m.history.stream("latest").perTopic = 1
+	for _, namespace := range []string{"all", "latest", "live"} {
+		if rnd.IntN(3) == 0 {
+			m.history.stream(namespace).perTopic = 1 + rnd.IntN(3)
+			m.lossy[namespace] = true
+		}
 	}
 	if rnd.IntN(3) == 0 {
 		for namespace := range historyPatterns {

@@ -207,8 +207,16 @@ func (h *Hub) fillIn(r *read, p Page) {
 		k.most = max(k.most, e.seq)
 	}
 	r.next, r.end, r.madeAt = k.base+p.Next, p.End, f.last
-	switch r.wanted.kind {
-	case readSnapshot:
+	if len(p.LeftOut) > 0 && r.wanted.kind == readPage {
+		for _, c := range p.LeftOut {
+			e := f.leftOut(c)
+			e.aside, e.after = true, e.seq-1
+			r.entries = append(r.entries, e)
+			r.weight += e.weight()
+		}
+		slices.SortFunc(r.entries, bySeq)
+	}
+	if r.wanted.kind == readSnapshot {
 		r.values = make(map[string]*entry, len(r.entries))
 		for _, e := range r.entries {
 			r.values[e.Topic] = e

@@ -141,14 +141,14 @@ func (v *view) moveTo(seq uint64, witness bool) {
 func (v *view) readOn() bool {
 	f := v.feed
 	w := wanted{feed: f, pattern: f.filter(), from: v.pos, kind: readPage}
-	if !f.in.Namespace && !v.witness {
+	h := v.members.hub
+	if whole, _ := h.wholeness(f, w.pattern, v.pos); !f.in.Namespace && !(whole && v.witness) {
 		w.from, w.checked = v.pos+1, true
 	}
 	if v.wants == w {
 		return false // it is on its way
 	}
 	v.wants = w
-	h := v.members.hub
 	r := h.look(w, v, UrgentRepair)
 	if r != nil && min(r.reached(), r.madeAt) <= v.pos {
 		h.lookAfresh(r, v, UrgentRepair)
