@@ -35,7 +35,7 @@ func (m *Members) catchUpBelow(slot uint32, s *seating, l *lag) (state lagState,
 			told = append(told, concern{g, base})
 		case g.mode == ModeLatest:
 			newest = append(newest, c)
-		case g.mode == ModeAll || c.after < g.since:
+		case g.mode == ModeAll || c.after < l.came(g):
 			m.readers = append(m.readers, c)
 		default:
 			if min(g.givenUp(), g.newest) > c.after {
@@ -96,7 +96,7 @@ func (m *Members) sendSnapshot(slot uint32, s *seating, l *lag, c concern) lagSt
 		return lagWaits
 	}
 	skipped := 0
-	if c.after >= g.since {
+	if c.after >= l.came(g) {
 		skipped = unknownSkipped // it was there, and too slow
 	}
 	first, _ := slices.BinarySearchFunc(entries, c.after+1, func(e *entry, seq uint64) int {

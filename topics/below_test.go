@@ -147,3 +147,33 @@ func TestGapWhereMessageIsDeleted(t *testing.T) {
 		})
 	}
 }
+
+// Who resumes in mode live gets what came while it was away, whoever else of its
+// pattern was there.
+func TestResumeLiveBesideOthers(t *testing.T) {
+	r, h := belowRig(t)
+	other, back := r.connect(0, 0), r.connect(0, 1)
+	other.wish("live.*", Want{})
+	r.answers(h)
+	var want []string
+	for n := range 12 {
+		r.stores(h, "live.a")
+		r.run()
+		if n > 0 {
+			want = append(want, "live.a "+string(rune('A'+n)))
+		}
+	}
+	back.wish("live.*", Want{Resume: true, Cursor: h.stream("live").kept[0].Cursor})
+	r.answers(h)
+	back.wants(append([]string{"subscribed live.* ."}, want...)...)
+
+	// From then on it is served as any other.
+	back.block(0)
+	for range 4 {
+		r.stores(h, "live.a")
+		r.run()
+	}
+	back.drain()
+	r.answers(h)
+	back.wants("gap live.* slow", "live.a O", "live.a P")
+}

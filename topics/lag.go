@@ -14,6 +14,7 @@ type lag struct {
 	view     *view
 	cursor   uint64            // newest entry that it has had
 	from     map[*group]uint64 // where this is higher, or the subscription is to begin before its time: what comes after it is for that
+	back     map[*group]uint64 // subscriptions that began before their time: what comes up to here is of that
 	hasty    map[*group]bool   // subscriptions that lack more than what is held back, and get all there is
 	replay   uint64            // up to here there may be entries that are older than the subscriptions that want them
 	anchor   uint64            // its newest message, or the first that it lacks: where history begins there, nothing is missing; 0: not known
@@ -47,8 +48,12 @@ func (l *lag) begins(g *group, seq uint64) {
 	l.from[g] = seq
 }
 
+// came is the newest entry that is older than the connection's subscription.
+func (l *lag) came(g *group) uint64 { return max(l.back[g], g.since) }
+
 func (l *lag) leaves(g *group) {
 	delete(l.from, g)
+	delete(l.back, g)
 	delete(l.hasty, g)
 }
 

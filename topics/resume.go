@@ -38,6 +38,10 @@ func (m *Members) beginAt(slot uint32, s *seating, g *group, at uint64, st Stand
 		l.fresh = g.view.pos
 	}
 	m.lower(s, l, g, at)
+	if l.back == nil {
+		l.back = make(map[*group]uint64)
+	}
+	l.back[g] = g.view.pos
 	l.anchor = 0
 	m.goOn(slot, s)
 	st.Cursor = g.view.feed.placeOf(at)
