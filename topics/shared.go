@@ -200,6 +200,9 @@ func (h *Hub) fillIn(r *read, p Page) {
 			h.ask(k.stream, nil)
 			return
 		}
+		if r.wanted.kind == readSnapshot && m.Cursor.Seq >= p.Next {
+			continue // what came before it may not be there: it comes live
+		}
 		e := &entry{Message: *m, seq: k.base + m.Cursor.Seq, matched: f.match(m.Topic)}
 		e.encoded.Store(encodedGone) // it is counted here, and not with a ring
 		r.entries = append(r.entries, e)
