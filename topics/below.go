@@ -87,7 +87,7 @@ func (m *Members) sendSnapshot(slot uint32, s *seating, l *lag, c concern) lagSt
 		return m.tryLater(slot, err)
 	}
 	given := m.giving != nil && m.giving.wanted == w
-	entries, upTo, ok := m.hub.snapshot(l.view, w, given)
+	values, upTo, ok := m.hub.snapshot(l.view, w, c.after, given)
 	switch {
 	case !ok && given:
 		return m.tryLater(slot, nil)
@@ -99,11 +99,7 @@ func (m *Members) sendSnapshot(slot uint32, s *seating, l *lag, c concern) lagSt
 	if c.after >= l.came(g) {
 		skipped = unknownSkipped // it was there, and too slow
 	}
-	first, _ := slices.BinarySearchFunc(entries, c.after+1, func(e *entry, seq uint64) int {
-		return bySeq(e, &entry{seq: seq})
-	})
-	n := min(len(entries), first+m.pace.write)
-	for _, e := range entries[first:n] {
+	for _, e := range values {
 		o := owed{entry: e, skipped: skipped}
 		if l.skipped[e.Topic] > 0 {
 			o.skipped = l.skipped[e.Topic]
@@ -114,7 +110,7 @@ func (m *Members) sendSnapshot(slot uint32, s *seating, l *lag, c concern) lagSt
 	switch {
 	case !ok:
 		return lagBlocked
-	case all && n == len(entries):
+	case all:
 		l.begins(g, upTo)
 	case last != nil:
 		l.begins(g, last.seq)
