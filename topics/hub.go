@@ -213,6 +213,13 @@ func (h *Hub) hold(f *feed, e *entry) {
 	h.stats.held.Store(h.held)
 }
 
+// mayHold is how much one shard may hold back for groups with max_rate.
+func (h *Hub) mayHold() int64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.cfg.RingMemory / heldPart / int64(h.shards)
+}
+
 // touch notes that a feed has something to be told of: when the batch is in, or
 // when its delay ends.
 func (h *Hub) touch(f *feed) {
