@@ -42,6 +42,15 @@ type follower struct {
 	at      int            // place of cursor in the log
 }
 
+// What the streams lose beside their oldest messages, by namespace. Of "all" and
+// "live", and of what is too large, slow readers are not told yet where it lies
+// within a page of history: that is not asked of them.
+var (
+	boundsTopics = map[string]bool{"one": true, "latest": true} // the oldest of each topic
+	deletes      = map[string]bool{"one": true, "latest": true} // one message, or all of a topic
+	tooLarge     = map[string]bool{}                            // one that is kept, and left out of pages
+)
+
 var historyPatterns = map[string][]string{
 	"all":    {"all.x", "all.y", "all.*", "all.>"},
 	"one":    {"one.x", "one.y", "one.z"},
@@ -104,7 +113,7 @@ func (m *historyModel) step() {
 	c := m.clients[m.rnd.IntN(len(m.clients))]
 	namespaces := []string{"all", "one", "latest", "live"}
 	ns := namespaces[m.rnd.IntN(len(namespaces))]
-	switch m.rnd.IntN(24) {
+	switch m.rnd.IntN(25) {
 	case 0, 1, 2, 3, 4, 5:
 		for range 1 + m.rnd.IntN(6) {
 			m.publishTo(ns, m.rnd.IntN(6) > 0)
@@ -148,18 +157,39 @@ func (m *historyModel) step() {
 			m.note("renew %s", ns)
 			m.lossy[ns] = true
 		}
+	case 24:
+		if m.rnd.IntN(8) == 0 && deletes[ns] {
+			m.remove(ns)
+		}
 	}
 }
 
 // publishTo stores a message, and passes it on live unless that is lost on its way.
 func (m *historyModel) publishTo(ns string, live bool) {
 	topic := ns + "." + historyTopics[m.rnd.IntN(len(historyTopics))]
-	msg := m.history.stream(ns).store(topic, fmt.Append(nil, len(m.log[ns])+1))
+	data := fmt.Append(nil, len(m.log[ns])+1)
+	if tooLarge[ns] && m.rnd.IntN(50) == 0 {
+		data, live, m.lossy[ns] = nil, false, true
+	}
+	msg := m.history.stream(ns).store(topic, data)
 	m.log[ns] = append(m.log[ns], msg)
 	m.note("publish %s %s as %v, live %v", msg.Topic, msg.Data, msg.Cursor, live)
 	if live {
 		m.hub.Deliver([]Message{msg})
 	}
+}
+
+// remove deletes one message by hand, or all of its topic.
+func (m *historyModel) remove(ns string) {
+	s := m.history.stream(ns)
+	if len(s.kept) == 0 {
+		return
+	}
+	n, all := m.rnd.IntN(len(s.kept)), m.rnd.IntN(3) == 0
+	gone := s.kept[n]
+	m.note("remove %s %s as %v, all of its topic %v", gone.Topic, gone.Data, gone.Cursor, all)
+	s.remove(func(i int, k Message) bool { return i == n || all && k.Topic == gone.Topic })
+	m.lossy[ns] = true
 }
 
 func (c *follower) namespace() string { return Namespace(c.pattern) }
@@ -380,6 +410,9 @@ func (m *historyModel) settle() {
 			continue
 		}
 		for _, stored := range m.history.stream(c.namespace()).kept {
+			if stored.Data == nil {
+				continue
+			}
 			var number int
 			fmt.Sscan(string(stored.Data), &number)
 			if Match(c.pattern, stored.Topic) && c.values[stored.Topic] < number && number > c.oldest() {
@@ -417,6 +450,11 @@ func (m *historyModel) quiet() bool {
 
 func checkHistory(t testing.TB, seed uint64) {
 	m := newHistoryModel(t, seed)
+	for _, namespace := range []string{"all", "one", "latest", "live"} {
+		if n := []int{0, 0, 0, 1, 2, 5}[m.rnd.IntN(6)]; n > 0 && boundsTopics[namespace] {
+			m.history.stream(namespace).perTopic, m.lossy[namespace] = n, true
+		}
+	}
 	defer m.hub.Close()
 	defer func() {
 		if t.Failed() {

@@ -187,8 +187,11 @@ func (v *view) takePage(r *read) bool {
 			v.batch = append(v.batch, e)
 		}
 	}
-	if len(v.batch) == 0 {
+	switch {
+	case len(v.batch) == 0:
 		v.reach(reached)
+	case len(v.batch) == 1 && v.batch[0].lost:
+		v.batch[0].seq = max(v.batch[0].seq, reached) // else the same would be read again for ever
 	}
 	return true
 }
