@@ -134,7 +134,7 @@ func TestGapWhereMessageIsDeleted(t *testing.T) {
 				r.stores(h, ns+".a")
 				r.answers(h)
 			}
-			h.stream(ns).remove(1)
+			h.stream(ns).remove(func(n int, _ Message) bool { return n == 1 })
 			r.hub.LostAll() // it is looked how the stream stands
 			r.answers(h)
 			c.drain()

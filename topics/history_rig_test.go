@@ -74,9 +74,16 @@ func (s *fakeStream) store(topic string, data []byte) Message {
 // expire drops the n oldest messages.
 func (s *fakeStream) expire(n int) { s.kept = slices.Clone(s.kept[min(n, len(s.kept)):]) }
 
-// remove is a message deleted by hand.
-func (s *fakeStream) remove(n int) {
-	s.kept, s.deleted = slices.Delete(slices.Clone(s.kept), n, n+1), true
+// remove deletes messages by hand.
+func (s *fakeStream) remove(which func(n int, m Message) bool) {
+	s.deleted = true
+	var kept []Message
+	for n, m := range s.kept {
+		if !which(n, m) {
+			kept = append(kept, m)
+		}
+	}
+	s.kept = kept
 }
 
 // keptAfter counts what is kept after a number.
@@ -191,7 +198,9 @@ func (s *fakeStream) page(q Query) (p Page) {
 		for i := len(s.kept) - 1; i >= 0; i-- {
 			if m := s.kept[i]; matches(&m) && !seen[m.Topic] {
 				seen[m.Topic] = true
-				p.Messages = append(p.Messages, m)
+				if m.Data != nil {
+					p.Messages = append(p.Messages, m)
+				}
 			}
 		}
 		slices.Reverse(p.Messages)

@@ -36,7 +36,7 @@ func TestResumeBehindDeletion(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, ring of %d", name, room), func(t *testing.T) {
 				r := newHistoryRig(t, func(cfg *HubConfig) { cfg.RingMessages = room })
 				at := r.store(stored...)[cursor].Cursor
-				r.history.stream(Namespace(pattern)).remove(remove)
+				r.history.stream(Namespace(pattern)).remove(func(n int, _ Message) bool { return n == remove })
 				_, st := r.join(0, pattern, Want{Mode: ModeAll, Resume: true, Cursor: at})
 				if st.Resumed != verdict {
 					t.Errorf("stands %+v", st)

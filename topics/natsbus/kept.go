@@ -89,7 +89,9 @@ func noHistory(namespace string) error { return fmt.Errorf("%w: %s", ErrNoHistor
 func (a *asker) stream(h *history) (topics.Stream, error) {
 	reply, err := a.info(h, infoRequest{})
 	if isAPIError(err, codeStreamNotFound) && !h.config.Existing {
-		reply, err = a.create(h)
+		if reply, err = a.create(h); err == nil {
+			a.log.Warn("stream was gone with its messages, and has been created anew", "stream", h.config.Name, "namespace", h.namespace)
+		}
 	}
 	if err != nil {
 		return topics.Stream{}, err
