@@ -89,7 +89,7 @@ func (r *rig) wantHubConsistent(shards map[*sub]uint64, members map[*sub]int64) 
 		entries++
 		weight += e.weight() + e.excess(e.encoded.Load())
 	}
-	var feeds, subs, inRings int64
+	var feeds, subs, inRings, pending int64
 	for _, all := range [...]table[string, *feed]{h.namespaces, h.topics} {
 		for _, f := range all.entries {
 			feeds++
@@ -98,6 +98,11 @@ func (r *rig) wantHubConsistent(shards map[*sub]uint64, members map[*sub]int64) 
 				if s.shards != shards[s] || s.members.Load() != members[s] {
 					r.t.Fatalf("%s: hub has shards %b and %d members, there are %b and %d",
 						s.pattern, s.shards, s.members.Load(), shards[s], members[s])
+				}
+			}
+			if f.kept != nil {
+				for i := range f.kept.pend {
+					pending += f.kept.pend[i].pendingWeight()
 				}
 			}
 			n := f.ring.count
@@ -120,6 +125,9 @@ func (r *rig) wantHubConsistent(shards map[*sub]uint64, members map[*sub]int64) 
 	c := h.Counts()
 	if entries != inRings || entries != c.RingMessages || weight != c.RingBytes || feeds != c.Feeds || subs != c.Patterns {
 		r.t.Fatalf("hub: %d entries of weight %d linked, %d in %d rings, %d subs; counts say %+v", entries, weight, inRings, feeds, subs, c)
+	}
+	if pending != h.pending {
+		r.t.Fatalf("messages of %d bytes wait to be passed on, counted %d", pending, h.pending)
 	}
 	if weight > h.cfg.RingMemory && entries > 1 {
 		r.t.Fatalf("rings weigh %d, of at most %d", weight, h.cfg.RingMemory)

@@ -41,6 +41,7 @@ type kept struct {
 
 	// Guarded by Hub.mu.
 	pend    []Message // live ones, while the feed is not ready or lacks what came before them
+	dropped bool      // there was no room for some
 	mending bool      // what is missing is being read
 	since   time.Time // of the gap that is being mended: how long the stream has not had what is missing
 	most    uint64    // newest number that was read for anybody
@@ -59,7 +60,7 @@ type kept struct {
 
 // Bounds of the check for what is missing.
 const (
-	maxPend       = 1 << 14                // live messages that wait; what comes beyond is read again
+	pendPart      = 4                      // live messages that wait have this part of RingMemory, all together; what comes beyond is read again
 	lagPatience   = 2 * time.Second        // for a replica to have what another has passed on
 	checkPeriod   = 5 * time.Second        // between looks at where a stream stands
 	errorPatience = 500 * time.Millisecond // at most between tries while NATS is away
@@ -253,7 +254,7 @@ func (h *Hub) restart(f *feed) {
 	f.mu.Lock()
 	k.begin = max(f.last, k.most)
 	k.base, k.epoch = k.begin+1, s.Epoch
-	k.pend = keepEpoch(k.pend, s.Epoch)
+	h.keepEpoch(k)
 	k.mark, k.target = k.base+skip, 0
 	f.last, f.floor = k.mark, k.mark
 	k.lastStamp, k.floorStamp = 0, 0
@@ -282,21 +283,14 @@ func (h *Hub) dropStrange(f *feed) {
 	if !f.ready {
 		return
 	}
-	if k.pend = keepEpoch(k.pend, k.epoch); !k.mending {
+	if h.keepEpoch(k); !k.mending {
 		h.admitPending(f)
 	}
 }
 
-func keepEpoch(pend []Message, epoch uint32) []Message {
-	n := 0
-	for _, m := range pend {
-		if m.Cursor.Epoch == epoch {
-			pend[n] = m
-			n++
-		}
-	}
-	clear(pend[n:])
-	return pend[:n]
+// keepEpoch drops live messages that wait, and are of another life.
+func (h *Hub) keepEpoch(k *kept) {
+	h.dropPending(k, func(at int) bool { return k.pend[at].Cursor.Epoch != k.epoch })
 }
 
 // later does something under mu after a time, unless the hub is closed by then.

@@ -52,6 +52,7 @@ type Hub struct {
 	touched        []*feed              // by the batch under way
 	oldest, newest *entry               // over all rings
 	held           int64                // weight of all rings, without stats.excess
+	pending        int64                // of the messages that wait in kept.pend
 	streams        map[string]*stream   // by namespace, of those with feeds
 	shared         shared
 	delays         []*delay // each once; none: no feed gathers
@@ -434,6 +435,7 @@ func (h *Hub) end(f *feed) {
 	f.ended, f.due = true, 0
 	h.empty(f)
 	if f.kept != nil {
+		h.dropPending(f.kept, func(int) bool { return true })
 		h.leaveStream(f.kept.stream)
 	}
 	h.stats.feeds.Add(-1)

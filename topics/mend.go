@@ -15,8 +15,11 @@ func (h *Hub) receive(f *feed, m *Message) {
 	if len(k.pend) == 0 && f.ready && !k.mending && h.admit(f, m) {
 		return
 	}
-	if len(k.pend) < maxPend { // else it is read: whoever mends goes on to the end
+	if len(k.pend) == 0 || h.pending+m.pendingWeight() <= h.cfg.RingMemory/pendPart {
 		k.pend = append(k.pend, *m)
+		h.pending += m.pendingWeight()
+	} else {
+		k.dropped = true // and is read
 	}
 	if f.ready && !k.mending {
 		if m.Cursor.Epoch != k.epoch {
@@ -56,11 +59,31 @@ func (h *Hub) admitPending(f *feed) {
 	for n < len(k.pend) && h.admit(f, &k.pend[n]) {
 		n++
 	}
-	k.pend = append(k.pend[:0], k.pend[n:]...)
-	if len(k.pend) == 0 {
-		k.pend = nil
-	} else if !k.mending {
+	h.dropPending(k, func(at int) bool { return at < n })
+	if len(k.pend) > 0 && !k.mending {
 		h.mend(f)
+	}
+}
+
+// pendingOverhead is what a message that waits weighs beside its payload and topic.
+const pendingOverhead = 96
+
+func (m *Message) pendingWeight() int64 { return int64(len(m.Data) + len(m.Topic) + pendingOverhead) }
+
+// dropPending forgets some of the live messages that wait.
+func (h *Hub) dropPending(k *kept, which func(at int) bool) {
+	n := 0
+	for at, m := range k.pend {
+		if which(at) {
+			h.pending -= m.pendingWeight()
+		} else {
+			k.pend[n] = m
+			n++
+		}
+	}
+	clear(k.pend[n:])
+	if k.pend = k.pend[:n]; n == 0 {
+		k.pend = nil
 	}
 }
 
@@ -94,7 +117,7 @@ func (h *Hub) mended(f *feed, from uint64, p Page, err error) {
 	defer h.mu.Unlock()
 	k := f.kept
 	if f.ended || h.closed {
-		k.mending, k.pend = false, nil
+		k.mending = false
 		return
 	}
 	if from != k.number(f.last)+1 { // the stream has begun anew meanwhile
@@ -206,7 +229,10 @@ func (h *Hub) endMending(f *feed) {
 	h.admitPending(f)
 	switch {
 	case len(k.pend) == 0:
-		k.mending = false
+		if k.mending = false; k.dropped {
+			k.dropped = false
+			h.mend(f)
+		}
 	case k.pend[0].Cursor.Epoch != k.epoch:
 		k.mending = false
 		h.askLife(k.stream)
@@ -231,7 +257,7 @@ func (h *Hub) doubtReplica(f *feed) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		if f.ended || h.closed {
-			k.mending, k.pend = false, nil
+			k.mending = false
 			return
 		}
 		k.since = time.Now()
