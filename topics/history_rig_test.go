@@ -230,11 +230,13 @@ func (s *fakeStream) page(q Query) (p Page) {
 func (h *fakeHistory) Next(namespace, pattern string, from uint64, done func(uint64, error)) {
 	s := h.stream(namespace)
 	h.ask(func(err error) {
-		if p := s.page(Query{Pattern: pattern, From: from}); err == nil && len(p.Messages) > 0 {
-			done(p.Messages[0].Cursor.Seq, nil)
-			return
+		number := uint64(0)
+		for i := len(s.kept) - 1; i >= 0 && s.kept[i].Cursor.Seq >= from; i-- {
+			if pattern == "" || Match(pattern, s.kept[i].Topic) {
+				number = s.kept[i].Cursor.Seq
+			}
 		}
-		done(0, err)
+		done(number, err)
 	})
 }
 
