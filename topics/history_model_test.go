@@ -25,6 +25,7 @@ type historyModel struct {
 	log     map[string][]Message // by namespace; a message's data is its number there
 	lossy   map[string]bool      // the stream has lost something
 	clients []*follower
+	large   bool // some messages are too large for anybody
 }
 
 // follower is one client with one subscription at a time.
@@ -65,8 +66,8 @@ func newHistoryModel(t testing.TB, seed uint64) *historyModel {
 			take: 1 + rnd.IntN(8), write: 1 + rnd.IntN(8), writeBytes: 1 + rnd.IntN(64), scan: uint64(1 + rnd.IntN(8)),
 		}
 	}
-	if rnd.IntN(3) == 0 {
-		m.history.stream("latest").perTopic = 1
+	for _, namespace := range []string{"all", "latest", "live"} {
+		m.mayBound(namespace)
 	}
 	if rnd.IntN(3) == 0 {
 		for namespace := range historyPatterns {
@@ -104,7 +105,7 @@ func (m *historyModel) step() {
 	c := m.clients[m.rnd.IntN(len(m.clients))]
 	namespaces := []string{"all", "one", "latest", "live"}
 	ns := namespaces[m.rnd.IntN(len(namespaces))]
-	switch m.rnd.IntN(24) {
+	switch m.rnd.IntN(25) {
 	case 0, 1, 2, 3, 4, 5:
 		for range 1 + m.rnd.IntN(6) {
 			m.publishTo(ns, m.rnd.IntN(6) > 0)
@@ -148,18 +149,46 @@ func (m *historyModel) step() {
 			m.note("renew %s", ns)
 			m.lossy[ns] = true
 		}
+	case 24:
+		if m.rnd.IntN(8) == 0 {
+			m.remove(ns)
+		}
+	}
+}
+
+// mayBound has a stream keep so many messages of each topic, or all.
+func (m *historyModel) mayBound(ns string) {
+	if n := []int{0, 0, 0, 1, 2, 5}[m.rnd.IntN(6)]; n > 0 {
+		m.history.stream(ns).perTopic, m.lossy[ns] = n, true
 	}
 }
 
 // publishTo stores a message, and passes it on live unless that is lost on its way.
 func (m *historyModel) publishTo(ns string, live bool) {
 	topic := ns + "." + historyTopics[m.rnd.IntN(len(historyTopics))]
-	msg := m.history.stream(ns).store(topic, fmt.Append(nil, len(m.log[ns])+1))
+	data := fmt.Append(nil, len(m.log[ns])+1)
+	if m.large && ns != "one" && m.rnd.IntN(50) == 0 { // of one topic the last of all is seen by nobody
+		data, live, m.lossy[ns] = nil, false, true
+	}
+	msg := m.history.stream(ns).store(topic, data)
 	m.log[ns] = append(m.log[ns], msg)
 	m.note("publish %s %s as %v, live %v", msg.Topic, msg.Data, msg.Cursor, live)
 	if live {
 		m.hub.Deliver([]Message{msg})
 	}
+}
+
+// remove deletes one message by hand, or all of its topic.
+func (m *historyModel) remove(ns string) {
+	s := m.history.stream(ns)
+	if len(s.kept) == 0 {
+		return
+	}
+	n, all := m.rnd.IntN(len(s.kept)), m.rnd.IntN(3) == 0
+	gone := s.kept[n]
+	m.note("remove %s %s as %v, all of its topic %v", gone.Topic, gone.Data, gone.Cursor, all)
+	s.remove(func(i int, k Message) bool { return i == n || all && k.Topic == gone.Topic })
+	m.lossy[ns] = true
 }
 
 func (c *follower) namespace() string { return Namespace(c.pattern) }
@@ -383,7 +412,14 @@ func (m *historyModel) settle() {
 			c.missing(len(m.log[c.namespace()]) + 1)
 			continue
 		}
+		newest := make(map[string]Message)
 		for _, stored := range m.history.stream(c.namespace()).kept {
+			newest[stored.Topic] = stored
+		}
+		for _, stored := range newest {
+			if stored.Data == nil {
+				continue // and nobody has what it replaced
+			}
 			var number int
 			fmt.Sscan(string(stored.Data), &number)
 			if Match(c.pattern, stored.Topic) && c.values[stored.Topic] < number && number > c.oldest() {
@@ -421,6 +457,8 @@ func (m *historyModel) quiet() bool {
 
 func checkHistory(t testing.TB, seed uint64) {
 	m := newHistoryModel(t, seed)
+	m.mayBound("one")
+	m.large = true
 	defer m.hub.Close()
 	defer func() {
 		if t.Failed() {

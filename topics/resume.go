@@ -53,6 +53,10 @@ func (m *Members) beginAt(slot uint32, s *seating, g *group, at uint64, st Stand
 		l.fresh = g.view.pos
 	}
 	m.lower(s, l, g, at)
+	if l.back == nil {
+		l.back = make(map[*group]uint64)
+	}
+	l.back[g] = g.view.pos
 	l.anchor = 0
 	m.goOn(slot, s)
 	st.Cursor = g.view.feed.placeOf(at)
@@ -127,7 +131,7 @@ const leastBack = 512
 func (h *Hub) wayBack(f *feed, at uint64) (from uint64, ok bool) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	if at >= f.floor {
+	if at >= f.floor || at < f.kept.hole {
 		return 0, false
 	}
 	room, distance := uint64(h.cfg.RingMessages-f.ring.count), f.floor-at
