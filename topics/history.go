@@ -27,12 +27,14 @@ type stream struct {
 	behind  []*feed // the same of the next: they came when it had been asked
 	again   bool    // ask once more when it is in
 	strays  bool    // messages of another life came, since it was last known to be the same
-	newest  uint64  // number of the newest message that came of it
+	newest  uint64  // number of the newest message that came of it, or that it said it has
+	stamp   uint32  // of that; 0: not known
 	asked   uint64  // how often it was asked
 	heeded  uint64  // number of the latest question whose answer was heeded
 	swept   uint64  // of topic feeds: what comes up to here has been compared with them
 	checkAt time.Time
 	checks  int
+	regress *regress // nil: it has not gone back
 }
 
 // kept is what a feed with history has beside.
@@ -49,6 +51,7 @@ type kept struct {
 
 	// Guarded by feed.mu, and changed only with Hub.mu held too.
 	epoch      uint32
+	twice      bool // the stream has given some numbers of this epoch before
 	base       uint64
 	begin      uint64 // numbers up to here are of the stream's earlier lives
 	mark       uint64 // where shards go on that were at one of these
@@ -188,7 +191,11 @@ func (h *Hub) update(st *stream, s Stream, asked inquiry) {
 		return // a later question has been answered
 	}
 	st.heeded = asked.number
-	anew := st.known && (s.Epoch != st.state.Epoch || s.Epoch == asked.epoch && s.Last < asked.newest)
+	back, certain := h.wentBack(st, s, asked)
+	if !certain {
+		return
+	}
+	anew := st.known && (s.Epoch != st.state.Epoch || back)
 	first, was := !st.known, st.state
 	st.state, st.known = s, true
 	if first {
@@ -196,10 +203,11 @@ func (h *Hub) update(st *stream, s Stream, asked inquiry) {
 	}
 	if anew {
 		h.stats.restarts.Add(1)
-		st.swept, st.newest = max(s.First, 1)-1, s.Last // a replica may lag when the feeds read the new life
+		st.swept, st.newest, st.stamp = max(s.First, 1)-1, s.Last, s.Stamp // a replica may lag when the feeds read the new life
 		h.eachFeed(st, h.restart)
 		return
 	}
+	st.came(Cursor{Seq: s.Last, Stamp: s.Stamp})
 	if st.strays {
 		st.strays = false
 		h.eachFeed(st, h.dropStrays)
@@ -257,6 +265,7 @@ func (h *Hub) restart(f *feed) {
 	}
 	f.mu.Lock()
 	k.begin = max(f.last, k.most)
+	k.twice = s.Epoch == k.epoch
 	k.base, k.epoch = k.begin+1, s.Epoch
 	k.pend = keepEpoch(k.pend, s.Epoch)
 	k.mark, k.target = k.base+skip, 0

@@ -54,6 +54,8 @@ func (h *Hub) inquireAfter(r *read, number uint64) {
 			h.answer(r, 0, 0, err)
 		case f.ended || f.kept.base != base:
 			h.answer(r, 0, 0, errStale)
+		case st.regress != nil:
+			h.answer(r, 0, 0, errLags)
 		case s.Last < number: // numbers have gone back
 			h.answer(r, NotRecovered, LossRestarted, nil)
 		default:
