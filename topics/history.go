@@ -27,11 +27,13 @@ type stream struct {
 	behind  []func(error) // the same of the next: they came when it had been asked
 	again   bool          // ask once more when it is in
 	strange bool          // live messages of another life wait in some feeds
-	newest  uint64        // number of the newest message that came of it
+	newest  uint64        // number of the newest message that came of it, or that it said it has
+	stamp   uint32        // of that; 0: not known
 	swept   uint64        // of topic feeds: what comes up to here has been compared with them
-	sweeps  bool          // that is being done
+	sweep   *sweep        // that is under way
 	checkAt time.Time
 	checks  int
+	regress *regress // nil: it has not gone back
 }
 
 // kept is what a feed with history has beside.
@@ -49,6 +51,7 @@ type kept struct {
 
 	// Guarded by feed.mu, and changed only with Hub.mu held too.
 	epoch      uint32
+	twice      bool // the stream has given some numbers of this epoch before
 	base       uint64
 	begin      uint64 // numbers up to here are of the stream's earlier lives
 	mark       uint64 // where shards go on that were at one of these
@@ -184,7 +187,11 @@ func (h *Hub) standsFor(f *feed, err error) {
 
 // update notes how a stream stands, and reads what its feeds lack.
 func (h *Hub) update(st *stream, s Stream, asked inquiry) {
-	anew := st.known && (s.Epoch != st.state.Epoch || s.Epoch == asked.epoch && s.Last < asked.newest)
+	back, certain := h.wentBack(st, s, asked)
+	if !certain {
+		return
+	}
+	anew := st.known && (s.Epoch != st.state.Epoch || back)
 	first, was := !st.known, st.state
 	st.state, st.known = s, true
 	if first {
@@ -192,10 +199,12 @@ func (h *Hub) update(st *stream, s Stream, asked inquiry) {
 	}
 	if anew {
 		h.stats.restarts.Add(1)
-		st.swept, st.newest = max(s.First, 1)-1, s.Last // a replica may lag when the feeds read the new life
+		st.sweep = nil
+		st.swept, st.newest, st.stamp = max(s.First, 1)-1, s.Last, s.Stamp // a replica may lag when the feeds read the new life
 		h.eachFeed(st, h.restart)
 		return
 	}
+	st.came(Cursor{Seq: s.Last, Stamp: s.Stamp})
 	if st.strange {
 		st.strange = false
 		h.eachFeed(st, h.dropStrange)
@@ -253,6 +262,7 @@ func (h *Hub) restart(f *feed) {
 	}
 	f.mu.Lock()
 	k.begin = max(f.last, k.most)
+	k.twice = s.Epoch == k.epoch
 	k.base, k.epoch = k.begin+1, s.Epoch
 	h.keepEpoch(k)
 	k.mark, k.target = k.base+skip, 0
@@ -323,11 +333,16 @@ func (h *Hub) checkStreams(now time.Time) {
 	}
 }
 
+// sweep is one look for what topics have missed.
+type sweep struct {
+	again bool // the stream has gone on since
+}
+
 // sweepTopics looks which of the topics that are heard here have had messages
-// since the last time, and reads those that did not arrive. What comes while
-// one sweep is under way is for the next look.
+// since the last time, and reads those that did not arrive.
 func (h *Hub) sweepTopics(st *stream) {
-	if st.sweeps {
+	if st.sweep != nil {
+		st.sweep.again = true
 		return
 	}
 	q := Query{Namespace: st.namespace, From: st.swept + 1, Newest: true, Urgency: UrgentRepair}
@@ -336,27 +351,38 @@ func (h *Hub) sweepTopics(st *stream) {
 			q.Topics = append(q.Topics, f.in.Name)
 		}
 	})
-	epoch, swept, last := st.state.Epoch, st.swept, st.state.Last
+	last := st.state.Last
 	if len(q.Topics) == 0 {
 		st.swept = last
 		return
 	}
-	st.sweeps = true
+	sw := &sweep{}
+	st.sweep = sw
 	h.cfg.History.Read(q, func(p Page, err error) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		st.sweeps = false
-		if err != nil || h.closed || st.state.Epoch != epoch || st.swept != swept {
-			return // the stream may have begun anew, and numbers with it
+		if st.sweep != sw || h.closed {
+			return // the stream has begun anew, and numbers with it
 		}
-		for i := range p.Messages {
-			m := &p.Messages[i]
-			f, ok := h.topics.get(m.Topic)
-			if ok && f.ready && f.kept != nil && f.kept.epoch == m.Cursor.Epoch && f.kept.base+m.Cursor.Seq > f.last {
-				f.kept.target = max(f.kept.target, f.kept.base+m.Cursor.Seq)
-				h.mend(f)
-			}
+		st.sweep = nil
+		if err == nil && st.regress == nil && p.isOf(st.state.Epoch) {
+			h.swept(st, &p, last)
 		}
-		st.swept = max(st.swept, min(last, p.Next-1)) // a replica that lags has less
+		if sw.again && st.feeds > 0 && st.state.Last > st.swept {
+			h.sweepTopics(st)
+		}
 	})
+}
+
+// swept has topics read of which there is more than came.
+func (h *Hub) swept(st *stream, p *Page, last uint64) {
+	for i := range p.Messages {
+		m := &p.Messages[i]
+		f, ok := h.topics.get(m.Topic)
+		if ok && f.ready && f.kept != nil && f.kept.stream == st && f.kept.base+m.Cursor.Seq > f.last {
+			f.kept.target = max(f.kept.target, f.kept.base+m.Cursor.Seq)
+			h.mend(f)
+		}
+	}
+	st.swept = max(st.swept, min(last, p.Next-1)) // a replica that lags has less
 }

@@ -28,9 +28,10 @@ type fakeStream struct {
 	last     uint64
 	stamp    uint32
 	perTopic int
-	deleted  bool // by hand, some
-	replicas int  // that lag behind each other, if there are several
-	lag      int  // newest messages that those lack which are read from
+	deleted  bool   // by hand, some
+	replicas int    // that lag behind each other, if there are several
+	deposed  uint64 // number up to which the one that answers for the stream knows it, if not all
+	lag      int    // newest messages that those lack which are read from
 }
 
 var errFakeAway = errors.New("history is away")
@@ -102,6 +103,25 @@ func (s *fakeStream) whole() bool {
 	return s.keptAfter(0) == int(s.last+1-s.first()) || s.perTopic > 0 && !s.deleted
 }
 
+// cut is the end of the stream lost, whose numbers will be given again.
+func (s *fakeStream) cut(n int) {
+	s.last -= min(s.last, uint64(n))
+	s.kept = slices.DeleteFunc(slices.Clone(s.kept), func(m Message) bool { return m.Cursor.Seq > s.last })
+}
+
+// standing is what the one says that answers for the stream.
+func (s *fakeStream) standing() Stream {
+	known := *s
+	if s.deposed > 0 && s.deposed < s.last {
+		known.cut(int(s.last - s.deposed))
+	}
+	st := Stream{Epoch: s.epoch, First: known.first(), Last: known.last, PerTopic: s.perTopic, Replicas: s.replicas, Whole: known.whole()}
+	if n := len(known.kept); n > 0 && known.kept[n-1].Cursor.Seq == known.last {
+		st.Stamp = known.kept[n-1].Cursor.Stamp
+	}
+	return st
+}
+
 // renew is the stream made anew: empty, and numbered from 1.
 func (s *fakeStream) renew() {
 	s.epoch++
@@ -149,13 +169,7 @@ func (h *fakeHistory) waiting() int {
 
 func (h *fakeHistory) Stream(namespace string, done func(Stream, error)) {
 	s := h.stream(namespace)
-	h.ask(func(err error) {
-		st := Stream{Epoch: s.epoch, First: s.first(), Last: s.last, PerTopic: s.perTopic, Replicas: s.replicas, Whole: s.whole()}
-		if n := len(s.kept); n > 0 && s.kept[n-1].Cursor.Seq == s.last {
-			st.Stamp = s.kept[n-1].Cursor.Stamp
-		}
-		done(st, err)
-	})
+	h.ask(func(err error) { done(s.standing(), err) })
 }
 
 func (h *fakeHistory) Read(q Query, done func(Page, error)) {

@@ -187,7 +187,7 @@ func (h *Hub) append(f *feed, e *entry) {
 	}
 	h.hold(f, e)
 	if f.kept != nil {
-		f.kept.stream.newest = max(f.kept.stream.newest, e.Cursor.Seq)
+		f.kept.stream.came(e.Cursor)
 	}
 	h.giveUpExcess()
 	if f.due == 0 {

@@ -34,7 +34,7 @@ func (h *Hub) receive(f *feed, m *Message) {
 // where the feed has had it. It reports whether it did either.
 func (h *Hub) admit(f *feed, m *Message) bool {
 	k := f.kept
-	if m.Cursor.Epoch != k.epoch {
+	if m.Cursor.Epoch != k.epoch || k.stream.regress != nil {
 		return false
 	}
 	seq := k.base + m.Cursor.Seq
@@ -107,6 +107,10 @@ func (f *feed) filter() string {
 }
 
 func (h *Hub) readOn(f *feed) {
+	if f.kept.stream.regress != nil && !f.ended {
+		h.readLater(f)
+		return
+	}
 	q := Query{Namespace: f.kept.stream.namespace, Pattern: f.filter(), From: f.kept.number(f.last) + 1, Urgency: UrgentRepair}
 	h.cfg.History.Read(q, func(p Page, err error) { h.mended(f, q.From, p, err) })
 }
@@ -124,14 +128,13 @@ func (h *Hub) mended(f *feed, from uint64, p Page, err error) {
 		h.readOn(f)
 		return
 	}
-	if err != nil {
-		k.since = time.Now() // nobody has said yet that it is not there
-		h.later(errorPatience/2+rand.N(errorPatience/2), func() { h.readOn(f) })
+	if err != nil || k.stream.regress != nil {
+		h.readLater(f)
 		return
 	}
 	if !p.isOf(k.epoch) {
 		h.ask(k.stream, nil)
-		h.later(errorPatience/2+rand.N(errorPatience/2), func() { h.readOn(f) })
+		h.readLater(f)
 		h.wake()
 		return
 	}
@@ -154,6 +157,12 @@ func (h *Hub) mended(f *feed, from uint64, p Page, err error) {
 		h.endMending(f)
 	}
 	h.wake()
+}
+
+// readLater reads again in a while: nobody has said yet that it is not there.
+func (h *Hub) readLater(f *feed) {
+	f.kept.since = time.Now()
+	h.later(errorPatience/2+rand.N(errorPatience/2), func() { h.readOn(f) })
 }
 
 // noteExpired tells of the message of a topic that the next live one says was
@@ -260,8 +269,8 @@ func (h *Hub) doubtReplica(f *feed) {
 			return
 		}
 		k.since = time.Now()
-		if err != nil || k.base != base || number != 0 && base+number <= until {
-			h.later(errorPatience/2+rand.N(errorPatience/2), func() { h.readOn(f) })
+		if err != nil || k.base != base || k.stream.regress != nil || number != 0 && base+number <= until {
+			h.readLater(f)
 			return
 		}
 		if h.admitPending(f); f.last == last { // nothing came while the leader was asked

@@ -41,12 +41,15 @@ func (h *Hub) inquire(r *read, q Query) {
 // behind its first, nor behind any message of the same topic. Else the bus is asked.
 func (h *Hub) inquireAfter(r *read, number, base uint64, own bool, err error) {
 	f := r.wanted.feed
-	s := f.kept.stream.state
+	st := f.kept.stream
+	s := st.state
 	switch {
 	case err != nil:
 		h.answer(r, 0, 0, err)
 	case f.ended || f.kept.base != base:
 		h.answer(r, 0, 0, errStale)
+	case st.regress != nil:
+		h.answer(r, 0, 0, errLags)
 	case s.Last < number: // numbers have gone back
 		h.answer(r, NotRecovered, LossRestarted, nil)
 	case s.Whole && (own || s.PerTopic == 0 && s.First <= number+1):
@@ -164,6 +167,8 @@ func (b *backward) fill(err error) {
 	case err != nil:
 	case f.ended || k.base != b.base:
 		err = errStale
+	case k.stream.regress != nil:
+		err = errLags
 	case f.in.Namespace || k.stream.state.Whole:
 		slices.SortFunc(b.entries, bySeq)
 		h.fillBack(f, b.entries)

@@ -114,6 +114,8 @@ func (f *feed) locate(c Cursor) (at uint64, verdict Resumption, why LossReason) 
 	default:
 		if e := f.find(at); e != nil {
 			stamp = e.Cursor.Stamp
+		} else if k.twice {
+			return at, NotResumed, 0
 		}
 	}
 	if stamp != 0 && c.Stamp != 0 && stamp != c.Stamp {

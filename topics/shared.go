@@ -141,15 +141,18 @@ func (h *Hub) start(r *read, urgency Urgency) {
 	default:
 		q.From = k.number(r.wanted.from)
 	}
-	epoch := k.epoch
+	base := k.base
 	r.asOf = f.last
 	filter := q.Pattern
 	h.cfg.History.Read(q, func(p Page, err error) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		r.err = err
-		if f.ended || k.epoch != epoch {
+		switch {
+		case f.ended || k.base != base:
 			r.err = errStale
+		case err == nil && k.stream.regress != nil: // nothing says of which life it is
+			r.err = errLags
 		}
 		if r.err == nil {
 			h.fillIn(r, p)
