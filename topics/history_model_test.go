@@ -235,6 +235,11 @@ func (m *historyModel) settle() {
 func (m *historyModel) quiet() bool {
 	m.hub.mu.Lock()
 	defer m.hub.mu.Unlock()
+	for _, st := range m.hub.streams {
+		if st.regress != nil || st.sweep != nil {
+			return false
+		}
+	}
 	for _, all := range [...]table[string, *feed]{m.hub.namespaces, m.hub.topics} {
 		for _, f := range all.entries {
 			if f.kept != nil && (f.kept.mending || len(f.kept.pend) > 0 || !f.ready) {

@@ -172,3 +172,19 @@ func TestSweepOnceForAll(t *testing.T) {
 		t.Errorf("%d messages came of sweeps", n)
 	}
 }
+
+// A look for what topics have missed that fails is made again where another
+// was wanted meanwhile.
+func TestSweepAgain(t *testing.T) {
+	r := newHistoryRig(t, nil)
+	c, _ := r.join(0, "one.x", Want{Mode: ModeAll})
+	r.store("one.x")
+	r.hub.LostAll()
+	r.history.answer(nil) // how the stream stands
+	r.hub.LostAll()
+	slices.Reverse(r.history.asked)
+	r.history.answer(nil)         // the same once more
+	r.history.answer(errFakeAway) // the look
+	r.settle()
+	c.wants("one.x 01")
+}

@@ -2,6 +2,7 @@ package topics
 
 import (
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -96,7 +97,7 @@ func (h *Hub) compare(st *stream) {
 		case err != nil || p.Next <= newest: // a replica lags
 			h.askAgain(st)
 			return
-		case len(p.Messages) > 0 && p.Messages[0].Cursor.Seq == newest && st.stamp != 0 && p.Messages[0].Cursor.Stamp != st.stamp:
+		case p.has(newest, func(c Cursor) bool { return st.stamp != 0 && c.Stamp != st.stamp }):
 			r.differs = true
 		default:
 			st.regress = nil
@@ -104,4 +105,11 @@ func (h *Hub) compare(st *stream) {
 		h.ask(st, nil)
 		h.wake()
 	})
+}
+
+// has reports whether a page has a number, if only to say that nobody can have
+// its message, and its cursor is as it should be.
+func (p *Page) has(number uint64, is func(Cursor) bool) bool {
+	at := func(c Cursor) bool { return c.Seq == number && is(c) }
+	return slices.ContainsFunc(p.Messages, func(m Message) bool { return at(m.Cursor) }) || slices.ContainsFunc(p.LeftOut, at)
 }

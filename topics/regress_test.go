@@ -112,6 +112,22 @@ func TestStreamCutShort(t *testing.T) {
 	}
 }
 
+// The number that was the newest may be given to a message that nobody can have.
+func TestStreamCutShortAndTooLarge(t *testing.T) {
+	synced(t, func(t *testing.T) {
+		r, h, c, publish := regressing(t, 3)
+		all := h.stream("all")
+		all.cut(1)
+		r.hub.LostAll()
+		h.answer(nil)
+		all.store("all.x", nil)
+		publish("11'")
+		r.lasts(h, time.Second, nil)
+		c.wants("gap all.x restarted", "all.x 1", "all.x 2", "all.x 3", "all.x 4", "all.x 5", "all.x 6", "all.x 7", "all.x 8", "all.x 9",
+			"gap all.x upstream", "all.x 11'")
+	})
+}
+
 // regresses has a stream lose its end, or be answered for by one who knows less
 // than has come, or who does no longer.
 func (m *historyModel) regresses(ns string) {
