@@ -20,6 +20,7 @@ const (
 	codeTooLarge          = 10054
 	codeNoMessage         = 10037
 	codeInsufficient      = 10023
+	codeIDInProcess       = 10158
 )
 
 // infoRequest is the body of STREAM.INFO.
