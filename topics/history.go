@@ -296,7 +296,7 @@ func (h *Hub) dropStrange(f *feed) {
 	if h.keepEpoch(k); k.mending {
 		return
 	}
-	if h.admitPending(f); k.dropped || f.last < k.target {
+	if h.admitPending(f); f.last < k.target {
 		h.mend(f)
 	}
 }

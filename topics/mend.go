@@ -60,7 +60,7 @@ func (h *Hub) admitPending(f *feed) {
 		n++
 	}
 	h.dropPending(k, func(at int) bool { return at < n })
-	if len(k.pend) > 0 && !k.mending {
+	if (len(k.pend) > 0 || k.dropped) && !k.mending {
 		h.mend(f)
 	}
 }
