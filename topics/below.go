@@ -35,7 +35,7 @@ func (m *Members) catchUpBelow(slot uint32, s *seating, l *lag) (state lagState,
 			told = append(told, concern{g, base})
 		case g.mode == ModeLatest:
 			newest = append(newest, c)
-		case g.mode == ModeAll || c.after < g.since:
+		case g.mode == ModeAll || c.after < l.came(g):
 			m.readers = append(m.readers, c)
 		default:
 			if min(g.givenUp(), g.newest) > c.after {
@@ -87,7 +87,7 @@ func (m *Members) sendSnapshot(slot uint32, s *seating, l *lag, c concern) lagSt
 		return m.tryLater(slot, err)
 	}
 	given := m.giving != nil && m.giving.wanted == w
-	entries, upTo, ok := m.hub.snapshot(l.view, w, given)
+	values, upTo, ok := m.hub.snapshot(l.view, w, c.after, given)
 	switch {
 	case !ok && given:
 		return m.tryLater(slot, nil)
@@ -96,14 +96,10 @@ func (m *Members) sendSnapshot(slot uint32, s *seating, l *lag, c concern) lagSt
 		return lagWaits
 	}
 	skipped := 0
-	if c.after >= g.since {
+	if c.after >= l.came(g) {
 		skipped = unknownSkipped // it was there, and too slow
 	}
-	first, _ := slices.BinarySearchFunc(entries, c.after+1, func(e *entry, seq uint64) int {
-		return bySeq(e, &entry{seq: seq})
-	})
-	n := min(len(entries), first+m.pace.write)
-	for _, e := range entries[first:n] {
+	for _, e := range values {
 		o := owed{entry: e, skipped: skipped}
 		if l.skipped[e.Topic] > 0 {
 			o.skipped = l.skipped[e.Topic]
@@ -114,7 +110,7 @@ func (m *Members) sendSnapshot(slot uint32, s *seating, l *lag, c concern) lagSt
 	switch {
 	case !ok:
 		return lagBlocked
-	case all && n == len(entries):
+	case all:
 		l.begins(g, upTo)
 	case last != nil:
 		l.begins(g, last.seq)
@@ -130,11 +126,13 @@ func (m *Members) sendPage(slot uint32, s *seating, l *lag, limit uint64) lagSta
 	for _, c := range m.readers {
 		from = min(from, c.after)
 	}
-	w := wanted{feed: l.view.feed, from: from, kind: readPage}
+	f := l.view.feed
+	w := wanted{feed: f, from: from, kind: readPage}
 	witness := from // a message that must be there, if nothing after from is missing
-	if len(m.readers) == 1 {
-		w.pattern = m.readers[0].group.sub.pattern
-		if witness = l.anchor; witness == 0 || !Match(w.pattern, l.topic) { // else it is another subscription's
+	pattern := m.readers[0].group.sub.pattern
+	if whole, all := m.hub.wholeness(f, pattern, from); len(m.readers) == 1 && !all {
+		w.pattern = pattern
+		if witness = l.anchor; witness == 0 || !whole || !Match(pattern, l.topic) { // else it is another subscription's
 			w.from, w.checked = from+1, true
 		} else {
 			w.from = witness
@@ -152,27 +150,43 @@ func (m *Members) sendPage(slot uint32, s *seating, l *lag, limit uint64) lagSta
 	}
 	if !within && r.lacks(witness) {
 		for _, c := range m.readers {
-			m.pending = append(m.pending, owed{group: c.group, why: LossExpired, from: l.view.feed.placeOf(from), to: m.missingUpTo(r, limit, l.view.feed)})
+			m.pending = append(m.pending, owed{group: c.group, why: LossExpired, from: f.placeOf(from), to: m.missingUpTo(r, limit, f)})
+		}
+	}
+	marked := l.marked
+	if !f.in.Namespace { // no numbers show what is missing
+		if marked = max(marked, f.marksGivenUp()); marked > max(from, l.marked) {
+			m.oweGaps(&entry{seq: marked, why: LossExpired, after: from, to: f.placeOf(marked)}, marked)
 		}
 	}
 	most := l.view.pos
 	if len(m.readers) < m.countIn(s, l.view) {
 		most = limit // what comes behind it concerns others too, and they get it from the ring
 	}
-	left := false
+	left, n := false, 0
 	for _, e := range r.entries {
-		if e.seq > most || len(m.pending) >= m.pace.write {
-			left = e.seq <= most
+		begin := e.seq
+		if e.lost {
+			begin = e.after + 1
+		}
+		if begin > most || n >= m.pace.write {
+			left = begin <= most
 			break
+		}
+		if e.lost {
+			m.oweGaps(e, most)
+			continue
 		}
 		if slices.ContainsFunc(m.readers, func(c concern) bool { return e.seq > c.after && Match(c.group.sub.pattern, e.Topic) }) {
 			m.pending = append(m.pending, owed{entry: e})
+			n++
 		}
 	}
 	last, all, ok := m.sendOwed(slot, s, l)
 	if !ok {
 		return lagBlocked
 	}
+	l.marked = marked
 	reached := min(r.reached(), most)
 	l.page = wanted{}
 	if last != nil && (left || !all) {
@@ -193,6 +207,49 @@ func (m *Members) sendPage(slot uint32, s *seating, l *lag, limit uint64) lagSta
 	}
 	m.moveCursor(s, l, l.view.pos)
 	return lagHasMore
+}
+
+// wholeness says whether nothing but what limits drop is missing in a stream, so
+// that a message that is there proves that those after it are; and whether pages
+// for a subscription are to be of all topics, whose numbers show what is missing:
+// where it proves nothing of other topics, which have bounds of their own, or
+// somebody was told of a loss.
+func (h *Hub) wholeness(f *feed, pattern string, from uint64) (whole, all bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s := &f.kept.stream.state
+	return s.Whole, f.in.Namespace && (!s.Whole || f.markEvicted > from || HasWildcard(pattern) && s.PerTopic > 0)
+}
+
+// marksGivenUp is the newest mark of loss that the ring has given up.
+func (f *feed) marksGivenUp() uint64 {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.markEvicted
+}
+
+// oweGaps puts into pending, for each of the readers whom it concerns, that
+// messages are missing up to most. What follows a gap at once is one with it.
+func (m *Members) oweGaps(e *entry, most uint64) {
+	f := m.readers[0].group.view.feed
+	to := e.to
+	if e.seq > most {
+		to = f.placeOf(most)
+	}
+	gaps := len(m.pending)
+	for gaps > 0 && m.pending[gaps-1].entry == nil {
+		gaps--
+	}
+	for _, c := range m.readers {
+		if min(e.seq, most) <= c.after {
+			continue
+		}
+		if i := slices.IndexFunc(m.pending[gaps:], func(o owed) bool { return o.group == c.group }); i >= 0 {
+			m.pending[gaps+i].to = to
+			continue
+		}
+		m.pending = append(m.pending, owed{group: c.group, why: e.why, from: f.placeOf(max(c.after, e.after)), to: to})
+	}
 }
 
 // countIn says how many subscriptions a connection has in a view.
@@ -221,17 +278,45 @@ func (h *Hub) still(w wanted) *read {
 }
 
 // lacks reports whether messages may be missing before a page, which was to
-// begin with a witness or to be checked. Where it has all topics of a namespace,
-// the one right behind the witness will do.
+// begin with a witness or to be checked. One with all topics has marks for them.
 func (r *read) lacks(witness uint64) bool {
-	if r.wanted.checked {
+	switch {
+	case r.wanted.checked:
 		return r.verdict != Recovered
+	case r.wanted.pattern == "":
+		return false
 	}
-	if len(r.entries) == 0 {
-		return true
+	return len(r.entries) == 0 || r.entries[0].seq != witness
+}
+
+// markHoles puts marks into a page of all topics where messages are missing:
+// numbers go up by one.
+func (h *Hub) markHoles(r *read) {
+	f := r.wanted.feed
+	page := r.entries
+	r.entries = make([]*entry, 0, len(page))
+	at, from := r.wanted.from, f.cursorAt(r.wanted.from)
+	mark := func(upTo uint64) {
+		if upTo <= at {
+			return
+		}
+		e := &entry{seq: upTo, aside: true, after: at, lost: true, why: LossExpired, from: from, to: f.kept.cursor(upTo, 0), matched: f.everybody()}
+		r.entries = append(r.entries, e)
+		r.weight += e.weight()
+		at, from = upTo, e.to
 	}
-	first := r.entries[0].seq
-	return first != witness && !(r.wanted.pattern == "" && first == witness+1)
+	markUpTo := func(upTo uint64) {
+		mark(min(upTo, r.madeAt)) // a shard that reads takes what comes by then
+		mark(upTo)
+	}
+	for _, e := range page {
+		markUpTo(e.seq - 1)
+		r.entries = append(r.entries, e)
+		if at, from = e.seq, e.Cursor; e.lost {
+			from = e.to
+		}
+	}
+	markUpTo(r.reached())
 }
 
 // missingUpTo is the last place of what is missing before a page.

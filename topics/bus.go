@@ -74,6 +74,7 @@ type Stream struct {
 	Stamp    uint32 // of Last; 0: not known
 	PerTopic int    // messages kept of each topic; 0: no limit, so that the oldest of all go first
 	Replicas int    // that answer Read, and may lag behind each other; 0 is 1
+	Whole    bool   // nothing between First and Last is missing but what PerTopic has dropped, as far as the bus can know
 }
 
 // Urgency orders reads that wait for the same stream.
@@ -92,11 +93,12 @@ func (u Urgency) String() string { return [...]string{"repair", "resume", "asked
 // Query is what to read.
 type Query struct {
 	Namespace string
-	Pattern   string // only messages of topics that match; "": all
-	From      uint64 // number of the first; 0 is 1
-	Messages  int    // at most; 0 is 500
-	Bytes     int    // of data and topics, about and at most, but one message at least; 0 is 256 KiB
-	Newest    bool   // only the newest of each topic, in one page, without the limits above; of those with a number of From or more
+	Pattern   string   // only messages of topics that match; "": all
+	From      uint64   // number of the first; 0 is 1
+	Messages  int      // at most; 0 is 500
+	Bytes     int      // of data and topics, about and at most, but one message at least; 0 is 256 KiB
+	Newest    bool     // only the newest of each topic, in one page, without the limits above; of those with a number of From or more
+	Topics    []string // of Newest: only of these, if there are any; Pattern does not count then
 	Urgency   Urgency
 }
 
@@ -105,4 +107,5 @@ type Page struct {
 	Messages []Message // in the order of their numbers; their Prev is not set
 	Next     uint64    // From of the next page: everything below has been read
 	End      bool      // there was nothing more, as far as the replica that answered knows
+	LeftOut  []Cursor  // in their order: messages that are kept, and that the bus delivers to nobody
 }

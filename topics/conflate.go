@@ -15,11 +15,13 @@ import (
 type paced struct {
 	window    time.Duration
 	held      map[string]heldValue // by topic, since the last flush
+	weight    int64                // of held
 	flushed   uint64               // what comes up to here has left
 	flushedAt time.Time
 	sending   []heldValue // of the flush under way, what has not begun
 	upTo      uint64      // of the flush under way
 	due       bool        // it waits for the end of its window, or in view.flushing
+	place     int         // in pacer.waiting, from 1; 0: it is not there
 }
 
 // heldValue is a topic's newest message, and how many it replaces.
@@ -66,8 +68,17 @@ func (g *group) hold(e *entry) {
 		p.flushed = max(p.flushed, e.seq-1)
 	}
 	p.held[e.Topic] = value
+	more := e.weight()
+	if there {
+		more -= was.entry.weight()
+	}
+	p.weight += more
 	if !p.due && p.sending == nil {
 		g.pause()
+	}
+	m := g.view.members
+	if m.pacer.weight += more; m.pacer.weight > m.pacer.most {
+		m.pacer.hasten(m)
 	}
 }
 
@@ -114,7 +125,8 @@ func (v *view) flushNext() {
 		p.sending = append(p.sending, value)
 	}
 	slices.SortFunc(p.sending, func(a, b heldValue) int { return bySeq(a.entry, b.entry) })
-	p.held, p.upTo = nil, v.pos
+	v.members.pacer.weight -= p.weight
+	p.held, p.weight, p.upTo = nil, 0, v.pos
 	fan := &v.fan
 	fan.flush, fan.began = g, time.Now()
 	fan.shares = append(fan.shares, share{g, len(g.members)})
@@ -194,7 +206,12 @@ func (m *Members) leaveFlush(slot uint32, s *seating, v *view, failed bool) *lag
 type pacer struct {
 	waiting windows
 	timer   *time.Timer
+	weight  int64 // of what all groups hold back
+	most    int64 // that may be
 }
+
+// heldPart is the part of RingMemory that all shards together may hold back.
+const heldPart = 4
 
 type windowEnd struct {
 	at    time.Time
@@ -205,23 +222,57 @@ type windows []windowEnd
 
 func (w windows) Len() int           { return len(w) }
 func (w windows) Less(i, j int) bool { return w[i].at.Before(w[j].at) }
-func (w windows) Swap(i, j int)      { w[i], w[j] = w[j], w[i] }
-func (w *windows) Push(x any)        { *w = append(*w, x.(windowEnd)) }
+
+func (w windows) Swap(i, j int) {
+	w[i], w[j] = w[j], w[i]
+	w[i].group.pace.place, w[j].group.pace.place = i+1, j+1
+}
+
+func (w *windows) Push(x any) {
+	*w = append(*w, x.(windowEnd))
+	x.(windowEnd).group.pace.place = len(*w)
+}
 
 func (w *windows) Pop() any {
 	last := len(*w) - 1
 	end := (*w)[last]
+	end.group.pace.place = 0
 	(*w)[last] = windowEnd{}
 	*w = (*w)[:last]
 	return end
 }
 
-// add has a group's values flushed at a time.
+// add has a group's values flushed at a time, and at no other.
 func (p *pacer) add(m *Members, g *group, at time.Time) {
-	heap.Push(&p.waiting, windowEnd{at, g})
+	if place := g.pace.place; place != 0 {
+		p.waiting[place-1].at = at
+		heap.Fix(&p.waiting, place-1)
+	} else {
+		heap.Push(&p.waiting, windowEnd{at, g})
+	}
 	if p.waiting[0].group == g {
 		p.rest(m)
 	}
+}
+
+// drop forgets a group.
+func (p *pacer) drop(g *group) {
+	p.weight -= g.pace.weight
+	if place := g.pace.place; place != 0 {
+		heap.Remove(&p.waiting, place-1)
+	}
+}
+
+// hasten has all groups flushed now: they hold back too much.
+func (p *pacer) hasten(m *Members) {
+	for _, end := range p.waiting {
+		v := end.group.view
+		end.group.pace.place = 0
+		v.flushing = append(v.flushing, end.group)
+		m.enqueue(v)
+	}
+	clear(p.waiting)
+	p.waiting = p.waiting[:0]
 }
 
 // rest sets the timer for the first window that ends.

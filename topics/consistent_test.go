@@ -89,7 +89,7 @@ func (r *rig) wantHubConsistent(shards map[*sub]uint64, members map[*sub]int64) 
 		entries++
 		weight += e.weight() + e.excess(e.encoded.Load())
 	}
-	var feeds, subs, inRings int64
+	var feeds, subs, inRings, pending int64
 	for _, all := range [...]table[string, *feed]{h.namespaces, h.topics} {
 		for _, f := range all.entries {
 			feeds++
@@ -100,10 +100,22 @@ func (r *rig) wantHubConsistent(shards map[*sub]uint64, members map[*sub]int64) 
 						s.pattern, s.shards, s.members.Load(), shards[s], members[s])
 				}
 			}
+			if f.kept != nil {
+				for i := range f.kept.pend {
+					pending += f.kept.pend[i].pendingWeight()
+				}
+			}
 			n := f.ring.count
 			inRings += int64(n)
 			if n > h.cfg.RingMessages || n > len(f.ring.slots) || len(f.ring.slots) > 0 && bits.OnesCount(uint(len(f.ring.slots))) != 1 {
 				r.t.Fatalf("ring of %s: %d entries in %d places, at most %d", f.in.Name, n, len(f.ring.slots), h.cfg.RingMessages)
+			}
+			for i, before := 0, f.floor; f.kept != nil && f.in.Namespace && i < n; i++ {
+				e := f.ring.nth(i)
+				if e.seq != before+1 && !e.lost {
+					r.t.Fatalf("ring of %s: %d comes after %d, and nothing says what is missing", f.in.Name, e.seq, before)
+				}
+				before = e.seq
 			}
 			if len(f.ring.slots) > 4*max(n, minRing) {
 				r.t.Fatalf("ring of %s: %d places for %d entries", f.in.Name, len(f.ring.slots), n)
@@ -113,6 +125,9 @@ func (r *rig) wantHubConsistent(shards map[*sub]uint64, members map[*sub]int64) 
 	c := h.Counts()
 	if entries != inRings || entries != c.RingMessages || weight != c.RingBytes || feeds != c.Feeds || subs != c.Patterns {
 		r.t.Fatalf("hub: %d entries of weight %d linked, %d in %d rings, %d subs; counts say %+v", entries, weight, inRings, feeds, subs, c)
+	}
+	if pending != h.pending {
+		r.t.Fatalf("messages of %d bytes wait to be passed on, counted %d", pending, h.pending)
 	}
 	if weight > h.cfg.RingMemory && entries > 1 {
 		r.t.Fatalf("rings weigh %d, of at most %d", weight, h.cfg.RingMemory)

@@ -23,16 +23,17 @@ type stream struct {
 	state   Stream
 	known   bool
 	asking  bool
-	before  []*feed // that the answer under way makes ready
-	behind  []*feed // the same of the next: they came when it had been asked
-	again   bool    // ask once more when it is in
-	strays  bool    // messages of another life came, since it was last known to be the same
-	newest  uint64  // number of the newest message that came of it
-	asked   uint64  // how often it was asked
-	heeded  uint64  // number of the latest question whose answer was heeded
-	swept   uint64  // of topic feeds: what comes up to here has been compared with them
+	before  []func(error) // who waits for the answer under way
+	behind  []func(error) // the same of the next: they came when it had been asked
+	again   bool          // ask once more when it is in
+	strange bool          // live messages of another life wait in some feeds
+	newest  uint64        // number of the newest message that came of it, or that it said it has
+	stamp   uint32        // of that; 0: not known
+	swept   uint64        // of topic feeds: what comes up to here has been compared with them
+	sweep   *sweep        // that is under way
 	checkAt time.Time
 	checks  int
+	regress *regress // nil: it has not gone back
 }
 
 // kept is what a feed with history has beside.
@@ -42,6 +43,7 @@ type kept struct {
 
 	// Guarded by Hub.mu.
 	pend    []Message // live ones, while the feed is not ready or lacks what came before them
+	dropped bool      // there was no room for some
 	mending bool      // what is missing is being read
 	since   time.Time // of the gap that is being mended: how long the stream has not had what is missing
 	most    uint64    // newest number that was read for anybody
@@ -49,17 +51,19 @@ type kept struct {
 
 	// Guarded by feed.mu, and changed only with Hub.mu held too.
 	epoch      uint32
+	twice      bool // the stream has given some numbers of this epoch before
 	base       uint64
 	begin      uint64 // numbers up to here are of the stream's earlier lives
 	mark       uint64 // where shards go on that were at one of these
 	lastStamp  uint32 // of the message feed.last; 0: not known
 	floorStamp uint32 // of the message feed.floor; 0: not known
 	replicas   int
+	hole       uint64 // the ring is not filled below: the stream does not have this number
 }
 
 // Bounds of the check for what is missing.
 const (
-	maxPend       = 1 << 14                // live messages that wait; what comes beyond is read again
+	pendPart      = 4                      // live messages that wait have this part of RingMemory, all together; what comes beyond is read again
 	lagPatience   = 2 * time.Second        // for a replica to have what another has passed on
 	checkPeriod   = 5 * time.Second        // between looks at where a stream stands
 	errorPatience = 500 * time.Millisecond // at most between tries while NATS is away
@@ -110,35 +114,31 @@ func (h *Hub) leaveStream(st *stream) {
 	}
 }
 
-// ask asks how a stream stands, and has the answer make a feed ready, if one is given.
-func (h *Hub) ask(st *stream, f *feed) {
+// ask asks how a stream stands now. then, which may be nil, is called under mu
+// when state says so, or with the reason why it does not. However many ask,
+// there is one question under way.
+func (h *Hub) ask(st *stream, then func(error)) {
 	if st.asking {
 		st.again = true
-		if f != nil {
-			st.behind = append(st.behind, f)
+		if then != nil {
+			st.behind = append(st.behind, then)
 		}
 		return
 	}
 	st.asking, st.again = true, false
 	st.before, st.behind = st.behind, nil
-	if f != nil {
-		st.before = append(st.before, f)
+	if then != nil {
+		st.before = append(st.before, then)
 	}
-	asked := st.inquiry()
+	asked := inquiry{st.state.Epoch, st.newest}
 	st.checkAt = time.Now().Add(checkPeriod)
 	h.cfg.History.Stream(st.namespace, func(s Stream, err error) { h.stands(st, s, asked, err) })
 }
 
 // inquiry is what was known when a stream was asked how it stands.
 type inquiry struct {
-	number uint64
 	epoch  uint32
 	newest uint64
-}
-
-func (st *stream) inquiry() inquiry {
-	st.asked++
-	return inquiry{st.asked, st.state.Epoch, st.newest}
 }
 
 // eachFeed calls do for each feed of a stream.
@@ -162,33 +162,36 @@ func (h *Hub) stands(st *stream, s Stream, asked inquiry, err error) {
 	st.asking = false
 	waiting := st.before
 	st.before = nil
-	if err != nil {
-		for _, f := range waiting {
-			if !f.ended {
-				h.refuse(f, err)
-			}
-		}
-	} else {
+	if err == nil {
 		h.update(st, s, asked)
-		for _, f := range waiting {
-			if !f.ready && !f.ended {
-				h.begin(f)
-			}
-		}
 	}
-	if (st.again || len(st.behind) > 0) && st.feeds > 0 && !h.closed {
+	for _, then := range waiting {
+		then(err)
+	}
+	if len(st.behind) > 0 || st.again && st.feeds > 0 && !h.closed {
 		h.ask(st, nil)
 	}
 	h.wake()
 }
 
+// standsFor makes a feed ready that waited for how its stream stands.
+func (h *Hub) standsFor(f *feed, err error) {
+	switch {
+	case f.ended:
+	case err != nil:
+		h.refuse(f, err)
+	case !f.ready:
+		h.begin(f)
+	}
+}
+
 // update notes how a stream stands, and reads what its feeds lack.
 func (h *Hub) update(st *stream, s Stream, asked inquiry) {
-	if asked.number < st.heeded {
-		return // a later question has been answered
+	back, certain := h.wentBack(st, s, asked)
+	if !certain {
+		return
 	}
-	st.heeded = asked.number
-	anew := st.known && (s.Epoch != st.state.Epoch || s.Epoch == asked.epoch && s.Last < asked.newest)
+	anew := st.known && (s.Epoch != st.state.Epoch || back)
 	first, was := !st.known, st.state
 	st.state, st.known = s, true
 	if first {
@@ -196,13 +199,15 @@ func (h *Hub) update(st *stream, s Stream, asked inquiry) {
 	}
 	if anew {
 		h.stats.restarts.Add(1)
-		st.swept, st.newest = max(s.First, 1)-1, s.Last // a replica may lag when the feeds read the new life
+		st.sweep = nil
+		st.swept, st.newest, st.stamp = max(s.First, 1)-1, s.Last, s.Stamp // a replica may lag when the feeds read the new life
 		h.eachFeed(st, h.restart)
 		return
 	}
-	if st.strays {
-		st.strays = false
-		h.eachFeed(st, h.dropStrays)
+	st.came(Cursor{Seq: s.Last, Stamp: s.Stamp})
+	if st.strange {
+		st.strange = false
+		h.eachFeed(st, h.dropStrange)
 	}
 	if f, ok := h.namespaces.get(st.namespace); ok && f.ready && f.kept != nil {
 		if s.Last > f.kept.number(f.last) {
@@ -257,8 +262,9 @@ func (h *Hub) restart(f *feed) {
 	}
 	f.mu.Lock()
 	k.begin = max(f.last, k.most)
+	k.twice = s.Epoch == k.epoch
 	k.base, k.epoch = k.begin+1, s.Epoch
-	k.pend = keepEpoch(k.pend, s.Epoch)
+	h.keepEpoch(k)
 	k.mark, k.target = k.base+skip, 0
 	f.last, f.floor = k.mark, k.mark
 	k.lastStamp, k.floorStamp = 0, 0
@@ -274,16 +280,30 @@ func (h *Hub) restart(f *feed) {
 	h.mend(f)
 }
 
-func keepEpoch(pend []Message, epoch uint32) []Message {
-	n := 0
-	for _, m := range pend {
-		if m.Cursor.Epoch == epoch {
-			pend[n] = m
-			n++
-		}
+// askLife asks how a stream stands of which a message of another life came.
+func (h *Hub) askLife(st *stream) {
+	st.strange = true
+	h.ask(st, nil)
+}
+
+// dropStrange drops live messages that are not of the stream's life. What a
+// later one has is read when the stream is known to have begun it.
+func (h *Hub) dropStrange(f *feed) {
+	k := f.kept
+	if !f.ready {
+		return
 	}
-	clear(pend[n:])
-	return pend[:n]
+	if h.keepEpoch(k); k.mending {
+		return
+	}
+	if h.admitPending(f); f.last < k.target {
+		h.mend(f)
+	}
+}
+
+// keepEpoch drops live messages that wait, and are of another life.
+func (h *Hub) keepEpoch(k *kept) {
+	h.dropPending(k, func(at int) bool { return k.pend[at].Cursor.Epoch != k.epoch })
 }
 
 // later does something under mu after a time, unless the hub is closed by then.
@@ -313,25 +333,56 @@ func (h *Hub) checkStreams(now time.Time) {
 	}
 }
 
-// sweepTopics looks which topics of a stream have had messages since the last
-// time, and reads those that did not arrive.
+// sweep is one look for what topics have missed.
+type sweep struct {
+	again bool // the stream has gone on since
+}
+
+// sweepTopics looks which of the topics that are heard here have had messages
+// since the last time, and reads those that did not arrive.
 func (h *Hub) sweepTopics(st *stream) {
+	if st.sweep != nil {
+		st.sweep.again = true
+		return
+	}
 	q := Query{Namespace: st.namespace, From: st.swept + 1, Newest: true, Urgency: UrgentRepair}
-	epoch, swept, last := st.state.Epoch, st.swept, st.state.Last
+	h.eachFeed(st, func(f *feed) {
+		if f.ready {
+			q.Topics = append(q.Topics, f.in.Name)
+		}
+	})
+	last := st.state.Last
+	if len(q.Topics) == 0 {
+		st.swept = last
+		return
+	}
+	sw := &sweep{}
+	st.sweep = sw
 	h.cfg.History.Read(q, func(p Page, err error) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		if err != nil || h.closed || st.state.Epoch != epoch || st.swept != swept {
-			return // the stream may have begun anew, and numbers with it
+		if st.sweep != sw || h.closed {
+			return // the stream has begun anew, and numbers with it
 		}
-		for i := range p.Messages {
-			m := &p.Messages[i]
-			f, ok := h.topics.get(m.Topic)
-			if ok && f.ready && f.kept != nil && f.kept.epoch == m.Cursor.Epoch && f.kept.base+m.Cursor.Seq > f.last {
-				f.kept.target = f.kept.base + m.Cursor.Seq
-				h.mend(f)
-			}
+		st.sweep = nil
+		if err == nil && st.regress == nil && p.isOf(st.state.Epoch) {
+			h.swept(st, &p, last)
 		}
-		st.swept = max(st.swept, min(last, p.Next-1)) // a replica that lags has less
+		if sw.again && st.feeds > 0 && st.state.Last > st.swept {
+			h.sweepTopics(st)
+		}
 	})
+}
+
+// swept has topics read of which there is more than came.
+func (h *Hub) swept(st *stream, p *Page, last uint64) {
+	for i := range p.Messages {
+		m := &p.Messages[i]
+		f, ok := h.topics.get(m.Topic)
+		if ok && f.ready && f.kept != nil && f.kept.stream == st && f.kept.base+m.Cursor.Seq > f.last {
+			f.kept.target = max(f.kept.target, f.kept.base+m.Cursor.Seq)
+			h.mend(f)
+		}
+	}
+	st.swept = max(st.swept, min(last, p.Next-1)) // a replica that lags has less
 }

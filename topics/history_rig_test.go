@@ -12,21 +12,26 @@ type fakeHistory struct {
 	rnd     *rand.Rand
 	streams map[string]*fakeStream
 	reads   int
+	sweeps  int // reads of what is newest from a number on
+	swept   int // messages that came of them
 
 	// Guarded by mu, for timers ask too.
 	mu    sync.Mutex
 	asked []func(err error)
 }
 
-// fakeStream keeps messages by number, some of which may be gone.
+// fakeStream keeps messages by number, some of which may be gone. One without
+// data is too large for anybody.
 type fakeStream struct {
 	epoch    uint32
 	kept     []Message // in order
 	last     uint64
 	stamp    uint32
 	perTopic int
-	replicas int // that lag behind each other, if there are several
-	lag      int // newest messages that those lack which are read from
+	deleted  bool   // by hand, some
+	replicas int    // that lag behind each other, if there are several
+	deposed  uint64 // number up to which the one that answers for the stream knows it, if not all
+	lag      int    // newest messages that those lack which are read from
 }
 
 var errFakeAway = errors.New("history is away")
@@ -71,10 +76,56 @@ func (s *fakeStream) store(topic string, data []byte) Message {
 // expire drops the n oldest messages.
 func (s *fakeStream) expire(n int) { s.kept = slices.Clone(s.kept[min(n, len(s.kept)):]) }
 
+// remove deletes messages by hand.
+func (s *fakeStream) remove(which func(n int, m Message) bool) {
+	s.deleted = true
+	var kept []Message
+	for n, m := range s.kept {
+		if !which(n, m) {
+			kept = append(kept, m)
+		}
+	}
+	s.kept = kept
+}
+
+// keptAfter counts what is kept after a number.
+func (s *fakeStream) keptAfter(after uint64) (n int) {
+	for _, m := range s.kept {
+		if m.Cursor.Seq > after {
+			n++
+		}
+	}
+	return n
+}
+
+// whole is of Stream.Whole.
+func (s *fakeStream) whole() bool {
+	return s.keptAfter(0) == int(s.last+1-s.first()) || s.perTopic > 0 && !s.deleted
+}
+
+// cut is the end of the stream lost, whose numbers will be given again.
+func (s *fakeStream) cut(n int) {
+	s.last -= min(s.last, uint64(n))
+	s.kept = slices.DeleteFunc(slices.Clone(s.kept), func(m Message) bool { return m.Cursor.Seq > s.last })
+}
+
+// standing is what the one says that answers for the stream.
+func (s *fakeStream) standing() Stream {
+	known := *s
+	if s.deposed > 0 && s.deposed < s.last {
+		known.cut(int(s.last - s.deposed))
+	}
+	st := Stream{Epoch: s.epoch, First: known.first(), Last: known.last, PerTopic: s.perTopic, Replicas: s.replicas, Whole: known.whole()}
+	if n := len(known.kept); n > 0 && known.kept[n-1].Cursor.Seq == known.last {
+		st.Stamp = known.kept[n-1].Cursor.Stamp
+	}
+	return st
+}
+
 // renew is the stream made anew: empty, and numbered from 1.
 func (s *fakeStream) renew() {
 	s.epoch++
-	s.kept, s.last = nil, 0
+	s.kept, s.last, s.deleted = nil, 0, false
 }
 
 func (s *fakeStream) first() uint64 {
@@ -118,13 +169,7 @@ func (h *fakeHistory) waiting() int {
 
 func (h *fakeHistory) Stream(namespace string, done func(Stream, error)) {
 	s := h.stream(namespace)
-	h.ask(func(err error) {
-		st := Stream{Epoch: s.epoch, First: s.first(), Last: s.last, PerTopic: s.perTopic, Replicas: s.replicas}
-		if n := len(s.kept); n > 0 && s.kept[n-1].Cursor.Seq == s.last {
-			st.Stamp = s.kept[n-1].Cursor.Stamp
-		}
-		done(st, err)
-	})
+	h.ask(func(err error) { done(s.standing(), err) })
 }
 
 func (h *fakeHistory) Read(q Query, done func(Page, error)) {
@@ -146,7 +191,12 @@ func (h *fakeHistory) Read(q Query, done func(Page, error)) {
 			done(lagging.page(q), nil)
 			return
 		}
-		done(s.page(q), nil)
+		p := s.page(q)
+		if q.Newest && q.From > 0 {
+			h.sweeps++
+			h.swept += len(p.Messages)
+		}
+		done(p, nil)
 	})
 }
 
@@ -157,6 +207,9 @@ func (s *fakeStream) page(q Query) (p Page) {
 	}
 	most = min(most, 5)
 	matches := func(m *Message) bool {
+		if len(q.Topics) > 0 {
+			return m.Cursor.Seq >= q.From && slices.Contains(q.Topics, m.Topic)
+		}
 		return m.Cursor.Seq >= q.From && (q.Pattern == "" || Match(q.Pattern, m.Topic))
 	}
 	if q.Newest {
@@ -164,7 +217,9 @@ func (s *fakeStream) page(q Query) (p Page) {
 		for i := len(s.kept) - 1; i >= 0; i-- {
 			if m := s.kept[i]; matches(&m) && !seen[m.Topic] {
 				seen[m.Topic] = true
-				p.Messages = append(p.Messages, m)
+				if m.Data != nil {
+					p.Messages = append(p.Messages, m)
+				}
 			}
 		}
 		slices.Reverse(p.Messages)
@@ -176,11 +231,15 @@ func (s *fakeStream) page(q Query) (p Page) {
 		if !matches(&m) {
 			continue
 		}
-		if len(p.Messages) == most {
-			p.Next, p.End = p.Messages[most-1].Cursor.Seq+1, false
+		if len(p.Messages)+len(p.LeftOut) == most {
+			p.Next, p.End = m.Cursor.Seq, false
 			break
 		}
 		m.Prev = 0
+		if m.Data == nil {
+			p.LeftOut = append(p.LeftOut, m.Cursor)
+			continue
+		}
 		p.Messages = append(p.Messages, m)
 	}
 	return p
@@ -190,18 +249,20 @@ func (s *fakeStream) page(q Query) (p Page) {
 func (h *fakeHistory) Next(namespace, pattern string, from uint64, done func(uint64, error)) {
 	s := h.stream(namespace)
 	h.ask(func(err error) {
-		if p := s.page(Query{Pattern: pattern, From: from}); err == nil && len(p.Messages) > 0 {
-			done(p.Messages[0].Cursor.Seq, nil)
-			return
+		number := uint64(0)
+		for i := len(s.kept) - 1; i >= 0 && s.kept[i].Cursor.Seq >= from; i-- {
+			if pattern == "" || Match(pattern, s.kept[i].Topic) {
+				number = s.kept[i].Cursor.Seq
+			}
 		}
-		done(0, err)
+		done(number, err)
 	})
 }
 
 func (h *fakeHistory) Intact(namespace, pattern string, after uint64, done func(bool, error)) {
 	s := h.stream(namespace)
 	h.ask(func(err error) {
-		done(s.perTopic == 0 && s.first() <= after+1, err)
+		done(s.keptAfter(after) == int(s.last)-int(after), err)
 	})
 }
 

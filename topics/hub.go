@@ -52,6 +52,7 @@ type Hub struct {
 	touched        []*feed              // by the batch under way
 	oldest, newest *entry               // over all rings
 	held           int64                // weight of all rings, without stats.excess
+	pending        int64                // of the messages that wait in kept.pend
 	streams        map[string]*stream   // by namespace, of those with feeds
 	shared         shared
 	delays         []*delay // each once; none: no feed gathers
@@ -186,7 +187,7 @@ func (h *Hub) append(f *feed, e *entry) {
 	}
 	h.hold(f, e)
 	if f.kept != nil {
-		f.kept.stream.newest = max(f.kept.stream.newest, e.Cursor.Seq)
+		f.kept.stream.came(e.Cursor)
 	}
 	h.giveUpExcess()
 	if f.due == 0 {
@@ -211,6 +212,13 @@ func (h *Hub) hold(f *feed, e *entry) {
 	h.held += e.weight()
 	h.stats.entries.Add(1)
 	h.stats.held.Store(h.held)
+}
+
+// mayHold is how much one shard may hold back for groups with max_rate.
+func (h *Hub) mayHold() int64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.cfg.RingMemory / heldPart / int64(h.shards)
 }
 
 // touch notes that a feed has something to be told of: when the batch is in, or
@@ -344,7 +352,7 @@ func (h *Hub) answered(f *feed, err error) {
 		h.refuse(f, err)
 	case f.kept != nil: // then it is ready when it is known where history stands
 		if !f.ready && !f.ended {
-			h.ask(f.kept.stream, f)
+			h.ask(f.kept.stream, func(err error) { h.standsFor(f, err) })
 		}
 	default:
 		h.activate(f)
@@ -427,6 +435,7 @@ func (h *Hub) end(f *feed) {
 	f.ended, f.due = true, 0
 	h.empty(f)
 	if f.kept != nil {
+		h.dropPending(f.kept, func(int) bool { return true })
 		h.leaveStream(f.kept.stream)
 	}
 	h.stats.feeds.Add(-1)

@@ -14,10 +14,12 @@ type lag struct {
 	view     *view
 	cursor   uint64            // newest entry that it has had
 	from     map[*group]uint64 // where this is higher, or the subscription is to begin before its time: what comes after it is for that
+	back     map[*group]uint64 // subscriptions that began before their time: what comes up to here is of that
 	hasty    map[*group]bool   // subscriptions that lack more than what is held back, and get all there is
 	replay   uint64            // up to here there may be entries that are older than the subscriptions that want them
 	anchor   uint64            // its newest message, or the first that it lacks: where history begins there, nothing is missing; 0: not known
 	topic    string            // of the anchor
+	marked   uint64            // marks of loss up to here that the ring has given up are told
 	page     wanted            // of history, that has been sent in part
 	pageAt   uint64            // … up to here
 	held     uint32            // questions that must be answered before anything is sent
@@ -46,8 +48,12 @@ func (l *lag) begins(g *group, seq uint64) {
 	l.from[g] = seq
 }
 
+// came is the newest entry that is older than the connection's subscription.
+func (l *lag) came(g *group) uint64 { return max(l.back[g], g.since) }
+
 func (l *lag) leaves(g *group) {
 	delete(l.from, g)
+	delete(l.back, g)
 	delete(l.hasty, g)
 }
 
@@ -231,7 +237,10 @@ func (m *Members) catchUp(slot uint32, s *seating, l *lag) lagState {
 			return state
 		}
 	}
-	cursor := m.collect(s, l)
+	cursor, ok := m.collect(s, l)
+	if !ok {
+		return lagHasMore
+	}
 	last, all, ok := m.sendOwed(slot, s, l)
 	if !ok {
 		m.unskip(l, 0)
@@ -332,13 +341,17 @@ func (m *Members) sendOwed(slot uint32, s *seating, l *lag) (last *entry, all, o
 }
 
 // collect puts into pending what a connection is owed next from the ring, in
-// the order of the feed, and returns the cursor behind it.
-func (m *Members) collect(s *seating, l *lag) (cursor uint64) {
+// the order of the feed, and returns the cursor behind it. Without ok the ring
+// has just given up what comes next, and history has it.
+func (m *Members) collect(s *seating, l *lag) (cursor uint64, ok bool) {
 	v := l.view
 	f := v.feed
 	m.collects++
 	f.mu.RLock()
 	defer f.mu.RUnlock()
+	if f.kept != nil && l.cursor < min(f.floor, v.pos) {
+		return 0, false
+	}
 	start := v.pos
 	for _, at := range m.seatsOf(s) {
 		g := m.groups[at.group]
@@ -372,7 +385,7 @@ func (m *Members) collect(s *seating, l *lag) (cursor uint64) {
 	if n == f.ring.upTo(v.pos, f.floor) && len(m.pending) < m.pace.write {
 		cursor = max(cursor, v.pos)
 	}
-	return cursor
+	return cursor, true
 }
 
 // owe puts one entry into pending, if it concerns a connection.

@@ -235,6 +235,7 @@ func (m *Members) newGroup(j joining, way way) *group {
 	if way.window > 0 {
 		g.pace = &paced{window: way.window}
 		g.view.paced++
+		m.pacer.most = m.hub.mayHold()
 	}
 	if n := len(m.spare); n > 0 {
 		g.index = m.spare[n-1]
@@ -385,6 +386,7 @@ func (m *Members) dropIfEmpty(g *group) {
 	m.dropSibling(g)
 	if g.pace != nil {
 		v.paced--
+		m.pacer.drop(g)
 	}
 	end := len(v.groups) - 1
 	v.groups[g.at] = v.groups[end]

@@ -2,6 +2,7 @@ package topics
 
 import (
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -14,12 +15,15 @@ func (h *Hub) receive(f *feed, m *Message) {
 	if len(k.pend) == 0 && f.ready && !k.mending && h.admit(f, m) {
 		return
 	}
-	if len(k.pend) < maxPend { // else it is read: whoever mends goes on to the end
+	if len(k.pend) == 0 || h.pending+m.pendingWeight() <= h.cfg.RingMemory/pendPart {
 		k.pend = append(k.pend, *m)
+		h.pending += m.pendingWeight()
+	} else {
+		k.dropped = true // and is read
 	}
 	if f.ready && !k.mending {
 		if m.Cursor.Epoch != k.epoch {
-			h.askEpoch(k.stream)
+			h.askLife(k.stream)
 		} else {
 			h.mend(f)
 		}
@@ -30,7 +34,7 @@ func (h *Hub) receive(f *feed, m *Message) {
 // where the feed has had it. It reports whether it did either.
 func (h *Hub) admit(f *feed, m *Message) bool {
 	k := f.kept
-	if m.Cursor.Epoch != k.epoch {
+	if m.Cursor.Epoch != k.epoch || k.stream.regress != nil {
 		return false
 	}
 	seq := k.base + m.Cursor.Seq
@@ -55,11 +59,31 @@ func (h *Hub) admitPending(f *feed) {
 	for n < len(k.pend) && h.admit(f, &k.pend[n]) {
 		n++
 	}
-	k.pend = append(k.pend[:0], k.pend[n:]...)
-	if len(k.pend) == 0 {
-		k.pend = nil
-	} else if !k.mending {
+	h.dropPending(k, func(at int) bool { return at < n })
+	if (len(k.pend) > 0 || k.dropped) && !k.mending {
 		h.mend(f)
+	}
+}
+
+// pendingOverhead is what a message that waits weighs beside its payload and topic.
+const pendingOverhead = 96
+
+func (m *Message) pendingWeight() int64 { return int64(len(m.Data) + len(m.Topic) + pendingOverhead) }
+
+// dropPending forgets some of the live messages that wait.
+func (h *Hub) dropPending(k *kept, which func(at int) bool) {
+	n := 0
+	for at, m := range k.pend {
+		if which(at) {
+			h.pending -= m.pendingWeight()
+		} else {
+			k.pend[n] = m
+			n++
+		}
+	}
+	clear(k.pend[n:])
+	if k.pend = k.pend[:n]; n == 0 {
+		k.pend = nil
 	}
 }
 
@@ -68,7 +92,7 @@ func (h *Hub) mend(f *feed) {
 	if f.kept.mending {
 		return
 	}
-	f.kept.mending = true
+	f.kept.mending, f.kept.dropped = true, false
 	f.kept.since = time.Now()
 	h.stats.repairs.Add(1)
 	h.readOn(f)
@@ -83,6 +107,10 @@ func (f *feed) filter() string {
 }
 
 func (h *Hub) readOn(f *feed) {
+	if f.kept.stream.regress != nil && !f.ended {
+		h.readLater(f)
+		return
+	}
 	q := Query{Namespace: f.kept.stream.namespace, Pattern: f.filter(), From: f.kept.number(f.last) + 1, Urgency: UrgentRepair}
 	h.cfg.History.Read(q, func(p Page, err error) { h.mended(f, q.From, p, err) })
 }
@@ -93,43 +121,48 @@ func (h *Hub) mended(f *feed, from uint64, p Page, err error) {
 	defer h.mu.Unlock()
 	k := f.kept
 	if f.ended || h.closed {
-		k.mending, k.pend = false, nil
+		k.mending = false
 		return
 	}
 	if from != k.number(f.last)+1 { // the stream has begun anew meanwhile
 		h.readOn(f)
 		return
 	}
-	if err != nil {
-		k.since = time.Now() // nobody has said yet that it is not there
-		h.later(errorPatience/2+rand.N(errorPatience/2), func() { h.readOn(f) })
+	if err != nil || k.stream.regress != nil {
+		h.readLater(f)
+		return
+	}
+	if !p.isOf(k.epoch) {
+		h.ask(k.stream, nil)
+		h.readLater(f)
+		h.wake()
 		return
 	}
 	before := f.last
 	h.noteExpired(f, &p)
 	for i := range p.Messages {
-		m := &p.Messages[i]
-		if m.Cursor.Epoch != k.epoch {
-			k.mending = false
-			h.askEpoch(k.stream)
-			h.wake()
-			return
-		}
-		h.fill(f, m)
+		h.fill(f, &p, &p.Messages[i])
 	}
+	h.noteMissing(f, &p, k.base+p.Next-1) // a page may have nothing that can be delivered
 	if first := k.base + k.stream.state.First; f.in.Namespace && p.End && f.last == before && first > f.last+1 {
 		h.markExpired(f, first-1, LossExpired) // nothing came behind it
 	}
 	if f.last > before {
 		k.since = time.Now()
 	}
-	k.mending = len(p.Messages) > 0 && !p.End
+	k.mending = !p.End && f.last > before
 	if k.mending {
 		h.readOn(f)
 	} else {
 		h.endMending(f)
 	}
 	h.wake()
+}
+
+// readLater reads again in a while: nobody has said yet that it is not there.
+func (h *Hub) readLater(f *feed) {
+	f.kept.since = time.Now()
+	h.later(errorPatience/2+rand.N(errorPatience/2), func() { h.readOn(f) })
 }
 
 // noteExpired tells of the message of a topic that the next live one says was
@@ -140,21 +173,44 @@ func (h *Hub) noteExpired(f *feed, p *Page) {
 		return
 	}
 	if lacks := k.base + k.pend[0].Prev; lacks > f.last && k.base+p.Messages[0].Cursor.Seq > lacks {
-		h.markExpired(f, lacks, LossExpired)
+		h.noteMissing(f, p, lacks)
+		if lacks > f.last {
+			h.markExpired(f, lacks, LossExpired)
+		}
 	}
 }
 
-// fill appends a message that was read. What is missing before it is not kept
-// any more.
-func (h *Hub) fill(f *feed, m *Message) {
+// isOf reports whether all of a page is of one life of its stream.
+func (p *Page) isOf(epoch uint32) bool {
+	other := func(c Cursor) bool { return c.Epoch != epoch }
+	return !slices.ContainsFunc(p.Messages, func(m Message) bool { return other(m.Cursor) }) && !slices.ContainsFunc(p.LeftOut, other)
+}
+
+// noteMissing tells of what a page that was read does not bring up to a number:
+// it is not kept any more, or nobody can have it.
+func (h *Hub) noteMissing(f *feed, p *Page, upTo uint64) {
 	k := f.kept
-	seq := k.base + m.Cursor.Seq
+	why, newest := LossExpired, f.last
+	for _, c := range p.LeftOut {
+		if seq := k.base + c.Seq; seq > f.last && seq <= upTo {
+			why, newest = LossUpstream, seq
+		}
+	}
+	if !f.in.Namespace {
+		upTo = newest // the numbers between are of other topics
+	}
+	if upTo > f.last {
+		h.markExpired(f, upTo, why)
+	}
+}
+
+// fill appends a message of a page.
+func (h *Hub) fill(f *feed, p *Page, m *Message) {
+	seq := f.kept.base + m.Cursor.Seq
 	if seq <= f.last {
 		return
 	}
-	if f.in.Namespace && seq > f.last+1 {
-		h.markExpired(f, seq-1, LossExpired)
-	}
+	h.noteMissing(f, p, seq-1)
 	h.append(f, &entry{Message: *m, seq: seq, matched: f.match(m.Topic)})
 }
 
@@ -179,38 +235,16 @@ func (h *Hub) endMending(f *feed) {
 	}
 	switch {
 	case len(k.pend) == 0 && f.last >= k.target:
-		k.mending = false
+		if k.mending = false; k.dropped {
+			h.mend(f)
+		}
 	case len(k.pend) > 0 && k.pend[0].Cursor.Epoch != k.epoch:
 		k.mending = false
-		h.askEpoch(k.stream)
+		h.askLife(k.stream)
 	case time.Since(k.since) < lagPatience:
 		h.retryMending(f)
 	default:
 		h.doubtReplica(f)
-	}
-}
-
-// askEpoch asks how a stream stands, of which messages have come of another life
-// than its feeds know.
-func (h *Hub) askEpoch(st *stream) {
-	st.strays = true
-	h.ask(st, nil)
-}
-
-// dropStrays drops messages that are not of the life that the stream has, but
-// came late, and goes on with what waited behind them. If they are of a new
-// life after all, nothing is lost: the question that they caused is to come.
-func (h *Hub) dropStrays(f *feed) {
-	k := f.kept
-	if !f.ready {
-		return
-	}
-	if k.pend = keepEpoch(k.pend, k.epoch); k.mending {
-		return
-	}
-	h.admitPending(f)
-	if f.last < k.target {
-		h.mend(f)
 	}
 }
 
@@ -231,12 +265,12 @@ func (h *Hub) doubtReplica(f *feed) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		if f.ended || h.closed {
-			k.mending, k.pend = false, nil
+			k.mending = false
 			return
 		}
 		k.since = time.Now()
-		if err != nil || k.base != base || number != 0 && base+number <= until {
-			h.later(errorPatience/2+rand.N(errorPatience/2), func() { h.readOn(f) })
+		if err != nil || k.base != base || k.stream.regress != nil || number != 0 && base+number <= until {
+			h.readLater(f)
 			return
 		}
 		if h.admitPending(f); f.last == last { // nothing came while the leader was asked

@@ -53,6 +53,10 @@ func (m *Members) beginAt(slot uint32, s *seating, g *group, at uint64, st Stand
 		l.fresh = g.view.pos
 	}
 	m.lower(s, l, g, at)
+	if l.back == nil {
+		l.back = make(map[*group]uint64)
+	}
+	l.back[g] = g.view.pos
 	l.anchor = 0
 	m.goOn(slot, s)
 	st.Cursor = g.view.feed.placeOf(at)
@@ -110,6 +114,8 @@ func (f *feed) locate(c Cursor) (at uint64, verdict Resumption, why LossReason) 
 	default:
 		if e := f.find(at); e != nil {
 			stamp = e.Cursor.Stamp
+		} else if k.twice {
+			return at, NotResumed, 0
 		}
 	}
 	if stamp != 0 && c.Stamp != 0 && stamp != c.Stamp {
@@ -127,7 +133,7 @@ const leastBack = 512
 func (h *Hub) wayBack(f *feed, at uint64) (from uint64, ok bool) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	if at >= f.floor {
+	if at >= f.floor || at < f.kept.hole {
 		return 0, false
 	}
 	room, distance := uint64(h.cfg.RingMessages-f.ring.count), f.floor-at

@@ -58,9 +58,11 @@ type read struct {
 	verdict Resumption
 	why     LossReason
 
-	// Of a snapshot, guarded by Hub.mu: entries that are in by number, and up to where.
-	upTo   uint64
-	values map[string]*entry
+	// Of a snapshot, guarded by Hub.mu. Its entries change: what is newest is
+	// appended, and what it replaces taken out later.
+	readAt time.Time
+	upTo   uint64            // of what comes up to here, all that is newest is in
+	values map[string]*entry // by topic, those of the entries that have not been replaced
 	weight int64
 	used   time.Time
 }
@@ -77,6 +79,10 @@ const (
 
 	pageMessages = 500       // of one reading for clients:
 	pageBytes    = 128 << 10 // about what two writes take
+
+	// snapshotFor is how long a snapshot in use is brought up to date before it
+	// is read again: nobody tells of what goes from the stream.
+	snapshotFor = time.Minute
 )
 
 // look returns what was read, or has it read: then the view is told when it is
@@ -135,15 +141,18 @@ func (h *Hub) start(r *read, urgency Urgency) {
 	default:
 		q.From = k.number(r.wanted.from)
 	}
-	epoch := k.epoch
+	base := k.base
 	r.asOf = f.last
 	filter := q.Pattern
 	h.cfg.History.Read(q, func(p Page, err error) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		r.err = err
-		if f.ended || k.epoch != epoch {
+		switch {
+		case f.ended || k.base != base:
 			r.err = errStale
+		case err == nil && k.stream.regress != nil: // nothing says of which life it is
+			r.err = errLags
 		}
 		if r.err == nil {
 			h.fillIn(r, p)
@@ -200,6 +209,9 @@ func (h *Hub) fillIn(r *read, p Page) {
 			h.ask(k.stream, nil)
 			return
 		}
+		if r.wanted.kind == readSnapshot && m.Cursor.Seq >= p.Next {
+			continue // what came before it may not be there: it comes live
+		}
 		e := &entry{Message: *m, seq: k.base + m.Cursor.Seq, matched: f.match(m.Topic)}
 		e.encoded.Store(encodedGone) // it is counted here, and not with a ring
 		r.entries = append(r.entries, e)
@@ -207,14 +219,22 @@ func (h *Hub) fillIn(r *read, p Page) {
 		k.most = max(k.most, e.seq)
 	}
 	r.next, r.end, r.madeAt = k.base+p.Next, p.End, f.last
-	switch r.wanted.kind {
-	case readSnapshot:
+	if len(p.LeftOut) > 0 && r.wanted.kind == readPage {
+		for _, c := range p.LeftOut {
+			e := f.leftOut(c)
+			e.aside, e.after = true, e.seq-1
+			r.entries = append(r.entries, e)
+			r.weight += e.weight()
+		}
+		slices.SortFunc(r.entries, bySeq)
+	}
+	if r.wanted.kind == readSnapshot {
 		r.values = make(map[string]*entry, len(r.entries))
 		for _, e := range r.entries {
 			r.values[e.Topic] = e
 		}
 		slices.SortFunc(r.entries, bySeq)
-		r.upTo = r.next - 1
+		r.upTo, r.readAt = r.next-1, time.Now()
 	}
 }
 
@@ -231,6 +251,9 @@ func (r *read) reached() uint64 {
 // arrived tells those who wait.
 func (h *Hub) arrived(r *read) {
 	r.in = true
+	if r.err == nil && r.wanted.kind == readPage && r.wanted.pattern == "" {
+		h.markHoles(r)
+	}
 	waiting := r.waiting
 	r.waiting = nil
 	for _, v := range waiting {
@@ -305,24 +328,29 @@ func (h *Hub) sweepShared(now time.Time) {
 	}
 }
 
-// snapshot returns the newest message of each topic that matches, in order and
-// as of the feed's newest entry, whose number it returns too. Without ok it is
-// being read, and the view is told; but not if it was given just now: then the
-// bus has less than the ring, since a replica lags or the stream began anew.
-func (h *Hub) snapshot(v *view, w wanted, given bool) (entries []*entry, upTo uint64, ok bool) {
+// snapshot returns the newest message of each topic that matches, of those with a
+// number above after, in order and as many as go into one write; and up to where
+// these are all there are. Without ok it is being read, and the view is told; but
+// not if it was given just now: then the bus has less than the ring, since a
+// replica lags or the stream began anew.
+func (h *Hub) snapshot(v *view, w wanted, after uint64, given bool) (values []*entry, upTo uint64, ok bool) {
 	f := v.feed
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if !HasWildcard(w.pattern) {
 		if e := f.newestMessage(w.pattern); e != nil {
-			return []*entry{e}, f.last, true
+			if e.seq > after {
+				values = append(values, e)
+			}
+			return values, f.last, true
 		}
 	}
 	r := h.shared.reads[w]
 	if r != nil && r.in {
-		if entries, upTo, ok = h.bringUpToDate(r); ok {
+		if (given || time.Since(r.readAt) <= snapshotFor) && h.bringUpToDate(r) {
 			h.use(r)
-			return entries, upTo, true
+			values, upTo = r.valuesAfter(after, v.members.pace.write)
+			return values, upTo, true
 		}
 		h.forgetRead(r)
 		if given {
@@ -352,39 +380,54 @@ func (f *feed) newestMessage(topic string) *entry {
 
 // bringUpToDate puts what has come since into a snapshot. It cannot where the
 // ring does not reach back so far.
-func (h *Hub) bringUpToDate(r *read) (entries []*entry, upTo uint64, ok bool) {
+func (h *Hub) bringUpToDate(r *read) bool {
 	f := r.wanted.feed
 	if r.upTo < f.floor || r.upTo < f.kept.begin {
-		return nil, 0, false
+		return false
 	}
-	changed := false
+	was := r.weight
 	for i := f.ring.upTo(r.upTo, f.floor); i < f.ring.count; i++ {
-		e := f.ring.nth(i)
-		if e.lost || !Match(r.wanted.pattern, e.Topic) {
-			continue
-		}
-		if old := r.values[e.Topic]; old == nil || old.seq < e.seq {
-			if old != nil {
-				r.weight -= old.weight()
-				h.shared.weight -= old.weight()
-			}
-			r.weight += e.weight()
-			h.shared.weight += e.weight()
+		if e := f.ring.nth(i); !e.lost && Match(r.wanted.pattern, e.Topic) {
 			r.values[e.Topic] = e
-			changed = true
+			r.entries = append(r.entries, e) // it is the newest of all
+			r.weight += e.weight()
 		}
 	}
 	r.upTo = max(r.upTo, f.last)
-	if changed {
-		r.entries = make([]*entry, 0, len(r.values)) // the old one may still be on its way to somebody
-		for _, e := range r.values {
-			r.entries = append(r.entries, e)
+	if len(r.entries) > 2*len(r.values) {
+		r.dropReplaced()
+	}
+	h.shared.weight += r.weight - was
+	return true
+}
+
+// dropReplaced takes out of a snapshot the values that have a newer one.
+func (r *read) dropReplaced() {
+	r.entries = slices.DeleteFunc(r.entries, func(e *entry) bool {
+		replaced := r.values[e.Topic] != e
+		if replaced {
+			r.weight -= e.weight()
 		}
-		slices.SortFunc(r.entries, bySeq)
+		return replaced
+	})
+}
+
+// valuesAfter returns the first of a snapshot's values that come after an entry,
+// and up to where these are all.
+func (r *read) valuesAfter(seq uint64, most int) (values []*entry, upTo uint64) {
+	n, _ := slices.BinarySearchFunc(r.entries, seq+1, func(e *entry, seq uint64) int { return cmp.Compare(e.seq, seq) })
+	for _, e := range r.entries[n:] {
+		switch {
+		case r.values[e.Topic] != e: // it has been replaced
+		case len(values) == most:
+			return values, values[most-1].seq
+		default:
+			values = append(values, e)
+		}
 	}
-	upTo = f.last // and not what the stream has beyond, of other topics: that does not come
-	if n := len(r.entries); n > 0 {
-		upTo = max(upTo, r.entries[n-1].seq)
+	upTo = max(seq, r.wanted.feed.last) // and not what the stream has beyond, of other topics: that does not come
+	if n := len(values); n > 0 {
+		upTo = max(upTo, values[n-1].seq)
 	}
-	return r.entries, upTo, true
+	return values, upTo
 }

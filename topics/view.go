@@ -141,14 +141,14 @@ func (v *view) moveTo(seq uint64, witness bool) {
 func (v *view) readOn() bool {
 	f := v.feed
 	w := wanted{feed: f, pattern: f.filter(), from: v.pos, kind: readPage}
-	if !f.in.Namespace && !v.witness {
+	h := v.members.hub
+	if whole, _ := h.wholeness(f, w.pattern, v.pos); !f.in.Namespace && !(whole && v.witness) {
 		w.from, w.checked = v.pos+1, true
 	}
 	if v.wants == w {
 		return false // it is on its way
 	}
 	v.wants = w
-	h := v.members.hub
 	r := h.look(w, v, UrgentRepair)
 	if r != nil && min(r.reached(), r.madeAt) <= v.pos {
 		h.lookAfresh(r, v, UrgentRepair)
@@ -172,7 +172,8 @@ func (v *view) takePage(r *read) bool {
 	clear(v.batch)
 	v.batch, v.next = v.batch[:0], 0
 	reached := min(r.reached(), r.madeAt) // what was not in the ring by then comes by it
-	if r.lacks(v.pos) {
+	lacks := r.lacks(v.pos)
+	if lacks {
 		upTo := reached
 		if len(r.entries) > 0 {
 			upTo = r.entries[0].seq - 1
@@ -187,8 +188,11 @@ func (v *view) takePage(r *read) bool {
 			v.batch = append(v.batch, e)
 		}
 	}
-	if len(v.batch) == 0 {
+	switch {
+	case len(v.batch) == 0:
 		v.reach(reached)
+	case lacks && len(v.batch) == 1:
+		v.batch[0].seq = max(v.batch[0].seq, reached) // else the same would be read again for ever
 	}
 	return true
 }

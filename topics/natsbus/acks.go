@@ -93,7 +93,7 @@ func explainAck(api *jetstream.APIError) error {
 		return fmt.Errorf("%w: %s", ErrBusy, api.Description)
 	case api.ErrorCode == codeTooLarge:
 		return fmt.Errorf("%w: %s", ErrTooLarge, api.Description)
-	case api.Code == 503:
+	case api.Code == 503, api.ErrorCode == codeIDInProcess: // one with this ID came before a change of leaders, and may be stored or not
 		return fmt.Errorf("%w: %s", ErrAway, api.Description)
 	default:
 		return fmt.Errorf("the stream refused it: %s", api.Description)

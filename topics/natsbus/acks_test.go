@@ -6,6 +6,9 @@ import (
 	"log/slog"
 	"sync/atomic"
 	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"github.com/pushd/pushd/internal/natstest"
 	"github.com/pushd/pushd/topics"
@@ -120,6 +123,27 @@ func TestBusy(t *testing.T) {
 	if last := mustStream(t, b, "ns").Last; last != stored {
 		t.Errorf("%d acknowledged, %d stored", stored, last)
 	}
+}
+
+// TestRefusals wants what a stream says to tell whether trying again helps.
+func TestRefusals(t *testing.T) {
+	f := func(reply string, want error) {
+		t.Helper()
+		a := &acks{inbox: "in.", drained: func() {}}
+		var got error
+		h := &history{config: StreamConfig{Name: "push_ns"}}
+		_, subject := a.add(Publication{Topic: "ns.a", Done: func(_ topics.Cursor, err error) { got = err }}, h, time.Now())
+		a.handle(&nats.Msg{Subject: subject, Data: []byte(reply)})
+		if got == nil || want != nil && !errors.Is(got, want) || want == nil && (errors.Is(got, ErrAway) || errors.Is(got, ErrBusy)) {
+			t.Errorf("%s: %v, want %v", reply, got, want)
+		}
+	}
+	f(`{"error":{"code":429,"err_code":10167,"description":"too many requests"},"stream":"push_ns","seq":0}`, ErrBusy)
+	f(`{"error":{"code":503,"err_code":10008,"description":"JetStream system temporarily unavailable"},"stream":"push_ns","seq":0}`, ErrAway)
+	f(`{"error":{"code":409,"err_code":10158,"description":"duplicate message id is in process"},"stream":"push_ns","seq":0}`, ErrAway)
+	f(`{"error":{"code":400,"err_code":10054,"description":"message size exceeds maximum allowed"},"stream":"push_ns","seq":0}`, ErrTooLarge)
+	f(`{"error":{"code":400,"err_code":10060,"description":"expected stream does not match"},"stream":"push_ns","seq":0}`, nil)
+	f(`{"stream":"other","seq":1}`, nil)
 }
 
 // TestCloseWaitsForAcks wants what was queued to be stored by the end of Close.

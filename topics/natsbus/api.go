@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -19,6 +20,7 @@ const (
 	codeTooLarge          = 10054
 	codeNoMessage         = 10037
 	codeInsufficient      = 10023
+	codeIDInProcess       = 10158
 )
 
 // infoRequest is the body of STREAM.INFO.
@@ -103,10 +105,25 @@ func isAPIError(err error, codes ...jetstream.ErrorCode) bool {
 // info asks how a stream stands, and keeps what h must know of it.
 func (a *asker) info(h *history, body infoRequest) (*apiReply, error) {
 	reply, err := a.call("STREAM.INFO", h.config.Name, body)
-	if err == nil {
-		h.note(&reply.StreamInfo)
+	if err != nil {
+		return nil, err
 	}
-	return reply, err
+	if !ofLeader(&reply.StreamInfo) {
+		return nil, fmt.Errorf("%w: stream %s has no leader just now", ErrAway, h.config.Name)
+	}
+	h.note(&reply.StreamInfo)
+	return reply, nil
+}
+
+// ofLeader reports whether information is the leader's. While none is elected,
+// or a server has just come back, replicas answer too, and may not know yet of
+// messages that were acknowledged. Nobody names himself among the others.
+func ofLeader(info *jetstream.StreamInfo) bool {
+	c := info.Cluster
+	if c == nil || info.Config.Replicas <= 1 {
+		return true
+	}
+	return c.Leader != "" && !slices.ContainsFunc(c.Replicas, func(p *jetstream.PeerInfo) bool { return p.Name == c.Leader })
 }
 
 // away makes of an error of JetStream one that callers of the Bus know.

@@ -2,6 +2,7 @@ package natsbus
 
 import (
 	"fmt"
+	"log/slog"
 	"strconv"
 	"strings"
 	"sync"
@@ -45,6 +46,7 @@ type asker struct {
 	lanes []*lane       // of the streams, and at last that of the API
 	api   *lane         // for what is no direct get
 	wake  chan struct{} // holds one: something waits, or closed
+	log   *slog.Logger
 
 	// Guarded by mu.
 	mu          sync.Mutex
@@ -89,8 +91,9 @@ type request struct {
 	silent int    // ticks since the last reply
 }
 
-func newAsker(l *link, histories map[string]*history) *asker {
+func newAsker(l *link, histories map[string]*history, log *slog.Logger) *asker {
 	a := &asker{
+		log:  log,
 		link: l,
 		api:  &lane{most: maxQueued},
 		wake: make(chan struct{}, 1),

@@ -2,6 +2,7 @@ package natsbus
 
 import (
 	"errors"
+	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"sync/atomic"
@@ -22,7 +23,7 @@ func TestPick(t *testing.T) {
 	for i := range streams {
 		histories[string(rune('a'+i))] = &history{}
 	}
-	a := newAsker(&link{}, histories)
+	a := newAsker(&link{}, histories, slog.New(slog.DiscardHandler))
 	waiting := make(map[*request]bool)
 	for id := range uint64(requests) {
 		r := &request{

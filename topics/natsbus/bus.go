@@ -272,7 +272,7 @@ func (b *Bus) connect(ctx context.Context, cfg Config, dial *dialer) error {
 // openHistories makes the connection to JetStream, and sure of the streams.
 func (b *Bus) openHistories(ctx context.Context, cfg Config, dial *dialer) error {
 	kept := newLink("history", cfg.Log)
-	asker := newAsker(kept, b.histories)
+	asker := newAsker(kept, b.histories, cfg.Log)
 	if err := kept.connect(ctx, dial, b.embedded); err != nil {
 		return err
 	}

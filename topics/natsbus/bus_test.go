@@ -153,7 +153,9 @@ func eventually(t testing.TB, what string, done func() bool) {
 // open opens a Bus and starts it with a recorder.
 func open(t testing.TB, cfg Config) (*Bus, *recorder) {
 	t.Helper()
-	cfg.Log = slog.New(slog.DiscardHandler)
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
 	b, err := Open(context.Background(), cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -142,7 +142,7 @@ func TestStored(t *testing.T) {
 					t.Errorf("time %d", m.Time)
 				}
 			}
-			want := topics.Stream{Epoch: s.Epoch, First: 1, Last: 5, Stamp: live[4].cursor.Stamp, PerTopic: config.Messages, Replicas: 1}
+			want := topics.Stream{Epoch: s.Epoch, First: 1, Last: 5, Stamp: live[4].cursor.Stamp, PerTopic: config.Messages, Replicas: 1, Whole: true}
 			if s != want || s.Epoch == 0 {
 				t.Errorf("stream %+v, want %+v", s, want)
 			}
@@ -243,6 +243,10 @@ func TestMaxMessageOfHistory(t *testing.T) {
 	}
 	if n := b.State().Dropped[DropTooLarge]; n != 1 {
 		t.Errorf("%d counted", n)
+	}
+	page := mustRead(t, b, topics.Query{Namespace: "scores", Bytes: 1})
+	if len(page.Messages) != 0 || len(page.LeftOut) != 1 || page.LeftOut[0].Seq != 1 || page.Next != 2 || page.End {
+		t.Errorf("a page of nothing else: %+v", page)
 	}
 }
 

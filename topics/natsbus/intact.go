@@ -1,5 +1,7 @@
 package natsbus
 
+import "github.com/nats-io/nats.go/jetstream"
+
 const (
 	// maxFull is how many topics that have all the messages their bound allows
 	// are looked at one by one.
@@ -25,7 +27,7 @@ func (a *asker) intact(h *history, pattern string, after uint64) (bool, error) {
 		return after == state.LastSeq, nil // beyond: another stream's number
 	case state.Msgs == 0 || state.FirstSeq > after+1:
 		return false, nil
-	case state.LastSeq-state.FirstSeq+1 == state.Msgs:
+	case dense(state):
 		return true, nil
 	case h.perTopic.Load() > 0:
 		// What publishers let expire, or roll up, leaves a topic below its bound too.
@@ -46,6 +48,9 @@ func (a *asker) intact(h *history, pattern string, after uint64) (bool, error) {
 	}
 	return reply.State.FirstSeq <= after+1, nil
 }
+
+// dense reports whether a stream has a message of each number.
+func dense(s jetstream.StreamState) bool { return s.LastSeq-s.FirstSeq+1 == s.Msgs }
 
 // next asks the leader, which does not lag.
 func (a *asker) next(h *history, pattern string, from uint64) (uint64, error) {

@@ -44,6 +44,9 @@ func TestIntact(t *testing.T) {
 	}
 	f("all", "", 4, false)
 	f("all", "", 5, true)
+	if s := mustStream(t, b, "all"); s.Whole {
+		t.Errorf("stream %+v, of which 5 was deleted", s)
+	}
 	if err := all.DeleteMsg(t.Context(), 10); err != nil {
 		t.Fatal(err)
 	}
@@ -66,6 +69,9 @@ func TestIntact(t *testing.T) {
 		keep(t, b, "some.b."+strconv.Itoa(int(mustStream(t, b, "some").Last)), "x", "")
 	}
 	keep(t, b, "some.busy", "x", "")
+	if s := mustStream(t, b, "some"); !s.Whole {
+		t.Errorf("stream %+v, of which only its bound has dropped any", s)
+	}
 	f("some", "some.busy", 6, false) // 8 is there, but 7 could have been dropped
 	f("some", "some.busy", 7, true)
 	f("some", "some.busy", 8, true)
@@ -91,7 +97,7 @@ func TestIntact(t *testing.T) {
 	if after.Infos-before.Infos != 2 || after.Calls-before.Calls != 1 || after.Gets != before.Gets {
 		t.Errorf("asked: %+v, then %+v", before, after)
 	}
-	if s := mustStream(t, b, "all"); s.First != 11 || s.Last != 10 || s.Stamp != 0 {
+	if s := mustStream(t, b, "all"); s.First != 11 || s.Last != 10 || s.Stamp != 0 || !s.Whole {
 		t.Errorf("purged stream %+v", s)
 	}
 	if page := mustRead(t, b, topics.Query{Namespace: "all"}); len(page.Messages) != 0 || !page.End {

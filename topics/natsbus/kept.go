@@ -21,8 +21,9 @@ func (b *Bus) Stream(namespace string, done func(topics.Stream, error)) {
 
 // Read is of topics.History. Its errors are ErrAway, ErrDenied, ErrClosed and
 // ErrNoHistory, or tell of a pattern that is none of the namespace. Messages
-// larger than Config.MaxMessage are left out. Of Newest, every newest message
-// below Page.Next is in the page, and there may be some above.
+// larger than Config.MaxMessage are left out, and those whose topics are not
+// valid. Of Newest, every newest message below Page.Next is in the page, and
+// there may be some above; what is left out is not named.
 func (b *Bus) Read(q topics.Query, done func(topics.Page, error)) {
 	fail := func(err error) { done(topics.Page{}, err) }
 	if err := validPattern(q.Namespace, q.Pattern); err != nil {
@@ -88,18 +89,22 @@ func noHistory(namespace string) error { return fmt.Errorf("%w: %s", ErrNoHistor
 func (a *asker) stream(h *history) (topics.Stream, error) {
 	reply, err := a.info(h, infoRequest{})
 	if isAPIError(err, codeStreamNotFound) && !h.config.Existing {
-		reply, err = a.create(h)
+		if reply, err = a.create(h); err == nil {
+			a.log.Warn("stream was gone with its messages, and has been created anew", "stream", h.config.Name, "namespace", h.namespace)
+		}
 	}
 	if err != nil {
 		return topics.Stream{}, err
 	}
 	state := reply.State
+	perTopic := int(h.perTopic.Load())
 	s := topics.Stream{
 		Epoch:    h.epoch.Load(),
 		First:    state.FirstSeq,
 		Last:     state.LastSeq,
-		PerTopic: int(h.perTopic.Load()),
+		PerTopic: perTopic,
 		Replicas: reply.Config.Replicas,
+		Whole:    state.Msgs == 0 || dense(state) || perTopic > 0 && !reply.Config.AllowMsgTTL && !reply.Config.AllowRollup,
 	}
 	if state.Msgs == 0 {
 		s.First = s.Last + 1

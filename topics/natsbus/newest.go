@@ -3,6 +3,7 @@ package natsbus
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 
@@ -18,6 +19,10 @@ const (
 	newestTopics = 1000
 )
 
+// errLagging ends a reading that replicas answered of which one has less than
+// another; it may be tried again.
+var errLagging = fmt.Errorf("%w: a replica of the stream lags", ErrAway)
+
 // newest collects the newest message of each topic.
 type newest struct {
 	asker  *asker
@@ -27,20 +32,14 @@ type newest struct {
 	upTo   uint64 // all newest messages up to this number are there
 }
 
-// newest reads in one request where the topics are few. Of more, the server
-// gives none: then they are read in passing over the whole stream, if that
-// keeps one of each, or are listed first.
+// newest reads the newest message of each topic of a pattern, or of those named.
 func (a *asker) newest(h *history, q topics.Query) (topics.Page, error) {
 	n := &newest{asker: a, h: h, q: q, topics: make(map[string]topics.Message)}
-	err := n.last(h.subjects(q.Pattern))
-	switch {
-	case err == nil:
-	case !errors.Is(err, errTooMany):
-		return topics.Page{}, err
-	case h.perTopic.Load() == 1:
-		err = n.walk()
-	default:
-		err = n.list()
+	var err error
+	if len(q.Topics) > 0 {
+		err = n.those()
+	} else {
+		err = n.every()
 	}
 	if err != nil {
 		return topics.Page{}, err
@@ -55,6 +54,56 @@ func (a *asker) newest(h *history, q topics.Query) (topics.Page, error) {
 	return page, nil
 }
 
+// every reads in one request where the topics are few. Of more, the server
+// gives none: then they are read in passing over the whole stream, if that
+// keeps one of each, or are listed first.
+func (n *newest) every() error {
+	_, err := n.last(n.h.subjects(n.q.Pattern))
+	switch {
+	case !errors.Is(err, errTooMany):
+		return err
+	case n.h.perTopic.Load() == 1:
+		return n.walk()
+	}
+	return n.list()
+}
+
+// those is of the topics named. A reply with nothing does not say how far its
+// replica has come: so that is asked again beside a topic that has something.
+func (n *newest) those() error {
+	var silent [][]string
+	for some := range slices.Chunk(n.q.Topics, newestTopics-1) {
+		subjects := make([]string, 0, len(some)+1)
+		for _, topic := range some {
+			subjects = append(subjects, n.h.subject(topic))
+		}
+		found, err := n.last(subjects)
+		if err != nil {
+			return err
+		}
+		if !found {
+			silent = append(silent, subjects)
+		}
+	}
+	if len(silent) > 0 && len(n.topics) == 0 {
+		n.upTo = 0 // not known
+		return nil
+	}
+	for topic := range n.topics {
+		for _, subjects := range silent {
+			found, err := n.last(append(subjects, n.h.subject(topic)))
+			if err != nil {
+				return err
+			}
+			if !found {
+				return errLagging
+			}
+		}
+		break
+	}
+	return nil
+}
+
 // keep is of batch. A topic may come again with a newer message.
 func (n *newest) keep(m topics.Message) bool {
 	if m.Cursor.Seq > n.topics[m.Topic].Cursor.Seq {
@@ -66,24 +115,26 @@ func (n *newest) keep(m topics.Message) bool {
 // last asks for the newest messages of some subjects, in several requests where
 // one would be too large. It does not fix the stream's end in between, since
 // what is replaced after it would be missing altogether: so topics may come twice.
-func (n *newest) last(subjects []string) error {
+func (n *newest) last(subjects []string) (found bool, err error) {
 	from := max(n.q.From, 1)
-	for {
+	for ; ; found = true {
 		b := &batch{h: n.h, from: from, more: n.keep}
 		r := n.asker.get(n.h, n.q.Urgency, getRequest{Seq: from, MultiLast: subjects, MaxBytes: newestBytes}, newestBytes+1024*headroom)
 		r.take = b.take
 		err := n.asker.ask(r)
-		if errors.Is(err, errNothing) {
-			return nil
-		}
-		if err != nil {
-			return err
+		switch {
+		case errors.Is(err, errNothing) && found:
+			return false, errLagging // another replica had more
+		case errors.Is(err, errNothing):
+			return false, nil
+		case err != nil:
+			return false, err
 		}
 		if n.upTo == 0 || b.upTo < n.upTo {
 			n.upTo = b.upTo
 		}
 		if !b.left {
-			return nil
+			return true, nil
 		}
 		from = b.last + 1
 	}
@@ -137,7 +188,7 @@ func (n *newest) list() error {
 		}
 	}
 	for some := range slices.Chunk(subjects, newestTopics) {
-		if err := n.last(some); err != nil {
+		if _, err := n.last(some); err != nil {
 			return err
 		}
 	}

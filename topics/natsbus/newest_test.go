@@ -1,6 +1,7 @@
 package natsbus
 
 import (
+	"slices"
 	"strconv"
 	"testing"
 
@@ -56,6 +57,42 @@ func TestNewest(t *testing.T) {
 	f("as many as fit", 0, 3000, 1024, 1, 0)
 	f("3000 topics of one message", 1, 7000, 3000, 1+3, 0)
 	f("3000 topics with history", 0, 7000, 3000, 1+3, 1)
+}
+
+// TestNewestOfSome reads what has changed of some topics, of which most have not,
+// and asks nobody for the names of the others.
+func TestNewestOfSome(t *testing.T) {
+	b, _ := open(t, Config{Streams: map[string]StreamConfig{"ns": {Bytes: 100 << 20}}})
+	const over = 3000
+	fill(t, b, "ns", over+1, over) // at last another message of ns.0
+	var some []string
+	for i := range 2500 {
+		some = append(some, "ns."+strconv.Itoa(i+1))
+	}
+	f := func(name string, some []string, from, next, wantGets uint64, want ...uint64) {
+		before := b.State()
+		page := mustRead(t, b, topics.Query{Namespace: "ns", Newest: true, Topics: some, From: from})
+		after := b.State()
+		var got []uint64
+		for _, m := range page.Messages {
+			got = append(got, m.Cursor.Seq)
+		}
+		if !slices.Equal(got, want) || page.Next != next || !page.End {
+			t.Errorf("%s: got %v, next %d, end %v", name, got, page.Next, page.End)
+		}
+		gets := after.Gets[topics.UrgentRepair] - before.Gets[topics.UrgentRepair]
+		if gets != wantGets || after.Infos != before.Infos {
+			t.Errorf("%s: %d direct gets and %d questions to the leader", name, gets, after.Infos-before.Infos)
+		}
+	}
+	f("none has changed", some, over+1, over+2, 3)
+	f("one has changed", append(some, "ns.0"), 2502, over+2, 3, over+1)
+	f("none is there", []string{"ns.no", "ns.no.more"}, 1, 1, 1)
+	var none []string
+	for i := range newestTopics {
+		none = append(none, "ns.none."+strconv.Itoa(i))
+	}
+	f("most are not there", append(none, "ns.0"), 3000, over+2, 2+1, over+1)
 }
 
 // TestNewestLarge has more data than goes into one request, and topics whose

@@ -79,6 +79,7 @@ type batch struct {
 	full bool                      // more said so
 	left bool                      // there is more in the stream
 	upTo uint64                    // of a multi_last: what the stream had
+	out  []topics.Cursor           // of topics.Page: left out
 }
 
 // take is of request. What is lost of a batch on the way is seen by the
@@ -107,8 +108,12 @@ func (b *batch) take(m *nats.Msg) (end bool, err error) {
 	}
 	// Neither is delivered when it is live: it was counted then.
 	passes := err == nil && (b.h.maxData == 0 || len(msg.Data) <= b.h.maxData)
-	if passes && !b.full {
+	switch {
+	case b.full:
+	case passes:
 		b.full = !b.more(msg)
+	default:
+		b.out = append(b.out, msg.Cursor)
 	}
 	b.last = seq
 	return b.lone, nil
@@ -162,6 +167,7 @@ func (a *asker) read(h *history, q topics.Query, done func(topics.Page, error)) 
 			page.Next = b.last + 1
 			page.End = !lone && !b.left
 		}
+		page.LeftOut = b.out
 		done(page, nil)
 	}
 	a.enqueue(r)

@@ -86,7 +86,10 @@ func TestHistoryAfterRestart(t *testing.T) {
 
 // TestStreamMadeAnew removes the stream behind the Bus's back.
 func TestStreamMadeAnew(t *testing.T) {
-	b, _ := open(t, Config{Listen: "127.0.0.1:0", Streams: map[string]StreamConfig{"ns": {Messages: 10}}})
+	var logged strings.Builder
+	b, _ := open(t, Config{
+		Listen: "127.0.0.1:0", Streams: map[string]StreamConfig{"ns": {Messages: 10}}, Log: slog.New(slog.NewTextHandler(&logged, nil)),
+	})
 	js := jetStream(t, b.ClientURL())
 	first := keep(t, b, "ns.a", "x", "")
 	if err := js.DeleteStream(t.Context(), "push_ns"); err != nil {
@@ -101,6 +104,12 @@ func TestStreamMadeAnew(t *testing.T) {
 	}
 	if again := keep(t, b, "ns.a", "x", ""); again != (topics.Cursor{Epoch: s.Epoch, Seq: 1}) {
 		t.Errorf("cursor %+v", again)
+	}
+	if err := b.Close(); err != nil { // from here on nothing is logged
+		t.Fatal(err)
+	}
+	if got := logged.String(); strings.Count(got, "level=WARN") != 1 || !strings.Contains(got, "stream=push_ns namespace=ns") {
+		t.Errorf("logged %s", got)
 	}
 }
 
