@@ -63,12 +63,13 @@ func reasonOfVerdict(v gate.Verdict) Reason {
 
 // enter has the gate count a connection for the client that it is found to be
 // made for. Whose it is by what a proxy says is counted also if it is not
-// limited, to be shown.
-func (t *Table) enter(r *record, client netip.Addr, proxied bool) Reason {
-	if proxied {
+// limited, to be shown. claim is what its request says of it: who is only not
+// believed has the proxy's address, and not what the proxy may.
+func (t *Table) enter(r *record, client netip.Addr, proxied bool, claim via.Claim) Reason {
+	if proxied = proxied || claim == via.Named; proxied {
 		r.flags |= flagProxied
 	}
-	unlimited := t.cfg.Gate.Unlimited(client, proxied)
+	unlimited := claim != via.Unbelieved && t.cfg.Gate.Unlimited(client, proxied)
 	if unlimited {
 		r.flags |= flagUnlimited
 	}
@@ -93,7 +94,7 @@ func (t *Table) arrive(id poller.Token, r *record, client netip.Addr) bool {
 	if t.cfg.TrustForwarded.Contains(client) {
 		return true // the request says more
 	}
-	if why := t.enter(r, client, proxied); why != ReasonNone {
+	if why := t.enter(r, client, proxied, via.Silent); why != ReasonNone {
 		t.refuse(id, r, t.refusalOf(why, client), why)
 		return false
 	}
@@ -149,9 +150,9 @@ func (t *Table) vet(r *record, head []byte, q *Request) (*Refusal, Reason) {
 		client = addressOf(int(r.fd))
 	}
 	if t.cfg.TrustForwarded.Contains(client) {
-		from := client
-		client = forwardedOf(head).Client(from, t.cfg.TrustForwarded)
-		if why := t.enter(r, client, proxied || client != from); why != ReasonNone {
+		var claim via.Claim
+		client, claim = forwardedOf(head).Client(client, t.cfg.TrustForwarded)
+		if why := t.enter(r, client, proxied, claim); why != ReasonNone {
 			return t.refusalOf(why, client), why
 		}
 	}

@@ -143,10 +143,11 @@ func TestAddressBehindProxies(t *testing.T) {
 	}
 
 	// Over HTTP each request has its own.
-	publish := func(source, forwarded string) int {
+	publish := func(source, forwarded string, rfc7239 ...string) int {
 		client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true, DialContext: (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(source)}}).DialContext}}
 		req, _ := http.NewRequest("POST", "http://"+r.Addr()+"/publish/a.b", strings.NewReader("1"))
 		req.Header.Set("X-Forwarded-For", forwarded)
+		req.Header["Forwarded"] = rfc7239
 		resp, err := client.Do(req)
 		if err != nil {
 			t.Fatal(err)
@@ -169,6 +170,14 @@ func TestAddressBehindProxies(t *testing.T) {
 	}
 	if status := publish("127.0.0.3", "127.0.0.1"); status != 429 {
 		t.Errorf("who is said to be on loopback: %d", status)
+	}
+	for range 30 {
+		if publish("127.0.0.3", "192.0.2.3", "for=1.2.3.4") == 429 {
+			break
+		}
+	}
+	if status := publish("127.0.0.3", "192.0.2.3", "for=1.2.3.4"); status != 429 {
+		t.Errorf("who makes up a second header: %d", status)
 	}
 	if status := publish("127.0.0.4", "192.0.2.1"); status != 202 { // unlimited, and not believed
 		t.Errorf("an untrusted forwarder: %d", status)
