@@ -228,13 +228,14 @@ func (t *Table) cannedAnswer(why Reason) []byte {
 // Handed is what belongs to a socket that leaves by Handler.NotUpgrade, and may
 // come back by Adopt.
 type Handed struct {
-	Client netip.Addr // whose it is by a PROXY header, else the socket's own address
-	Visit  gate.Visit // what the gate counts it as; the handler has it leave
-	TLS    *Secured   // nil: none
+	Client    netip.Addr // whose it is by a PROXY header, else the socket's own address
+	Visit     gate.Visit // what the gate counts it as; the handler has it leave. 0: it is not counted
+	Unlimited bool       // limits do not concern Client
+	TLS       *Secured   // nil: none
 }
 
 func (t *Table) handedOf(id poller.Token, r *record) Handed {
-	h := Handed{Visit: r.visit, TLS: t.detach(id.Slot())}
+	h := Handed{Visit: r.visit, Unlimited: r.flags&flagUnlimited != 0, TLS: t.detach(id.Slot())}
 	if r.side != 0 {
 		h.Client = t.sides.all[r.side].client
 	}

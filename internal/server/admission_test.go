@@ -77,6 +77,49 @@ func TestConnectionsPerAddress(t *testing.T) {
 	eventually(t, "there is room again", func() bool { _, status := r.dialFrom("127.0.0.2", "", nil); return status == 101 })
 }
 
+// One address cannot have all the room that HTTP has either.
+func TestHTTPConnectionsPerAddress(t *testing.T) {
+	r := start(t, limited)
+	ask := func(source, request string) (net.Conn, *http.Response) {
+		t.Helper()
+		c, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(source)}}).Dial("tcp", r.Addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		c.SetDeadline(time.Now().Add(patience))
+		io.WriteString(c, request)
+		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			t.Fatalf("from %s: %v", source, err)
+		}
+		return c, resp
+	}
+	const probe, publish = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", "POST /publish/a.b HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n1"
+	var kept net.Conn
+	for i := range maxPlainConnsOfAddress {
+		var resp *http.Response
+		if kept, resp = ask("127.0.0.2", probe); resp.StatusCode != 200 {
+			t.Fatalf("number %d: %d", i+1, resp.StatusCode)
+		}
+	}
+	if _, resp := ask("127.0.0.2", publish); resp.StatusCode != 429 || resp.Header.Get("Retry-After") == "" {
+		t.Errorf("beyond the limit: %d, %v", resp.StatusCode, resp.Header)
+	}
+	if _, resp := ask("127.0.0.2", probe); resp.StatusCode != 200 {
+		t.Errorf("a probe beyond the limit: %d", resp.StatusCode)
+	}
+	if _, resp := ask("127.0.0.3", publish); resp.StatusCode != 202 {
+		t.Errorf("another address: %d", resp.StatusCode)
+	}
+	kept.Close()
+	eventually(t, "there is room again", func() bool {
+		c, resp := ask("127.0.0.2", publish)
+		c.Close()
+		return resp.StatusCode == 202
+	})
+}
+
 func TestConnectionsPerAddressByDefault(t *testing.T) {
 	for _, tc := range []struct{ set, most, want int }{{0, 1_000_000, 100_000}, {0, 1000, 256}, {-1, 1000, 0}, {7, 1000, 7}} {
 		c := config.Default()
