@@ -90,6 +90,9 @@ func (t *Table) records(id poller.Token, r *record, s *secure, p []byte) {
 	if r.state == stateClosing {
 		return // as without TLS: nothing is listened to any more
 	}
+	if r.state == stateOpen {
+		t.charge(id, r, len(p), 0)
+	}
 	plain, err := t.decrypt(s, p)
 	if err != nil && err != io.EOF {
 		t.cfg.Log.Debug("TLS failed", "err", err)
