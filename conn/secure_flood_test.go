@@ -114,6 +114,34 @@ func TestSecureTooManyWait(t *testing.T) {
 	// The rest ends with the shard, which checks that nobody is counted any more.
 }
 
+// Who waits for a place keeps no more than a ClientHello takes.
+func TestSecureEagerWaiter(t *testing.T) {
+	a := newAuthority(t)
+	sh := startShard(t, &script{}, a.withTLS, func(s *settings) {
+		s.Handshakes, s.HandshakeTimeout = NewHandshakes(1), patience
+	})
+	hello := helloOf(t, a.trust(nil))
+	sh.connect().send(hello)
+	until(t, "the place is taken", func() bool { active, _ := sh.cfg.Handshakes.Counts(); return active == 1 })
+	much := make([]byte, maxShakingInput)
+	refused := uint64(0)
+	for _, pieces := range [][][]byte{{append(hello[:len(hello):len(hello)], much...)}, {hello, much}} {
+		c := sh.connect()
+		for i, p := range pieces {
+			c.Write(p) // of which the last may be cut off
+			if i < len(pieces)-1 {
+				until(t, "it waits", func() bool { _, waiting := sh.cfg.Handshakes.Counts(); return waiting == 1 })
+			}
+		}
+		refused++
+		sh.wantRefused(ReasonHeadTooLarge, refused)
+		until(t, "nobody waits", func() bool { _, waiting := sh.cfg.Handshakes.Counts(); return waiting == 0 })
+	}
+	c := sh.connect() // who has only asked, waits on
+	c.send(hello)
+	until(t, "it waits", func() bool { _, waiting := sh.cfg.Handshakes.Counts(); return waiting == 1 })
+}
+
 // A client that sends on and on, while its handshake cannot go on, is not read
 // beyond a bound, and served all the same when it can.
 func TestSecureEagerClient(t *testing.T) {

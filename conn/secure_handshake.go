@@ -34,7 +34,8 @@ type shaking struct {
 }
 
 // maxShakingInput is how much may have come of a client and not be read by its
-// handshake before nothing more is read of its socket.
+// handshake before nothing more is read of its socket. One that waits for its
+// handshake is cut off beyond it: it has nothing to say yet, and there are many.
 const maxShakingInput = 16 << 10
 
 func newShaking(t *Table, id poller.Token) *shaking {
@@ -60,6 +61,9 @@ func (t *Table) hello(id poller.Token, r *record, s *secure, p []byte) {
 			t.startHandshake(id, s)
 		case admitLater:
 			s.stage = stageWaiting
+			if len(h.in) > maxShakingInput {
+				t.doom(id, r, ReasonHeadTooLarge)
+			}
 		case admitNobody:
 			t.doom(id, r, ReasonTLSBusy)
 		}
@@ -155,6 +159,10 @@ func (h *shaking) write(b []byte) {
 // feedHandshake hands what has come to the goroutine, or to the one to be.
 func (t *Table) feedHandshake(id poller.Token, r *record, s *secure, p []byte) {
 	h := s.pipe.shaking
+	if s.stage == stageWaiting && len(h.in)+len(p) > maxShakingInput {
+		t.doom(id, r, ReasonHeadTooLarge)
+		return
+	}
 	h.mu.Lock()
 	h.in = append(h.in, p...)
 	h.paused = len(h.in) > maxShakingInput
