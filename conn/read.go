@@ -107,7 +107,7 @@ func (t *Table) upgrade(id poller.Token, r *record, head, rest []byte) {
 		if s := t.secureOf(id.Slot()); s != nil {
 			request.Secure, request.Certificate = true, s.certificate()
 		}
-		refused, why = t.vet(r, head, request)
+		refused, why = t.vet(id, r, head, request)
 	}
 	if refused == nil {
 		t.out.B, why = response, ReasonHandshakeRefused

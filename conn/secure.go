@@ -31,6 +31,7 @@ type secure struct {
 	pipe  pipe      // what tls reads and writes
 	stage secureStage
 	ended bool // our close_notify has been sent
+	asked bool // Config.Gate has been, for --handshake-rate
 }
 
 // secures has the TLS of each connection, beside the slab.

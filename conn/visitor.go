@@ -138,17 +138,21 @@ func (t *Table) behindProxyHeader(id poller.Token, r *record, p []byte) (rest []
 	return rest
 }
 
+// clientOf is whose a connection is before its request has been read. proxied:
+// a PROXY header has said so, else it is the socket's own.
+func (t *Table) clientOf(r *record) (client netip.Addr, proxied bool) {
+	if r.side != 0 {
+		if client = t.sides.all[r.side].client; client.IsValid() {
+			return client, true
+		}
+	}
+	return addressOf(int(r.fd)), false
+}
+
 // vet says of a valid request for an upgrade who makes it, and refuses it where
 // that is one too many.
-func (t *Table) vet(r *record, head []byte, q *Request) (*Refusal, Reason) {
-	client := netip.Addr{}
-	if r.side != 0 {
-		client = t.sides.all[r.side].client
-	}
-	proxied := client.IsValid()
-	if !proxied {
-		client = addressOf(int(r.fd))
-	}
+func (t *Table) vet(id poller.Token, r *record, head []byte, q *Request) (*Refusal, Reason) {
+	client, proxied := t.clientOf(r)
 	if t.cfg.TrustForwarded.Contains(client) {
 		var claim via.Claim
 		client, claim = forwardedOf(head).Client(client, t.cfg.TrustForwarded)
@@ -157,7 +161,9 @@ func (t *Table) vet(r *record, head []byte, q *Request) (*Refusal, Reason) {
 		}
 	}
 	q.Address, q.Unlimited = client, r.flags&flagUnlimited != 0
-	if !q.Unlimited && t.cfg.Gate.Handshake() > 0 {
+	s := t.secureOf(id.Slot())
+	asked := s != nil && s.asked
+	if !q.Unlimited && !asked && t.cfg.Gate.Handshake() > 0 {
 		return t.refusalOf(ReasonHandshakeRate, client), ReasonHandshakeRate
 	}
 	return nil, ReasonNone
@@ -236,12 +242,7 @@ type Handed struct {
 
 func (t *Table) handedOf(id poller.Token, r *record) Handed {
 	h := Handed{Visit: r.visit, Unlimited: r.flags&flagUnlimited != 0, TLS: t.detach(id.Slot())}
-	if r.side != 0 {
-		h.Client = t.sides.all[r.side].client
-	}
-	if !h.Client.IsValid() {
-		h.Client = addressOf(int(r.fd))
-	}
+	h.Client, _ = t.clientOf(r)
 	return h
 }
 
