@@ -49,6 +49,39 @@ func (r *running) dialFrom(source, first string, headers http.Header) (*socket, 
 	return s, http.StatusSwitchingProtocols
 }
 
+// A service is told the same address of a client, whichever way that comes.
+func TestAuthorizeByAddress(t *testing.T) {
+	addresses := make(chan string, 10)
+	r, _ := authorizing(t, func(q asked) string {
+		addresses <- q.Address
+		return `{"allow":true}`
+	}, func(c *config.Config) { c.ProxyProtocol = []string{"127.0.0.2"} })
+	bearer := http.Header{"Authorization": {"Bearer " + tokenFor(t, "alice", may{}, time.Hour)}}
+	for i, tc := range []struct{ told, want string }{
+		{"PROXY TCP6 2001:db8:1:2::7 2001:db8::1 1 2\r\n", "2001:db8:1:2::/64"},
+		{"PROXY TCP6 ::ffff:203.0.113.7 2001:db8::1 1 2\r\n", "203.0.113.7"},
+		{"PROXY TCP4 203.0.113.8 192.0.2.1 1 2\r\n", "203.0.113.8"},
+	} {
+		s, _ := r.dialFrom("127.0.0.2", tc.told, bearer)
+		s.want("welcome")
+		s.subscribe(fmt.Sprintf("a.%d", i))
+		c, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}).Dial("tcp", r.Addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		fmt.Fprintf(c, "%sPOST /publish/b.%d HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\nContent-Length: 1\r\n\r\n1", tc.told, i, bearer.Get("Authorization"))
+		if resp, err := http.ReadResponse(bufio.NewReader(c), nil); err != nil || resp.StatusCode != 202 {
+			t.Fatalf("POST: %+v, %v", resp, err)
+		}
+		for _, way := range []string{"WebSocket", "HTTP"} {
+			if got := <-addresses; got != tc.want {
+				t.Errorf("over %s of %q it is told %s, want %s", way, tc.told, got, tc.want)
+			}
+		}
+	}
+}
+
 // One address cannot have all the room, and what it holds over HTTP counts.
 func TestConnectionsPerAddress(t *testing.T) {
 	r := start(t, limited, func(c *config.Config) { c.MaxConnectionsPerAddress = 2 })
