@@ -105,7 +105,7 @@ func (t *Table) upgrade(id poller.Token, r *record, head, rest []byte) {
 	why := ReasonHandshakeRefused
 	if refused == nil {
 		if s := t.secureOf(id.Slot()); s != nil {
-			request.Secure, request.Certificate = true, s.certificate()
+			request.Certificate = s.certificate()
 		}
 		refused, why = t.vet(id, r, head, request)
 	}
