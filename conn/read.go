@@ -105,9 +105,9 @@ func (t *Table) upgrade(id poller.Token, r *record, head, rest []byte) {
 	why := ReasonHandshakeRefused
 	if refused == nil {
 		if s := t.secureOf(id.Slot()); s != nil {
-			request.Secure, request.Certificate = true, s.certificate()
+			request.Certificate = s.certificate()
 		}
-		refused, why = t.vet(r, head, request)
+		refused, why = t.vet(id, r, head, request)
 	}
 	if refused == nil {
 		t.out.B, why = response, ReasonHandshakeRefused
@@ -275,7 +275,12 @@ func (t *Table) frames(id poller.Token, r *record, p []byte) {
 	t.cork(id)
 	t.in.id, t.in.r = id, r
 	fail := d.feed(p, t.cfg.MaxMessage, &t.in)
-	t.charge(id, r, len(p), d)
+	n := len(p)
+	if t.secures != nil {
+		n = 0 // records has charged what it came in
+	}
+	t.charge(id, r, n, int(d.frames))
+	d.frames = 0
 	t.flushCork(id, r)
 	if fail != 0 && r.state == stateOpen {
 		var frame [ws.MaxControlFramePayloadSize + 2]byte

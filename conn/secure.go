@@ -31,6 +31,7 @@ type secure struct {
 	pipe  pipe      // what tls reads and writes
 	stage secureStage
 	ended bool // our close_notify has been sent
+	asked bool // Config.Gate has been, for --handshake-rate
 }
 
 // secures has the TLS of each connection, beside the slab.
@@ -89,6 +90,9 @@ func (t *Table) ciphertext(id poller.Token, r *record, p []byte) {
 func (t *Table) records(id poller.Token, r *record, s *secure, p []byte) {
 	if r.state == stateClosing {
 		return // as without TLS: nothing is listened to any more
+	}
+	if r.state == stateOpen {
+		t.charge(id, r, len(p), 0)
 	}
 	plain, err := t.decrypt(s, p)
 	if err != nil && err != io.EOF {

@@ -1,11 +1,15 @@
 package conn
 
 import (
+	"bufio"
 	"crypto/tls"
 	"io"
 	"net"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/pushd/pushd/internal/gate"
 )
 
 // helloOf is a ClientHello as a client would send it.
@@ -98,6 +102,67 @@ func TestSecureHalfOpen(t *testing.T) {
 	served.wantNothing()
 }
 
+// A handshake that does not go on gives its place up to those who wait long
+// before its time is over, and keeps it where nobody does.
+func TestSecureStalledGiveWay(t *testing.T) {
+	a := newAuthority(t)
+	const places = 4
+	sh := startShard(t, &script{}, a.withTLS, func(s *settings) {
+		s.Handshakes, s.HandshakeTimeout = NewHandshakes(places), time.Hour
+	})
+	hello := helloOf(t, a.trust(nil))
+	for range places {
+		sh.connect().send(hello)
+	}
+	until(t, "all places are taken", func() bool { active, _ := sh.cfg.Handshakes.Counts(); return active == places })
+	time.Sleep(clientPatience + 2*lookAround)
+	if active, _ := sh.cfg.Handshakes.Counts(); active != places {
+		t.Errorf("%d are under way while nobody waits, want %d", active, places)
+	}
+	sh.openTLS(a.trust(nil)).wantNothing()
+	sh.wantRefused(ReasonHandshakeTimeout, 1)
+}
+
+// What is too much of handshakes costs no TLS handshake; what has paid for that
+// may upgrade; and who is unlimited, or may turn out to be, is not asked for it.
+func TestSecureHandshakeRate(t *testing.T) {
+	a := newAuthority(t)
+	change, _ := gated(t, gate.Limits{HandshakeRate: 1, Unlimited: networksOf("127.0.0.9/32", "192.0.2.0/24")})
+	sh := startShard(t, &script{}, a.withTLS, change, func(s *settings) { s.TrustForwarded = networksOf("127.0.0.3/32") })
+	shake := func(source string) (*secureClient, error) {
+		raw := sh.connectFrom(source)
+		over := tls.Client(raw.TCPConn, a.trust(nil))
+		err := over.Handshake()
+		return &secureClient{&client{TCPConn: raw.TCPConn, over: over, t: t, r: bufio.NewReader(over)}, over}, err
+	}
+	for refused := false; !refused; {
+		before := sh.Counts()
+		c, err := shake("127.0.0.2")
+		if refused = err != nil; !refused {
+			c.send(plainRequest)
+			c.wantSwitch()
+			continue
+		}
+		sh.wantRefused(ReasonHandshakeRate, 1)
+		if now := sh.Counts(); now.Unsecured[ReasonHandshakeRate] != 1 || now.Upgraded != before.Upgraded {
+			t.Errorf("refused as %v", now.Unsecured)
+		}
+	}
+	for range 5 {
+		c, err := shake("127.0.0.9")
+		if err != nil {
+			t.Fatalf("who is unlimited: %v", err)
+		}
+		c.send(plainRequest)
+		c.wantSwitch()
+		if c, err = shake("127.0.0.3"); err != nil {
+			t.Fatalf("a trusted proxy: %v", err)
+		}
+		c.send(strings.Replace(plainRequest, "Host: a\r\n", "Host: a\r\nX-Forwarded-For: 192.0.2.1\r\n", 1))
+		c.wantSwitch()
+	}
+}
+
 // Of too many even the waiting is bounded.
 func TestSecureTooManyWait(t *testing.T) {
 	a := newAuthority(t)
@@ -112,6 +177,34 @@ func TestSecureTooManyWait(t *testing.T) {
 	c.wantGone()
 	sh.wantRefused(ReasonTLSBusy, 1)
 	// The rest ends with the shard, which checks that nobody is counted any more.
+}
+
+// Who waits for a place keeps no more than a ClientHello takes.
+func TestSecureEagerWaiter(t *testing.T) {
+	a := newAuthority(t)
+	sh := startShard(t, &script{}, a.withTLS, func(s *settings) {
+		s.Handshakes, s.HandshakeTimeout = NewHandshakes(1), patience
+	})
+	hello := helloOf(t, a.trust(nil))
+	sh.connect().send(hello)
+	until(t, "the place is taken", func() bool { active, _ := sh.cfg.Handshakes.Counts(); return active == 1 })
+	much := make([]byte, maxShakingInput)
+	refused := uint64(0)
+	for _, pieces := range [][][]byte{{append(hello[:len(hello):len(hello)], much...)}, {hello, much}} {
+		c := sh.connect()
+		for i, p := range pieces {
+			c.Write(p) // of which the last may be cut off
+			if i < len(pieces)-1 {
+				until(t, "it waits", func() bool { _, waiting := sh.cfg.Handshakes.Counts(); return waiting == 1 })
+			}
+		}
+		refused++
+		sh.wantRefused(ReasonHeadTooLarge, refused)
+		until(t, "nobody waits", func() bool { _, waiting := sh.cfg.Handshakes.Counts(); return waiting == 0 })
+	}
+	c := sh.connect() // who has only asked, waits on
+	c.send(hello)
+	until(t, "it waits", func() bool { _, waiting := sh.cfg.Handshakes.Counts(); return waiting == 1 })
 }
 
 // A client that sends on and on, while its handshake cannot go on, is not read

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"time"
 
 	"github.com/pushd/pushd/poller"
 )
@@ -24,7 +25,8 @@ type shaking struct {
 	closed chan struct{} // the connection has ended; the loop closes it
 
 	// Of the goroutine.
-	turn bool // it may compute
+	turn     bool          // it may compute
+	patience time.Duration // for how long it may yet wait for its client, where others wait for a place
 
 	// Guarded by mu.
 	mu     sync.Mutex
@@ -34,11 +36,23 @@ type shaking struct {
 }
 
 // maxShakingInput is how much may have come of a client and not be read by its
-// handshake before nothing more is read of its socket.
+// handshake before nothing more is read of its socket. One that waits for its
+// handshake is cut off beyond it: it has nothing to say yet, and there are many.
 const maxShakingInput = 16 << 10
 
+const (
+	// clientPatience is how long a handshake waits for its client, all in all,
+	// while others wait for its place.
+	clientPatience = time.Second
+
+	// lookAround is how often one that has waited longer looks whether others wait.
+	lookAround = 100 * time.Millisecond
+)
+
+var errSlowHandshake = errors.New("the client did not go on with its handshake while others waited")
+
 func newShaking(t *Table, id poller.Token) *shaking {
-	return &shaking{table: t, id: id, more: make(chan struct{}, 1), closed: make(chan struct{})}
+	return &shaking{table: t, id: id, more: make(chan struct{}, 1), closed: make(chan struct{}), patience: clientPatience}
 }
 
 // hello gathers the ClientHello.
@@ -55,15 +69,34 @@ func (t *Table) hello(id poller.Token, r *record, s *secure, p []byte) {
 	case helloTooLarge:
 		t.abort(id, r, nil, ReasonHeadTooLarge)
 	case helloComplete:
+		// A handshake costs more than what follows it, so the gate is asked before.
+		// Of what a trusted proxy brings it is asked with the request, as ever.
+		if s.asked = t.isLimited(r); s.asked && t.cfg.Gate.Handshake() > 0 {
+			t.doom(id, r, ReasonHandshakeRate)
+			return
+		}
 		switch t.cfg.Handshakes.enter(waiter{t, id}) {
 		case admitted:
 			t.startHandshake(id, s)
 		case admitLater:
 			s.stage = stageWaiting
+			if len(h.in) > maxShakingInput {
+				t.doom(id, r, ReasonHeadTooLarge)
+			}
 		case admitNobody:
 			t.doom(id, r, ReasonTLSBusy)
 		}
 	}
+}
+
+// isLimited reports whether limits are known to concern a connection of which
+// no request has been read.
+func (t *Table) isLimited(r *record) bool {
+	if r.flags&flagUnlimited != 0 || len(t.cfg.TrustForwarded) == 0 {
+		return r.flags&flagUnlimited == 0
+	}
+	client, _ := t.clientOf(r)
+	return !t.cfg.TrustForwarded.Contains(client)
 }
 
 // startWaiting gives a place to one that waited, if it is still there.
@@ -121,13 +154,37 @@ func (h *shaking) read(b []byte) (int, error) {
 			return n, nil
 		}
 		h.endTurn()
-		select {
-		case <-h.more:
-		case <-h.closed:
-			return 0, net.ErrClosed
+		if err := h.await(); err != nil {
+			return 0, err
 		}
 		if !h.takeTurn() {
 			return 0, net.ErrClosed
+		}
+	}
+}
+
+// await waits until something has come.
+func (h *shaking) await() error {
+	select { // mostly it is there by now
+	case <-h.more:
+		return nil
+	default:
+	}
+	began := time.Now()
+	defer func() { h.patience -= time.Since(began) }()
+	look := time.NewTimer(max(h.patience, lookAround))
+	defer look.Stop()
+	for {
+		select {
+		case <-h.more:
+			return nil
+		case <-h.closed:
+			return net.ErrClosed
+		case <-look.C:
+			if _, waiting := h.table.cfg.Handshakes.Counts(); waiting > 0 {
+				return errSlowHandshake
+			}
+			look.Reset(lookAround)
 		}
 	}
 }
@@ -155,6 +212,10 @@ func (h *shaking) write(b []byte) {
 // feedHandshake hands what has come to the goroutine, or to the one to be.
 func (t *Table) feedHandshake(id poller.Token, r *record, s *secure, p []byte) {
 	h := s.pipe.shaking
+	if s.stage == stageWaiting && len(h.in)+len(p) > maxShakingInput {
+		t.doom(id, r, ReasonHeadTooLarge)
+		return
+	}
 	h.mu.Lock()
 	h.in = append(h.in, p...)
 	h.paused = len(h.in) > maxShakingInput
@@ -200,6 +261,9 @@ func (t *Table) handshaken(id poller.Token, s *secure, err error) {
 		s.ended = true
 		t.cfg.Log.Debug("TLS handshake failed", "err", err)
 		why := ReasonTLSFailed
+		if errors.Is(err, errSlowHandshake) {
+			why = ReasonHandshakeTimeout
+		}
 		if failed := (*tls.CertificateVerificationError)(nil); errors.As(err, &failed) {
 			why = ReasonBadCertificate
 		}

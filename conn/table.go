@@ -49,8 +49,8 @@ type Handler interface {
 
 	// NotUpgrade hands over the socket of a request that is no WebSocket
 	// upgrade, with everything that was read of it so far. The file descriptor
-	// is the handler's from here on; read is valid during the call only. over is
-	// the TLS through which it talks; nil: none.
+	// is the handler's from here on, and so is what h has; read is valid during
+	// the call only.
 	NotUpgrade(fd int, read []byte, h Handed)
 }
 

@@ -10,7 +10,8 @@ import (
 // forgiven. Nothing is lost by it: TCP tells the client to wait, and one that
 // is only too eager is served at the rate it may have. Frames count besides
 // their bytes, since 65,536 empty ones, or pings, are little to read and much
-// to look at. What a message makes us do is the handler's to bound.
+// to look at. Of TLS its own bytes count, for a record of one byte costs hardly
+// less than a large one. What a message makes us do is the handler's to bound.
 
 const (
 	// frameCost is what a frame counts, in bytes, beside those it has.
@@ -53,9 +54,7 @@ func (t *Table) heardNow(r *record) uint32 {
 }
 
 // charge counts what one read brought, and stops reading if that was too much.
-func (t *Table) charge(id poller.Token, r *record, bytes int, d *decoder) {
-	frames := d.frames
-	d.frames = 0
+func (t *Table) charge(id poller.Token, r *record, bytes, frames int) {
 	if t.inRate.perTick == 0 || r.flags&flagUnlimited != 0 {
 		return
 	}

@@ -2,6 +2,8 @@ package conn
 
 import (
 	"bytes"
+	"crypto/tls"
+	"strings"
 	"testing"
 	"time"
 
@@ -73,6 +75,25 @@ func TestFloodsAreThrottled(t *testing.T) {
 			sh.wantClosed(ReasonClientClosed, 1)
 		})
 	}
+}
+
+// Of TLS it is not what the records come to that counts, but the records.
+func TestSmallRecordsAreThrottled(t *testing.T) {
+	a := newAuthority(t)
+	bothVersions(t, func(t *testing.T, version func(*tls.Config)) {
+		sh := startShard(t, &script{}, a.withTLS, func(s *settings) { s.ByteRate, s.MaxMessage = 1000, 1024 })
+		c := sh.openTLS(a.trust(version))
+		text := strings.Repeat("x", 200)
+		for _, b := range []byte(maskedText(text)) {
+			c.send([]byte{b}) // a record of its own
+		}
+		c.wantText(text)
+		if n := sh.Counts().Throttled; n == 0 {
+			t.Error("the flood was not throttled")
+		}
+		c.send(maskedClose(1000, ""))
+		c.wantClose(1000)
+	})
 }
 
 // A throttled client that goes is noticed at once, and one that is closed is

@@ -63,12 +63,13 @@ func reasonOfVerdict(v gate.Verdict) Reason {
 
 // enter has the gate count a connection for the client that it is found to be
 // made for. Whose it is by what a proxy says is counted also if it is not
-// limited, to be shown.
-func (t *Table) enter(r *record, client netip.Addr, proxied bool) Reason {
-	if proxied {
+// limited, to be shown. claim is what its request says of it: who is only not
+// believed has the proxy's address, and not what the proxy may.
+func (t *Table) enter(r *record, client netip.Addr, proxied bool, claim via.Claim) Reason {
+	if proxied = proxied || claim == via.Named; proxied {
 		r.flags |= flagProxied
 	}
-	unlimited := t.cfg.Gate.Unlimited(client, proxied)
+	unlimited := claim != via.Unbelieved && t.cfg.Gate.Unlimited(client, proxied)
 	if unlimited {
 		r.flags |= flagUnlimited
 	}
@@ -93,7 +94,7 @@ func (t *Table) arrive(id poller.Token, r *record, client netip.Addr) bool {
 	if t.cfg.TrustForwarded.Contains(client) {
 		return true // the request says more
 	}
-	if why := t.enter(r, client, proxied); why != ReasonNone {
+	if why := t.enter(r, client, proxied, via.Silent); why != ReasonNone {
 		t.refuse(id, r, t.refusalOf(why, client), why)
 		return false
 	}
@@ -137,26 +138,32 @@ func (t *Table) behindProxyHeader(id poller.Token, r *record, p []byte) (rest []
 	return rest
 }
 
+// clientOf is whose a connection is before its request has been read. proxied:
+// a PROXY header has said so, else it is the socket's own.
+func (t *Table) clientOf(r *record) (client netip.Addr, proxied bool) {
+	if r.side != 0 {
+		if client = t.sides.all[r.side].client; client.IsValid() {
+			return client, true
+		}
+	}
+	return addressOf(int(r.fd)), false
+}
+
 // vet says of a valid request for an upgrade who makes it, and refuses it where
 // that is one too many.
-func (t *Table) vet(r *record, head []byte, q *Request) (*Refusal, Reason) {
-	client := netip.Addr{}
-	if r.side != 0 {
-		client = t.sides.all[r.side].client
-	}
-	proxied := client.IsValid()
-	if !proxied {
-		client = addressOf(int(r.fd))
-	}
+func (t *Table) vet(id poller.Token, r *record, head []byte, q *Request) (*Refusal, Reason) {
+	client, proxied := t.clientOf(r)
 	if t.cfg.TrustForwarded.Contains(client) {
-		from := client
-		client = forwardedOf(head).Client(from, t.cfg.TrustForwarded)
-		if why := t.enter(r, client, proxied || client != from); why != ReasonNone {
+		var claim via.Claim
+		client, claim = forwardedOf(head).Client(client, t.cfg.TrustForwarded)
+		if why := t.enter(r, client, proxied, claim); why != ReasonNone {
 			return t.refusalOf(why, client), why
 		}
 	}
 	q.Address, q.Unlimited = client, r.flags&flagUnlimited != 0
-	if !q.Unlimited && t.cfg.Gate.Handshake() > 0 {
+	s := t.secureOf(id.Slot())
+	asked := s != nil && s.asked
+	if !q.Unlimited && !asked && t.cfg.Gate.Handshake() > 0 {
 		return t.refusalOf(ReasonHandshakeRate, client), ReasonHandshakeRate
 	}
 	return nil, ReasonNone
@@ -227,19 +234,15 @@ func (t *Table) cannedAnswer(why Reason) []byte {
 // Handed is what belongs to a socket that leaves by Handler.NotUpgrade, and may
 // come back by Adopt.
 type Handed struct {
-	Client netip.Addr // whose it is by a PROXY header, else the socket's own address
-	Visit  gate.Visit // what the gate counts it as; the handler has it leave
-	TLS    *Secured   // nil: none
+	Client    netip.Addr // whose it is by a PROXY header, else the socket's own address
+	Visit     gate.Visit // what the gate counts it as; the handler has it leave. 0: it is not counted
+	Unlimited bool       // limits do not concern Client
+	TLS       *Secured   // nil: none
 }
 
 func (t *Table) handedOf(id poller.Token, r *record) Handed {
-	h := Handed{Visit: r.visit, TLS: t.detach(id.Slot())}
-	if r.side != 0 {
-		h.Client = t.sides.all[r.side].client
-	}
-	if !h.Client.IsValid() {
-		h.Client = addressOf(int(r.fd))
-	}
+	h := Handed{Visit: r.visit, Unlimited: r.flags&flagUnlimited != 0, TLS: t.detach(id.Slot())}
+	h.Client, _ = t.clientOf(r)
 	return h
 }
 

@@ -290,6 +290,39 @@ func TestLimitsBehindProxies(t *testing.T) {
 	c.wantText("127.0.0.4 false") // who is not trusted is not believed
 }
 
+// Who makes a header that is not believed has the address of the proxy that
+// passed it on, and not what the proxy may.
+func TestUnbelievedIsLimited(t *testing.T) {
+	change, _ := gated(t, gate.Limits{Connections: 1, Unlimited: networksOf("127.0.0.0/8", "10.0.0.0/8")})
+	sh := startShard(t, tellingWho(), quickly, change, func(s *settings) {
+		s.ProxyProtocol = networksOf("127.0.0.2/32")
+		s.TrustForwarded = networksOf("127.0.0.3/32", "10.0.0.1/32")
+	})
+	through := func(source, first, headers, want string) *client {
+		c := sh.connectFrom(source)
+		c.send(first, strings.Replace(plainRequest, "Host: a\r\n", "Host: a\r\n"+headers, 1))
+		if want != "" {
+			c.wantSwitch()
+			c.wantText(want)
+		}
+		return c
+	}
+	const two, hidden = "X-Forwarded-For: 192.0.2.1\r\nForwarded: for=1.2.3.4\r\n", "X-Forwarded-For: unknown\r\n"
+	for source, tc := range map[string]struct{ first, own string }{
+		"127.0.0.3": {"", "127.0.0.3"},
+		"127.0.0.2": {"PROXY TCP4 10.0.0.1 127.0.0.1 1 2\r\n", "10.0.0.1"},
+	} {
+		c := through(source, tc.first, two, tc.own+" false")
+		for _, headers := range []string{two, hidden} {
+			through(source, tc.first, headers, "").turnedAway(429, "rate_limited")
+		}
+		through(source, tc.first, "", tc.own+" true") // the proxy asks of its own
+		through(source, tc.first, "", tc.own+" true")
+		c.Close()
+	}
+	through("127.0.0.3", "", "X-Forwarded-For: 127.0.0.3\r\n", "127.0.0.3 false").wantNothing() // nobody is on loopback by hearsay
+}
+
 // What is handed over to net/http goes with its address, and is counted until
 // whoever took it says that it has ended.
 func TestHandedOver(t *testing.T) {

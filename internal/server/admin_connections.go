@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/pushd/pushd/conn"
+	"github.com/pushd/pushd/internal/via"
 	"github.com/pushd/pushd/internal/wire"
 	"github.com/pushd/pushd/poller"
 	"github.com/pushd/pushd/topics"
@@ -89,13 +90,16 @@ func (s *Server) connectionFilter(r *http.Request) (func(*shard, conn.Info) bool
 			return nil, err
 		}
 	}
-	network, err := parseNetwork(q.Get("address"))
-	if err != nil {
-		return nil, fmt.Errorf("address=%.64q: it is an IP address, or a network such as 192.0.2.0/24", q.Get("address"))
+	var within via.Networks
+	if address := q.Get("address"); address != "" {
+		var err error
+		if within, err = via.ParseNetworks([]string{address}); err != nil {
+			return nil, fmt.Errorf("address=%w", err)
+		}
 	}
 	return func(sh *shard, c conn.Info) bool {
 		slot := c.ID.Slot()
-		if network.IsValid() && !network.Overlaps(clientOf(c)) || identity != "" && sh.identityOf(slot) != identity {
+		if within != nil && !within[0].Overlaps(clientOf(c)) || identity != "" && sh.identityOf(slot) != identity {
 			return false
 		}
 		if topic == "" && pattern == "" {
@@ -108,22 +112,6 @@ func (s *Server) connectionFilter(r *http.Request) (func(*shard, conn.Info) bool
 		}
 		return (topic == "" || matches) && (pattern == "" || is)
 	}, nil
-}
-
-// parseNetwork reads an address as the network that it alone is in; the zero
-// Prefix is none.
-func parseNetwork(text string) (netip.Prefix, error) {
-	if text == "" {
-		return netip.Prefix{}, nil
-	}
-	if strings.Contains(text, "/") {
-		return netip.ParsePrefix(text)
-	}
-	address, err := netip.ParseAddr(text)
-	if err != nil {
-		return netip.Prefix{}, err
-	}
-	return address.Unmap().WithZone("").Prefix(address.Unmap().BitLen())
 }
 
 // clientOf is where a connection's client is: behind a proxy, as far as that is kept.

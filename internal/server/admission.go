@@ -90,8 +90,9 @@ func (s *Server) callerOf(r *http.Request) caller {
 		return caller{}
 	}
 	named := via.Headers{ForwardedFor: r.Header.Values("X-Forwarded-For"), Forwarded: r.Header.Values("Forwarded")}
-	client := named.Client(c.from.Client, s.forwarders)
-	return caller{client, s.gate.Unlimited(client, client != c.from.Client || c.proxied().IsValid())}
+	client, claim := named.Client(c.from.Client, s.forwarders)
+	told := claim == via.Named || c.proxied().IsValid()
+	return caller{client, claim != via.Unbelieved && s.gate.Unlimited(client, told)}
 }
 
 // callerFrom is who makes a request that the public listener serves.

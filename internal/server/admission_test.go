@@ -49,6 +49,39 @@ func (r *running) dialFrom(source, first string, headers http.Header) (*socket, 
 	return s, http.StatusSwitchingProtocols
 }
 
+// A service is told the same address of a client, whichever way that comes.
+func TestAuthorizeByAddress(t *testing.T) {
+	addresses := make(chan string, 10)
+	r, _ := authorizing(t, func(q asked) string {
+		addresses <- q.Address
+		return `{"allow":true}`
+	}, func(c *config.Config) { c.ProxyProtocol = []string{"127.0.0.2"} })
+	bearer := http.Header{"Authorization": {"Bearer " + tokenFor(t, "alice", may{}, time.Hour)}}
+	for i, tc := range []struct{ told, want string }{
+		{"PROXY TCP6 2001:db8:1:2::7 2001:db8::1 1 2\r\n", "2001:db8:1:2::/64"},
+		{"PROXY TCP6 ::ffff:203.0.113.7 2001:db8::1 1 2\r\n", "203.0.113.7"},
+		{"PROXY TCP4 203.0.113.8 192.0.2.1 1 2\r\n", "203.0.113.8"},
+	} {
+		s, _ := r.dialFrom("127.0.0.2", tc.told, bearer)
+		s.want("welcome")
+		s.subscribe(fmt.Sprintf("a.%d", i))
+		c, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}).Dial("tcp", r.Addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		fmt.Fprintf(c, "%sPOST /publish/b.%d HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\nContent-Length: 1\r\n\r\n1", tc.told, i, bearer.Get("Authorization"))
+		if resp, err := http.ReadResponse(bufio.NewReader(c), nil); err != nil || resp.StatusCode != 202 {
+			t.Fatalf("POST: %+v, %v", resp, err)
+		}
+		for _, way := range []string{"WebSocket", "HTTP"} {
+			if got := <-addresses; got != tc.want {
+				t.Errorf("over %s of %q it is told %s, want %s", way, tc.told, got, tc.want)
+			}
+		}
+	}
+}
+
 // One address cannot have all the room, and what it holds over HTTP counts.
 func TestConnectionsPerAddress(t *testing.T) {
 	r := start(t, limited, func(c *config.Config) { c.MaxConnectionsPerAddress = 2 })
@@ -75,6 +108,49 @@ func TestConnectionsPerAddress(t *testing.T) {
 	}
 	kept.Close()
 	eventually(t, "there is room again", func() bool { _, status := r.dialFrom("127.0.0.2", "", nil); return status == 101 })
+}
+
+// One address cannot have all the room that HTTP has either.
+func TestHTTPConnectionsPerAddress(t *testing.T) {
+	r := start(t, limited)
+	ask := func(source, request string) (net.Conn, *http.Response) {
+		t.Helper()
+		c, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(source)}}).Dial("tcp", r.Addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		c.SetDeadline(time.Now().Add(patience))
+		io.WriteString(c, request)
+		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			t.Fatalf("from %s: %v", source, err)
+		}
+		return c, resp
+	}
+	const probe, publish = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", "POST /publish/a.b HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n1"
+	var kept net.Conn
+	for i := range maxPlainConnsOfAddress {
+		var resp *http.Response
+		if kept, resp = ask("127.0.0.2", probe); resp.StatusCode != 200 {
+			t.Fatalf("number %d: %d", i+1, resp.StatusCode)
+		}
+	}
+	if _, resp := ask("127.0.0.2", publish); resp.StatusCode != 429 || resp.Header.Get("Retry-After") == "" {
+		t.Errorf("beyond the limit: %d, %v", resp.StatusCode, resp.Header)
+	}
+	if _, resp := ask("127.0.0.2", probe); resp.StatusCode != 200 {
+		t.Errorf("a probe beyond the limit: %d", resp.StatusCode)
+	}
+	if _, resp := ask("127.0.0.3", publish); resp.StatusCode != 202 {
+		t.Errorf("another address: %d", resp.StatusCode)
+	}
+	kept.Close()
+	eventually(t, "there is room again", func() bool {
+		c, resp := ask("127.0.0.2", publish)
+		c.Close()
+		return resp.StatusCode == 202
+	})
 }
 
 func TestConnectionsPerAddressByDefault(t *testing.T) {
@@ -143,10 +219,11 @@ func TestAddressBehindProxies(t *testing.T) {
 	}
 
 	// Over HTTP each request has its own.
-	publish := func(source, forwarded string) int {
+	publish := func(source, forwarded string, rfc7239 ...string) int {
 		client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true, DialContext: (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(source)}}).DialContext}}
 		req, _ := http.NewRequest("POST", "http://"+r.Addr()+"/publish/a.b", strings.NewReader("1"))
 		req.Header.Set("X-Forwarded-For", forwarded)
+		req.Header["Forwarded"] = rfc7239
 		resp, err := client.Do(req)
 		if err != nil {
 			t.Fatal(err)
@@ -169,6 +246,14 @@ func TestAddressBehindProxies(t *testing.T) {
 	}
 	if status := publish("127.0.0.3", "127.0.0.1"); status != 429 {
 		t.Errorf("who is said to be on loopback: %d", status)
+	}
+	for range 30 {
+		if publish("127.0.0.3", "192.0.2.3", "for=1.2.3.4") == 429 {
+			break
+		}
+	}
+	if status := publish("127.0.0.3", "192.0.2.3", "for=1.2.3.4"); status != 429 {
+		t.Errorf("who makes up a second header: %d", status)
 	}
 	if status := publish("127.0.0.4", "192.0.2.1"); status != 202 { // unlimited, and not believed
 		t.Errorf("an untrusted forwarder: %d", status)

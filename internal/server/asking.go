@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"net/netip"
 
 	"github.com/pushd/pushd/internal/auth"
 	"github.com/pushd/pushd/internal/wire"
@@ -160,5 +161,15 @@ func (sh *shard) ask(id poller.Token, t *turns, s *step) {
 	}
 }
 
-// address is a client's, without its port.
-func (sh *shard) address(id poller.Token) string { return sh.table.Client(id).String() }
+// address is a connection's client, as the service is told of it.
+func (sh *shard) address(id poller.Token) string { return askedAddress(sh.table.Client(id)) }
+
+// askedAddress is a client's address, of IPv6 the network of 64 bits that it is
+// in: one customer's, and all that is kept of a WebSocket behind a proxy.
+func askedAddress(a netip.Addr) string {
+	a = a.Unmap().WithZone("")
+	if !a.Is6() {
+		return a.String()
+	}
+	return netip.PrefixFrom(a, 64).Masked().String()
+}

@@ -48,7 +48,7 @@ func (s *Server) visitor(w http.ResponseWriter, r *http.Request) (v visitor, ok 
 		refuse(w, 0, errConflict)
 		return v, false
 	}
-	v.address = callerFrom(r).address.String()
+	v.address = askedAddress(callerFrom(r).address)
 	if shown.Credentials == (auth.Credentials{}) {
 		return v, true
 	}

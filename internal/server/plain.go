@@ -14,6 +14,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -21,6 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pushd/pushd/conn"
+	"github.com/pushd/pushd/internal/gate"
 	"github.com/pushd/pushd/internal/wire"
 	"github.com/pushd/pushd/poller"
 )
@@ -29,6 +31,10 @@ const (
 	// maxPlainConns bounds the connections that net/http has at a time: unlike
 	// WebSockets they cost a goroutine and buffers each.
 	maxPlainConns = 512
+
+	// maxPlainConnsOfAddress is how many of those one address may have, unless it
+	// is unlimited, or a proxy's whose requests say whose they are.
+	maxPlainConnsOfAddress = 64
 
 	// handoverQueue bounds the sockets on their way to net/http.
 	handoverQueue = 1024
@@ -51,10 +57,14 @@ type plainHTTP struct {
 	// Atomic.
 	open atomic.Int64
 	shut atomic.Bool
+
+	// Guarded by mu.
+	mu        sync.Mutex
+	ofAddress map[gate.Visit]int // connections of those who are limited
 }
 
 func newPlainHTTP(s *Server) *plainHTTP {
-	p := &plainHTTP{server: s, conns: make(chan net.Conn), closed: make(chan struct{})}
+	p := &plainHTTP{server: s, conns: make(chan net.Conn), closed: make(chan struct{}), ofAddress: make(map[gate.Visit]int)}
 	p.http = &http.Server{
 		Handler:           s.publicHandler(),
 		ReadHeaderTimeout: s.cfg.HandshakeTimeout,
@@ -83,18 +93,57 @@ func (p *plainHTTP) shutdown(ctx context.Context) error {
 func (sh *shard) NotUpgrade(fd int, read []byte, h conn.Handed) {
 	p := sh.server.plain
 	read = slices.Clone(read)
-	if p.open.Add(1) > maxPlainConns || !sh.server.pool.Submit(func() { p.adopt(fd, read, h) }) {
-		p.open.Add(-1)
-		sh.server.gate.Leave(h.Visit)
-		sh.server.metrics.plainShed.Inc()
-		sh.server.answerBusy(fd, read, h.TLS)
+	full := p.enter(h)
+	if full == nil && !sh.server.pool.Submit(func() { p.adopt(fd, read, h) }) {
+		full = errPlainFull
 	}
+	if full != nil {
+		p.leave(h)
+		sh.server.metrics.plainShed.Inc()
+		sh.server.answerBusy(fd, read, h.TLS, full)
+	}
+}
+
+var (
+	errPlainFull = &wire.Error{Code: wire.Unavailable, Message: "too many HTTP requests at a time"}
+
+	errPlainOfAddress = &wire.Error{Code: wire.RateLimited, Message: fmt.Sprintf(
+		"too many HTTP connections of this address: at most %d", maxPlainConnsOfAddress)}
+)
+
+// enter counts a connection until leave, and says why there is no room for it.
+func (p *plainHTTP) enter(h conn.Handed) (full *wire.Error) {
+	if p.open.Add(1) > maxPlainConns {
+		full = errPlainFull
+	}
+	if h.Visit == 0 || h.Unlimited {
+		return full
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ofAddress[h.Visit]++; p.ofAddress[h.Visit] > maxPlainConnsOfAddress {
+		full = errPlainOfAddress
+	}
+	return full
+}
+
+// leave ends also the visit, whose number another address may have then.
+func (p *plainHTTP) leave(h conn.Handed) {
+	p.open.Add(-1)
+	if h.Visit != 0 && !h.Unlimited {
+		p.mu.Lock()
+		if p.ofAddress[h.Visit]--; p.ofAddress[h.Visit] == 0 {
+			delete(p.ofAddress, h.Visit)
+		}
+		p.mu.Unlock()
+	}
+	p.server.gate.Leave(h.Visit)
 }
 
 // answerBusy refuses a request for which there is no room, probes excepted:
 // clients that hold all the room must not make a healthy node look ill. The
 // request has been read, so the answer survives the close.
-func (s *Server) answerBusy(fd int, read []byte, over *conn.Secured) {
+func (s *Server) answerBusy(fd int, read []byte, over *conn.Secured, full *wire.Error) {
 	w := &bareResponse{header: make(http.Header)}
 	switch line, _, _ := bytes.Cut(read, []byte(" HTTP/")); string(line) {
 	case "GET /healthz":
@@ -102,7 +151,7 @@ func (s *Server) answerBusy(fd int, read []byte, over *conn.Secured) {
 	case "GET /readyz":
 		s.serveReady(w, nil)
 	default:
-		refuse(w, 0, &wire.Error{Code: wire.Unavailable, Message: "too many HTTP requests at a time"})
+		refuse(w, 0, full)
 	}
 	writeLast(fd, over, w.bytes())
 	unix.Close(fd)
@@ -136,8 +185,7 @@ func (p *plainHTTP) adopt(fd int, read []byte, h conn.Handed) {
 	c, err := net.FileConn(f)
 	f.Close() // FileConn has its own
 	if err != nil {
-		p.open.Add(-1)
-		p.server.gate.Leave(h.Visit)
+		p.leave(h)
 		p.server.log.Warn("no HTTP for a socket", "err", err)
 		return
 	}
@@ -150,8 +198,7 @@ func (p *plainHTTP) adopt(fd int, read []byte, h conn.Handed) {
 	case p.conns <- client:
 	case <-p.closed:
 		c.Close()
-		p.open.Add(-1)
-		p.server.gate.Leave(h.Visit)
+		p.leave(h)
 	}
 }
 
@@ -213,16 +260,14 @@ func (c *plainConn) Close() error {
 	if c.gone.Swap(true) {
 		return nil // the socket may go on elsewhere, and what ends its TLS must not be written any more
 	}
-	c.owner.open.Add(-1)
-	c.owner.server.gate.Leave(c.from.Visit)
+	c.owner.leave(c.from)
 	return c.Conn.Close()
 }
 
 // leave is Close of this end alone, of a socket that goes on elsewhere.
 func (c *plainConn) leave() {
 	if !c.gone.Swap(true) {
-		c.owner.open.Add(-1)
-		c.owner.server.gate.Leave(c.from.Visit)
+		c.owner.leave(c.from)
 		c.socket.Close()
 	}
 }

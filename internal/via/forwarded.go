@@ -15,6 +15,15 @@ type Headers struct {
 	Forwarded    []string // RFC 7239
 }
 
+// Claim is what a request says of who made it.
+type Claim uint8
+
+const (
+	Silent     Claim = iota // nothing, or nobody whom it could be believed of sent it
+	Named                   // an address
+	Unbelieved              // something that cannot be read, or two addresses
+)
+
 // Client finds who made a request that came from an address, if that is a
 // trusted proxy: the last address in the header that is no trusted proxy's
 // itself, since each proxy appends whom it was asked by, and what stands before
@@ -24,10 +33,11 @@ type Headers struct {
 // Of what cannot be read, or is hidden ("unknown", "_gazonk"), nothing is
 // believed: then it is the proxy's own address. So it is where X-Forwarded-For
 // and Forwarded name two: a proxy that sets one passes on the other as a client
-// has made it up.
-func (h Headers) Client(from netip.Addr, trusted Networks) netip.Addr {
+// has made it up. Whoever the client is then, it is not the proxy: where the
+// claim is Unbelieved, what the proxy may is not for it.
+func (h Headers) Client(from netip.Addr, trusted Networks) (netip.Addr, Claim) {
 	if !trusted.Contains(from) {
-		return from
+		return from, Silent
 	}
 	var found netip.Addr
 	for _, header := range []struct {
@@ -39,14 +49,14 @@ func (h Headers) Client(from netip.Addr, trusted Networks) netip.Addr {
 		}
 		a, ok := lastUntrusted(header.lines, header.read, trusted)
 		if !ok || found.IsValid() && a != found {
-			return from
+			return from, Unbelieved
 		}
 		found = a
 	}
 	if !found.IsValid() {
-		return from
+		return from, Silent
 	}
-	return found
+	return found, Named
 }
 
 // lastUntrusted walks the elements of all lines from the last to the first.

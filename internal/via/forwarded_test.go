@@ -28,8 +28,19 @@ func TestClient(t *testing.T) {
 				h.ForwardedFor = append(h.ForwardedFor, line)
 			}
 		}
-		if got := h.Client(netip.MustParseAddr(from), trusted).String(); got != want {
+		client, claim := h.Client(netip.MustParseAddr(from), trusted)
+		if got := client.String(); got != want {
 			t.Errorf("%q from %s: %s, want %s", lines, from, got, want)
+		}
+		wantClaim := Named
+		switch {
+		case len(lines) == 0 || !trusted.Contains(netip.MustParseAddr(from)):
+			wantClaim = Silent
+		case want == from:
+			wantClaim = Unbelieved
+		}
+		if claim != wantClaim {
+			t.Errorf("%q from %s: claim %d, want %d", lines, from, claim, wantClaim)
 		}
 	}
 	// Who is not trusted is believed nothing.
@@ -102,15 +113,15 @@ func FuzzClient(f *testing.F) {
 			{Forwarded: []string{line, further, `for="[2001:db8::7]:4711";by=10.0.0.1`}},
 			{Forwarded: []string{line + `, for="[2001:db8::7]";proto=https`}, ForwardedFor: []string{further}},
 		} {
-			if got := made.Client(proxy, trusted); got != client && got != proxy {
-				t.Fatalf("%+v: a client made itself %v", made, got)
+			if got, claim := made.Client(proxy, trusted); (got != client || claim != Named) && (got != proxy || claim != Unbelieved) {
+				t.Fatalf("%+v: a client made itself %v, claim %d", made, got, claim)
 			}
 		}
 		// And by a chain of proxies.
-		if got := (Headers{ForwardedFor: []string{line + ", 2001:db8::7, 10.0.0.3", "10.0.0.2"}}).Client(proxy, trusted); got != client {
+		if got, _ := (Headers{ForwardedFor: []string{line + ", 2001:db8::7, 10.0.0.3", "10.0.0.2"}}).Client(proxy, trusted); got != client {
 			t.Fatalf("behind three proxies it is %v", got)
 		}
-		if got := (Headers{ForwardedFor: []string{line}, Forwarded: []string{further}}).Client(client, trusted); got != client {
+		if got, _ := (Headers{ForwardedFor: []string{line}, Forwarded: []string{further}}).Client(client, trusted); got != client {
 			t.Fatalf("who is no proxy made itself %v", got)
 		}
 	})
