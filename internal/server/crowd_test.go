@@ -42,7 +42,7 @@ func crowdMain(spec string) int {
 			c = tls.Client(c, crowdTLS)
 		}
 		conns[i] = c
-		topicPath := strings.ReplaceAll(path, "{i}", strconv.Itoa(i%500))
+		topicPath := strings.ReplaceAll(path, "{i}", strconv.Itoa(i/30))
 		if strings.Contains(topicPath, "{token}") {
 			token, err := crowdToken(i)
 			if err != nil {
@@ -81,8 +81,8 @@ func crowdToken(i int) (string, error) {
 	}).SignedString([]byte(testSecret))
 }
 
-// crowd starts count clients on path, in which {i} is a number below 500 and
-// {token} each client's own, and waits until they are open. The returned function ends them.
+// crowd starts count clients on path, in which {i} is a number that 30
+// of them have, and {token} each client's own, and waits until they are open. The returned function ends them.
 func crowd(t testing.TB, address, path string, count int) (end func()) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
