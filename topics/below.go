@@ -142,7 +142,7 @@ func (m *Members) sendPage(slot uint32, s *seating, l *lag, limit uint64) lagSta
 	}
 	r, within := m.hub.still(l.page), true
 	if r == nil || l.pageAt != from || r.wanted.pattern != w.pattern {
-		r, within = m.read(slot, l.view, w, UrgentSlow), false
+		r, within = m.readWithin(slot, l.view, w, UrgentSlow)
 	}
 	switch {
 	case r == nil:

@@ -117,6 +117,7 @@ func (r *rig) wantHubConsistent(shards map[*sub]uint64, members map[*sub]int64) 
 	if weight > h.cfg.RingMemory && entries > 1 {
 		r.t.Fatalf("rings weigh %d, of at most %d", weight, h.cfg.RingMemory)
 	}
+	h.wantSharedConsistent(r)
 }
 
 // wantEmpty checks that nothing is left once everybody has gone.

@@ -485,7 +485,7 @@ func checkCrowd(t testing.TB, seed uint64) {
 func TestCrowdAgainstModel(t *testing.T) {
 	seeds := 150
 	if os.Getenv("PUSHD_SOAK") != "" {
-		seeds = 4000
+		seeds = 20_000
 	}
 	for seed := range seeds {
 		ok := t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {

@@ -126,3 +126,9 @@ func (fan *fanout) frame(m *Members, g *group, f Format) []byte {
 func (fan *fanout) spares(g *group, index uint32) bool {
 	return g.busy && (int(g.share) < fan.at || int(index) >= fan.shares[g.share].end)
 }
+
+// served reports whether the member at an index of a group has had its turn in
+// the share under way. What came of it is known unless it is being served now.
+func (fan *fanout) served(g *group, index uint32) bool {
+	return g.busy && int(g.share) == fan.at && int(index) < fan.next
+}

@@ -73,6 +73,14 @@ type entry struct {
 	older, newer *entry // over all rings, in order of arrival
 }
 
+// before is up to where somebody has had what there is who is to get the entry next.
+func (e *entry) before() uint64 {
+	if e.aside {
+		return e.after
+	}
+	return e.seq - 1
+}
+
 // frame is an entry on the wire. Whoever makes it first charges what it takes
 // beyond what was reserved: control characters in JSON take six times their room.
 func (h *Hub) frame(e *entry, f Format) []byte {

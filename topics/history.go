@@ -26,6 +26,7 @@ type stream struct {
 	before  []*feed // that the answer under way makes ready
 	behind  []*feed // the same of the next: they came when it had been asked
 	again   bool    // ask once more when it is in
+	strays  bool    // messages of another life came, since it was last known to be the same
 	newest  uint64  // number of the newest message that came of it
 	asked   uint64  // how often it was asked
 	heeded  uint64  // number of the latest question whose answer was heeded
@@ -195,9 +196,13 @@ func (h *Hub) update(st *stream, s Stream, asked inquiry) {
 	}
 	if anew {
 		h.stats.restarts.Add(1)
-		st.swept, st.newest = s.Last, s.Last
+		st.swept, st.newest = max(s.First, 1)-1, s.Last // a replica may lag when the feeds read the new life
 		h.eachFeed(st, h.restart)
 		return
+	}
+	if st.strays {
+		st.strays = false
+		h.eachFeed(st, h.dropStrays)
 	}
 	if f, ok := h.namespaces.get(st.namespace); ok && f.ready && f.kept != nil {
 		if s.Last > f.kept.number(f.last) {

@@ -211,6 +211,10 @@ func (c *follower) standsAt(st Standing, err error) {
 	}
 	if st.Resumed == NotRecovered {
 		c.gap = true
+		if st.Why == LossRestarted { // what it had counts no more, even if the feed does not know of that yet
+			c.seen = 0
+			clear(c.values)
+		}
 	}
 }
 

@@ -26,6 +26,7 @@ type fakeStream struct {
 	stamp    uint32
 	perTopic int
 	replicas int // that lag behind each other, if there are several
+	lag      int // newest messages that those lack which are read from
 }
 
 var errFakeAway = errors.New("history is away")
@@ -134,9 +135,13 @@ func (h *fakeHistory) Read(q Query, done func(Page, error)) {
 			done(Page{}, err)
 			return
 		}
+		lag := s.lag
 		if s.replicas > 1 && h.rnd != nil && h.rnd.IntN(3) == 0 {
+			lag = h.rnd.IntN(4)
+		}
+		if lag > 0 {
 			lagging := *s
-			lagging.last -= min(s.last, uint64(h.rnd.IntN(4)))
+			lagging.last -= min(s.last, uint64(lag))
 			lagging.kept = slices.DeleteFunc(slices.Clone(s.kept), func(m Message) bool { return m.Cursor.Seq > lagging.last })
 			done(lagging.page(q), nil)
 			return

@@ -92,6 +92,20 @@ func (m *Members) unskip(l *lag, after uint64) {
 	m.skips = m.skips[:0]
 }
 
+// dropSkips forgets what was left out for a subscription that has ended: who
+// wants all that comes is not told of it.
+func (m *Members) dropSkips(s *seating, l *lag) {
+	for topic := range l.skipped {
+		wanted := slices.ContainsFunc(m.seatsOf(s), func(at seat) bool {
+			g := m.groups[at.group]
+			return g.view == l.view && g.mode == ModeLatest && Match(g.sub.pattern, topic)
+		})
+		if !wanted {
+			delete(l.skipped, topic)
+		}
+	}
+}
+
 // lagOf returns a connection's place in a feed in which it is behind, nil if it is not.
 func (m *Members) lagOf(s *seating, v *view) *lag {
 	if !s.behind {
@@ -146,11 +160,7 @@ func (m *Members) fallBehind(slot uint32, s *seating, v *view, cursor uint64) *l
 
 // fellBehind is fallBehind of one whose socket did not take an entry.
 func (m *Members) fellBehind(slot uint32, s *seating, v *view, first *entry) {
-	cursor := first.seq - 1
-	if first.aside {
-		cursor = first.after
-	}
-	l := m.fallBehind(slot, s, v, cursor)
+	l := m.fallBehind(slot, s, v, first.before())
 	if !first.lost {
 		l.anchor, l.topic = first.seq, first.Topic
 	}

@@ -271,6 +271,9 @@ func (m *Members) Unsubscribe(slot uint32, pattern string) bool {
 	m.leave(slot, s, uint32(place))
 	if l := m.lagOf(s, v); l != nil && !m.sitsIn(s, v) {
 		m.dropLag(s, l)
+	} else if l != nil {
+		m.dropSkips(s, l)
+		m.goOn(slot, s) // it may have waited for the sake of this subscription alone
 	}
 	return true
 }

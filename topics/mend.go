@@ -19,7 +19,7 @@ func (h *Hub) receive(f *feed, m *Message) {
 	}
 	if f.ready && !k.mending {
 		if m.Cursor.Epoch != k.epoch {
-			h.ask(k.stream, nil)
+			h.askEpoch(k.stream)
 		} else {
 			h.mend(f)
 		}
@@ -101,6 +101,7 @@ func (h *Hub) mended(f *feed, from uint64, p Page, err error) {
 		return
 	}
 	if err != nil {
+		k.since = time.Now() // nobody has said yet that it is not there
 		h.later(errorPatience/2+rand.N(errorPatience/2), func() { h.readOn(f) })
 		return
 	}
@@ -110,7 +111,7 @@ func (h *Hub) mended(f *feed, from uint64, p Page, err error) {
 		m := &p.Messages[i]
 		if m.Cursor.Epoch != k.epoch {
 			k.mending = false
-			h.ask(k.stream, nil)
+			h.askEpoch(k.stream)
 			h.wake()
 			return
 		}
@@ -119,18 +120,10 @@ func (h *Hub) mended(f *feed, from uint64, p Page, err error) {
 	if first := k.base + k.stream.state.First; f.in.Namespace && p.End && f.last == before && first > f.last+1 {
 		h.markExpired(f, first-1, LossExpired) // nothing came behind it
 	}
-	if p.End && f.last < k.target {
-		if time.Since(k.since) < lagPatience {
-			h.retryMending(f)
-			h.wake()
-			return
-		}
-		h.markExpired(f, k.target, LossExpired) // it was there, and is no more
-	}
-	k.mending = len(p.Messages) > 0 && !p.End
 	if f.last > before {
 		k.since = time.Now()
 	}
+	k.mending = len(p.Messages) > 0 && !p.End
 	if k.mending {
 		h.readOn(f)
 	} else {
@@ -175,21 +168,49 @@ func (h *Hub) markExpired(f *feed, upTo uint64, why LossReason) {
 }
 
 // endMending goes on with live messages when the stream has no more. Where
-// they show that it must, another replica has it, and this one will.
+// they, or another replica, show that it must, this one will.
 func (h *Hub) endMending(f *feed) {
 	k := f.kept
 	k.mending = true // admitPending must not begin anew
+	before := f.last
 	h.admitPending(f)
+	if f.last > before {
+		k.since = time.Now()
+	}
 	switch {
-	case len(k.pend) == 0:
+	case len(k.pend) == 0 && f.last >= k.target:
 		k.mending = false
-	case k.pend[0].Cursor.Epoch != k.epoch:
+	case len(k.pend) > 0 && k.pend[0].Cursor.Epoch != k.epoch:
 		k.mending = false
-		h.ask(k.stream, nil)
+		h.askEpoch(k.stream)
 	case time.Since(k.since) < lagPatience:
 		h.retryMending(f)
 	default:
 		h.doubtReplica(f)
+	}
+}
+
+// askEpoch asks how a stream stands, of which messages have come of another life
+// than its feeds know.
+func (h *Hub) askEpoch(st *stream) {
+	st.strays = true
+	h.ask(st, nil)
+}
+
+// dropStrays drops messages that are not of the life that the stream has, but
+// came late, and goes on with what waited behind them. If they are of a new
+// life after all, nothing is lost: the question that they caused is to come.
+func (h *Hub) dropStrays(f *feed) {
+	k := f.kept
+	if !f.ready {
+		return
+	}
+	if k.pend = keepEpoch(k.pend, k.epoch); k.mending {
+		return
+	}
+	h.admitPending(f)
+	if f.last < k.target {
+		h.mend(f)
 	}
 }
 
@@ -202,8 +223,11 @@ func (h *Hub) retryMending(f *feed) {
 // not have either is lost.
 func (h *Hub) doubtReplica(f *feed) {
 	k := f.kept
-	base := k.base
-	h.cfg.History.Next(k.stream.namespace, f.filter(), k.number(f.last)+1, func(number uint64, err error) {
+	base, last, until, why := k.base, f.last, k.target, LossExpired
+	if len(k.pend) > 0 {
+		until, why = k.base+k.pend[0].Cursor.Seq-1, LossUpstream
+	}
+	h.cfg.History.Next(k.stream.namespace, f.filter(), k.number(last)+1, func(number uint64, err error) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		if f.ended || h.closed {
@@ -211,15 +235,18 @@ func (h *Hub) doubtReplica(f *feed) {
 			return
 		}
 		k.since = time.Now()
-		if err != nil || k.base != base || len(k.pend) == 0 || number != 0 && number < k.pend[0].Cursor.Seq {
+		if err != nil || k.base != base || number != 0 && base+number <= until {
 			h.later(errorPatience/2+rand.N(errorPatience/2), func() { h.readOn(f) })
 			return
 		}
-		first := &k.pend[0]
-		if seq := k.base + first.Cursor.Seq; seq-1 > f.last {
-			h.markExpired(f, seq-1, LossUpstream)
+		if h.admitPending(f); f.last == last { // nothing came while the leader was asked
+			if until > last {
+				h.markExpired(f, until, why)
+			}
+			if why == LossUpstream {
+				k.pend[0].Prev = 0
+			}
 		}
-		first.Prev = 0
 		h.endMending(f)
 		h.wake()
 	})

@@ -19,8 +19,23 @@ func (m *Members) place(slot uint32, s *seating, g *group, isNew bool, want Want
 	case isNew && g.mode == ModeLatest:
 		return m.beginAt(slot, s, g, f.firstPlace(), Standing{}), true
 	}
-	st.Cursor = f.placeOf(max(g.view.pos, g.since))
+	at := max(g.view.pos, g.since)
+	if mark := f.goesOn(at); mark > at { // what the shard still has of the last life is nothing to a new subscriber
+		return m.beginAt(slot, s, g, mark, st), true
+	}
+	st.Cursor = f.placeOf(at)
 	return st, true
+}
+
+// goesOn is where one goes on that is at an entry: elsewhere, if history began
+// anew after that.
+func (f *feed) goesOn(at uint64) uint64 {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	if at <= f.kept.begin {
+		return max(at, f.kept.mark)
+	}
+	return at
 }
 
 // firstPlace is before all that history has.
@@ -156,10 +171,14 @@ func (m *Members) goBehind(slot uint32, s *seating, v *view) *lag {
 		return m.fallBehind(slot, s, v, v.pos)
 	case fan.flush != nil:
 		return m.leaveFlush(slot, s, v, false)
-	case fan.run[0].aside:
-		return m.fallBehind(slot, s, v, fan.run[0].after)
 	}
-	return m.fallBehind(slot, s, v, fan.run[0].seq-1)
+	l := m.fallBehind(slot, s, v, fan.run[0].before())
+	for _, at := range m.seatsOf(s) {
+		if g := m.groups[at.group]; g.view == v && fan.served(g, at.index) {
+			l.begins(g, v.pos)
+		}
+	}
+	return l
 }
 
 // lower has one subscription begin earlier, or later, than the others.

@@ -33,8 +33,9 @@ const (
 type shared struct {
 	// Guarded by Hub.mu.
 	reads          map[wanted]*read
-	weight         int64 // of those that are in
-	oldest, newest *read // of those that are in, in the order of use
+	pages          map[pageLine][]*read // of reads, in the order in which they begin
+	weight         int64                // of those that are in
+	oldest, newest *read                // of those that are in, in the order of use
 }
 
 // read is one reading.
@@ -98,6 +99,7 @@ func (h *Hub) lookLocked(w wanted, v *view, urgency Urgency) *read {
 			h.shared.reads = make(map[wanted]*read)
 		}
 		h.shared.reads[w] = r
+		h.shared.line(r)
 		h.start(r, urgency)
 	}
 	if !slices.Contains(r.waiting, v) {
@@ -239,6 +241,7 @@ func (h *Hub) arrived(r *read) {
 	keep := r.err == nil && (r.wanted.kind == readSnapshot || r.wanted.kind == readPage && !r.end && !r.lags)
 	if !keep {
 		delete(h.shared.reads, r.wanted)
+		h.shared.unline(r)
 		return
 	}
 	h.shared.weight += r.weight
@@ -283,6 +286,7 @@ func (h *Hub) forgetRead(r *read) {
 	h.shared.weight -= r.weight
 	h.stats.shared.Store(h.shared.weight)
 	delete(h.shared.reads, r.wanted)
+	h.shared.unline(r)
 }
 
 // shrinkShared forgets what was used longest ago while all are too heavy. The

@@ -1,9 +1,14 @@
 package server
 
 import (
+	"bufio"
 	"fmt"
+	"net"
 	"net/url"
 	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -44,11 +49,19 @@ func (r *running) fill(count int, topics ...string) (cursors []string) {
 }
 
 // storm has clients come back with cursors spread over the messages, all at
-// once. Each must get what it missed.
+// once. Each must get what it missed. They stay until all have.
 func (r *running) storm(topic string, cursors []string, clients int) {
 	r.t.Helper()
 	var all sync.WaitGroup
 	slots := make(chan struct{}, 256) // dials under way
+	conns := make([]net.Conn, clients)
+	defer func() {
+		for _, c := range conns {
+			if c != nil {
+				c.Close()
+			}
+		}
+	}()
 	for i := range clients {
 		at := (i*7 + 3) % len(cursors)
 		all.Go(func() {
@@ -59,7 +72,8 @@ func (r *running) storm(topic string, cursors []string, clients int) {
 				r.t.Errorf("client %d: %v", i, err)
 				return
 			}
-			defer s.conn.Close()
+			conns[i] = s.conn
+			s.read = bufio.NewReader(s.read)
 			if err := s.readResumed(at+1, len(cursors)); err != nil {
 				r.t.Errorf("client %d, who had %d messages: %v", i, at+1, err)
 			}
@@ -91,9 +105,9 @@ func (s *socket) readResumed(from, end int) error {
 }
 
 // stormSizes are two numbers of clients that come back.
-func stormSizes() [2]int {
-	if os.Getenv("PUSHD_SOAK") != "" {
-		return [2]int{500, 5000}
+func stormSizes(t testing.TB) [2]int {
+	if soaking() {
+		return [2]int{500, min(10_000, crowdSize(t))}
 	}
 	return [2]int{50, 800}
 }
@@ -102,35 +116,79 @@ func stormSizes() [2]int {
 // pages, and places in it need none.
 const maxStormGets = 12
 
+// stormed is a node to which many come back.
+type stormed struct {
+	*running
+	gets func() uint64
+	stop func() error
+}
+
+// startStormed starts a node with the history of "orders": where it has very
+// many clients in a process of its own, for they all have a file on either side.
+func startStormed(t testing.TB, nats string) stormed {
+	t.Helper()
+	if !soaking() {
+		r := start(t, keeping("orders"), func(c *config.Config) {
+			c.NATS = []string{nats}
+			ns := c.Namespaces["orders"]
+			ns.History.Storage = config.StorageMemory
+			c.Namespaces["orders"] = ns
+		})
+		return stormed{r, r.gets, r.stop}
+	}
+	file := filepath.Join(t.TempDir(), "pushd.yaml")
+	const text = "namespaces:\n  orders: {delivery: all, history: {age: 1h, messages: 10000, storage: memory}}\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b := startShipped(t, "--nats="+nats, "--config="+file)
+	return stormed{&b.running, b.gets, func() error { return nil }} // it ends with the test
+}
+
+var readsLine = regexp.MustCompile(`(?m)^pushd_history_reads_total\{urgency="(\w+)"\} (\d+)$`)
+
+// gets is what the metrics say of the same.
+func (b *shipped) gets() (n uint64) {
+	b.t.Helper()
+	found := readsLine.FindAllStringSubmatch(b.get("/metrics"), -1)
+	if len(found) != int(topics.NumUrgencies) {
+		b.t.Fatalf("the metrics have %d kinds of reads, want %d", len(found), topics.NumUrgencies)
+	}
+	for _, line := range found {
+		if line[1] != topics.UrgentRepair.String() {
+			count, err := strconv.ParseUint(line[2], 10, 64)
+			if err != nil {
+				b.t.Fatal(err)
+			}
+			n += count
+		}
+	}
+	return n
+}
+
 // TestStorm has all clients of a topic come back at once, to a node that was
 // there all the time, and to one that has just been started.
 func TestStorm(t *testing.T) {
 	const missed = 500
 	process := natstest.Start(t, natstest.Store(t.TempDir()))
-	node := func() *running {
-		return start(t, keeping("orders"), func(c *config.Config) {
-			c.NATS = []string{process.URL()}
-			ns := c.Namespaces["orders"]
-			ns.History.Storage = config.StorageMemory
-			c.Namespaces["orders"] = ns
-		})
-	}
-	old := node()
+	old := startStormed(t, process.URL())
 	listener := old.subscribed("orders.eu") // so that the node has listened all the time
 	cursors := old.fill(missed, "orders.eu")
 	listener.wantNumbers("orders.eu", 0, missed-1)
-	for _, n := range stormSizes() {
+	for _, n := range stormSizes(t) {
 		before := old.gets()
 		old.storm("orders.eu", cursors, n)
-		if used := old.gets() - before; used > 0 {
+		used := old.gets() - before
+		t.Logf("%d clients of a node that has all in its ring: %d direct gets", n, used)
+		if used > 0 {
 			t.Errorf("%d clients of a node that has all in its ring: %d direct gets, want none", n, used)
 		}
 	}
 	if err := old.stop(); err != nil {
 		t.Fatal(err)
 	}
-	for _, n := range stormSizes() {
-		r := node()
+	for _, n := range stormSizes(t) {
+		r := startStormed(t, process.URL())
 		r.storm("orders.eu", cursors, n)
 		used := r.gets()
 		t.Logf("%d clients of a node just started: %d direct gets", n, used)
@@ -146,7 +204,7 @@ func TestStorm(t *testing.T) {
 // TestSnapshotForMany has many subscribers want all symbols at once: history
 // is read once for all of them, however many topics there are.
 func TestSnapshotForMany(t *testing.T) {
-	clients := stormSizes()[1] / 4
+	clients := stormSizes(t)[1] / 4
 	for _, symbols := range []int{500, 1500} {
 		t.Run(fmt.Sprint(symbols), func(t *testing.T) {
 			process := natstest.Start(t, natstest.Store(t.TempDir()))

@@ -203,10 +203,12 @@ func openSocket(ctx context.Context, d *net.Dialer, url string) (*socket, error)
 
 // smallBuffer has a socket take little that is not read. With segments as large
 // as those of loopback it would also wait for ever longer between them.
-func smallBuffer(_, _ string, raw syscall.RawConn) (err error) {
+func smallBuffer(_, _ string, raw syscall.RawConn) error { return receiveBuffer(raw, 16<<10) }
+
+func receiveBuffer(raw syscall.RawConn, size int) (err error) {
 	if e := raw.Control(func(fd uintptr) {
 		err = errors.Join(
-			syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 16<<10),
+			syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, size),
 			syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_MAXSEG, 1400))
 	}); e != nil {
 		return e

@@ -36,6 +36,29 @@ func newPaces(cfg *config.Config) paces {
 	}
 }
 
+// debt is what a connection has to wait for until it may go on at its full burst.
+type debt struct {
+	commands, publish int64 // of paces
+	tooFast           uint8 // commands beyond the rate since nothing was owed
+}
+
+// debts has those of a shard's connections, by their slots. Nearly all owe
+// nothing at a time, so it lies beside them.
+type debts map[uint32]debt
+
+// forgive forgets those who owe nothing any more.
+func (d debts) forgive(p *paces) {
+	if len(d) == 0 {
+		return
+	}
+	now := gate.Clock(p.began)
+	for slot, owed := range d {
+		if p.commands.Recovered(owed.commands, now) && p.publish.Recovered(owed.publish, now) {
+			delete(d, slot)
+		}
+	}
+}
+
 // commandTooFast counts a command, well formed or not, and refuses it if it is
 // one too many.
 func (sh *shard) commandTooFast(id poller.Token, c *client, cmd *wire.Command) bool {
@@ -44,18 +67,20 @@ func (sh *shard) commandTooFast(id poller.Token, c *client, cmd *wire.Command) b
 	}
 	p := &sh.server.paces
 	now := gate.Clock(p.began)
-	if p.commands.Recovered(c.commanding, now) {
-		c.tooFast = 0
+	owed := sh.debts[id.Slot()]
+	defer func() { sh.debts[id.Slot()] = owed }()
+	if p.commands.Recovered(owed.commands, now) {
+		owed.tooFast = 0
 	}
-	wait := p.commands.Take(&c.commanding, now)
+	wait := p.commands.Take(&owed.commands, now)
 	if wait == 0 {
 		if extra := len(cmd.Topics) / topicsOfCommand; extra > 0 {
-			p.commands.Charge(&c.commanding, now, extra)
+			p.commands.Charge(&owed.commands, now, extra)
 		}
 		return false
 	}
 	sh.replyRateLimited(id, cmd.ID, fmt.Sprintf("more than %d commands a second (--max-command-rate)", sh.server.cfg.MaxCommandRate), wait)
-	if c.tooFast++; c.tooFast >= maxRateStrikes {
+	if owed.tooFast++; owed.tooFast >= maxRateStrikes {
 		sh.table.Close(id, conn.ReasonRate)
 	}
 	return true
@@ -67,7 +92,9 @@ func (sh *shard) publishTooFast(id poller.Token, c *client, cmd wire.ID) bool {
 		return false
 	}
 	p := &sh.server.paces
-	wait := p.publish.Take(&c.publishing, gate.Clock(p.began))
+	owed := sh.debts[id.Slot()]
+	wait := p.publish.Take(&owed.publish, gate.Clock(p.began))
+	sh.debts[id.Slot()] = owed
 	if wait > 0 {
 		sh.replyRateLimited(id, cmd, tooManyPublications(sh.server.cfg.MaxPublishRate), wait)
 	}

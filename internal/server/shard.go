@@ -36,6 +36,7 @@ type shard struct {
 	clients []*[clientsPerPage]client
 	sending bool // the last turn has left something to send
 	leaving leaving
+	debts   debts // of those who sent commands of late
 
 	// Loop-only, and empty without authentication.
 	sessions sessions
@@ -48,24 +49,21 @@ type shard struct {
 // client is what a shard knows of a connection beside its socket and its
 // subscriptions. It lies beside its slot, without a pointer.
 type client struct {
-	format     wire.Format
-	strikes    uint8 // bad commands since the last good one
-	tooFast    uint8 // commands beyond the rate since it last was quiet
-	unlimited  bool
-	awaited    uint16 // replies that belong into the write with the 101
-	publish    uint16 // publications on their way to NATS
-	standing   standing
-	denials    uint8  // tokens refused since the last good one
-	lead       uint8  // seconds before its end at which to warn of it; 0: done, or nothing to warn of
-	session    uint32 // in sessions; 0: nobody has been authenticated
-	commanding int64  // of paces.commands
-	publishing int64  // of paces.publish
+	format    wire.Format
+	strikes   uint8 // bad commands since the last good one
+	unlimited bool
+	standing  standing
+	awaited   uint16 // replies that belong into the write with the 101
+	publish   uint16 // publications on their way to NATS
+	denials   uint8  // tokens refused since the last good one
+	lead      uint8  // seconds before its end at which to warn of it; 0: done, or nothing to warn of
+	session   uint32 // in sessions; 0: nobody has been authenticated
 }
 
 const clientsPerPage = 1 << 10
 
 func (s *Server) newShard(index int, l *poller.Listener) (*shard, error) {
-	sh := &shard{server: s, index: index}
+	sh := &shard{server: s, index: index, debts: make(debts)}
 	var err error
 	if sh.loop, err = poller.New(poller.Config{Backend: s.cfg.Poller}); err != nil {
 		return nil, err
@@ -103,6 +101,7 @@ func (sh *shard) Tick(now uint32) {
 	sh.table.Tick(now)
 	sh.members.Tick()
 	sh.drain(time.Now())
+	sh.debts.forgive(&sh.server.paces)
 	sh.sweepSessions(now)
 	sh.missTokens(now)
 	sh.server.metrics.loopLag.Observe(sh.loop.Lag().Seconds())
@@ -148,6 +147,7 @@ func (sh *shard) Closed(id poller.Token, why conn.Reason) {
 	delete(sh.turns, id)
 	sh.signOut(id.Slot())
 	*sh.client(id.Slot()) = client{}
+	delete(sh.debts, id.Slot())
 	if sh.server.debugs() {
 		sh.server.log.Debug("connection ended", "client", sh.server.clientName(sh, id), "reason", why.String())
 	}
