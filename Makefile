@@ -2,9 +2,10 @@
 
 GO       ?= go
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.8.0
 FUZZTIME ?= 30s
 
-.PHONY: build run test lint soak fuzz bench microbench clean
+.PHONY: build run test lint vulnerabilities soak fuzz bench microbench clean
 
 build: ## bin/pushd
 	$(GO) build -trimpath -ldflags="-s -w" -o bin/pushd ./cmd/pushd
@@ -16,19 +17,32 @@ test: lint ## everything that checks the project
 	$(GO) test -race -shuffle=on -timeout 10m ./...
 	cd bench/peers && $(GO) test -timeout 5m ./...
 
-lint: ## formatting, vet, staticcheck
+lint: vulnerabilities ## formatting, vet, staticcheck, known vulnerabilities
 	@test -z "$$(gofmt -l .)" || { echo "gofmt would change:"; gofmt -l .; exit 1; }
 	$(GO) vet ./...
 	$(GO) run $(STATICCHECK) ./...
 	cd bench/peers && $(GO) vet ./...
 
+vulnerabilities: ## those that are known, in what is called; skipped where their database cannot be reached
+	@said=$$($(GO) run $(GOVULNCHECK) ./... 2>&1) || case "$$said" in \
+	  *"fetching vulnerabilities"*) echo "govulncheck: its database cannot be reached, so known vulnerabilities are not looked for";; \
+	  *) echo "$$said"; exit 1;; \
+	esac
+
 soak: ## the long versions of the tests
 	PUSHD_SOAK=1 $(GO) test -timeout 2h ./...
 
+# An input that is new is made smaller for a second only: by default most of a short FUZZTIME would go there.
+# go test may also fail with "context deadline exceeded" where FUZZTIME ends: that is no finding.
 fuzz: ## each fuzz target for FUZZTIME
 	@for pkg in $$($(GO) list ./...); do \
 	  for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
-	    echo "$$pkg $$target"; $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
+	    echo "$$pkg $$target"; said=$$($(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1s $$pkg 2>&1) || case "$$said" in \
+	      *"Failing input"*|*panic:*) echo "$$said"; exit 1;; \
+	      *"context deadline exceeded"*) ;; \
+	      *) echo "$$said"; exit 1;; \
+	    esac; \
+	    echo "$$said" | tail -n 3; \
 	  done; \
 	done
 

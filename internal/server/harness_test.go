@@ -29,6 +29,9 @@ func TestMain(m *testing.M) {
 	if spec := os.Getenv(nodeVariable); spec != "" {
 		os.Exit(nodeMain(spec))
 	}
+	if spec := os.Getenv(mobVariable); spec != "" {
+		os.Exit(mobMain(spec))
+	}
 	natstest.Main()
 	goleak.VerifyTestMain(m)
 }

@@ -1,0 +1,115 @@
+package conn
+
+import (
+	"bytes"
+	"compress/flate"
+	"encoding/binary"
+	"net/http"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gobwas/ws"
+)
+
+// There is nothing here that inflates: an offer of compression is declined, and
+// a frame that is compressed all the same ends the connection, whatever it
+// would become.
+func TestCompressedBomb(t *testing.T) {
+	var bomb bytes.Buffer
+	w, err := flate.NewWriter(&bomb, flate.BestCompression)
+	if err != nil {
+		t.Fatal(err)
+	}
+	zeros := make([]byte, 1<<20)
+	for range 32 {
+		w.Write(zeros)
+	}
+	w.Close()
+	sh := startShard(t, &script{}, quickly)
+	other := sh.open()
+	for _, first := range []byte{0xc1, 0xc2, 0x41, 0xc9, 0xd1, 0xf1} { // RSV1 on text, binary, a fragment, a ping; RSV2, RSV3 too
+		c := sh.connect()
+		c.send(strings.Replace(plainRequest, "\r\n\r\n", "\r\nSec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n", 1))
+		r, err := http.ReadResponse(c.r, nil)
+		if err != nil || r.StatusCode != 101 || r.Header.Get("Sec-WebSocket-Extensions") != "" {
+			t.Fatalf("%v, %v, want a 101 without extensions", r, err)
+		}
+		payload := bomb.Bytes()
+		if ws.OpCode(first & 0xf).IsControl() {
+			payload = payload[:100]
+		}
+		c.send(maskedFrame(first, string(payload)))
+		c.wantClose(1002)
+	}
+	sh.wantClosed(ReasonProtocolError, 6)
+	other.wantNothing()
+}
+
+// A length costs nothing before there are bytes, and what is too long is
+// refused by its header.
+func TestHugeLengths(t *testing.T) {
+	sh := startShard(t, &script{}, quickly, func(s *settings) { s.MaxMessage = 1 << 20 })
+	long := func(opcode ws.OpCode, n uint64) []byte {
+		header := binary.BigEndian.AppendUint64([]byte{0x80 | byte(opcode), 0x80 | 127}, n)
+		return append(header, 1, 2, 3, 4)
+	}
+	for _, tc := range []struct {
+		opcode ws.OpCode
+		length uint64
+		want   ws.StatusCode
+	}{
+		{ws.OpText, 1<<20 + 1, 1009},
+		{ws.OpBinary, 1 << 31, 1009},
+		{ws.OpText, 1 << 40, 1009},
+		{ws.OpText, 1<<63 - 1, 1009},
+		{ws.OpText, 1 << 63, 1002}, // RFC 6455, 5.2
+		{ws.OpText, 1<<64 - 1, 1002},
+		{ws.OpPing, 1 << 20, 1002}, // 5.5
+	} {
+		c := sh.open()
+		c.send(long(tc.opcode, tc.length))
+		c.wantClose(tc.want)
+	}
+	// The longest that is allowed, announced and begun by many: it is not reserved.
+	const many = 200
+	before := heapInUse()
+	for range many {
+		sh.open().send(long(ws.OpText, 1<<20), "x")
+	}
+	until(t, "all have begun", func() bool { return look(sh, sh.sidesInUse) == many })
+	if grown := heapInUse() - before; grown > many*32<<10 {
+		t.Errorf("%d bytes are held for %d clients that have sent a byte each", grown, many)
+	}
+}
+
+// A frame that comes a byte at a time costs what has come, delays nobody, and
+// when nothing more comes its client is as silent as any other.
+func TestSlowFrames(t *testing.T) {
+	sh := startShard(t, &script{}, func(s *settings) {
+		s.Heartbeat, s.PongTimeout = 200*time.Millisecond, 100*time.Millisecond
+	})
+	frames := [][]byte{maskedText(pattern(200)), fragment(ws.OpText, false, pattern(200)), masked(ws.OpPing, pattern(100))}
+	var slow []*client
+	for range 30 {
+		slow = append(slow, sh.open())
+	}
+	other := sh.open()
+	goroutines := runtime.NumGoroutine()
+	for i := range 60 {
+		for k, c := range slow {
+			c.send(frames[k%len(frames)][i : i+1])
+		}
+		other.wantNothing()
+	}
+	if n := runtime.NumGoroutine(); n > goroutines {
+		t.Errorf("%d goroutines, %d before", n, goroutines)
+	}
+	for k, c := range slow[:3] { // slow, and served
+		c.send(frames[k][60:])
+	}
+	slow[0].wantText(pattern(200))
+	slow[2].want(ws.OpPong, []byte(pattern(100)))
+	sh.wantClosed(ReasonSilent, uint64(len(slow)+1))
+}
