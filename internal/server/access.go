@@ -26,6 +26,8 @@ type access struct {
 	checks     *poller.Pool   // checks credentials, which may wait for keys: not the one that others wait for
 	questions  *poller.Pool   // waits for verdicts; nil as they are
 	identities *identities
+	ctx        context.Context // of checks
+	cancel     context.CancelFunc
 }
 
 const (
@@ -51,7 +53,9 @@ func (s *Server) openAccess() error {
 	if err != nil || check == nil {
 		return err
 	}
+	ctx, cancel := context.WithCancel(context.Background())
 	s.access = &access{
+		ctx: ctx, cancel: cancel,
 		check:      check,
 		timeout:    s.cfg.AuthTimeout,
 		public:     newPublicRights(&s.cfg),
@@ -74,6 +78,7 @@ func (a *access) close() {
 		a.verdicts.Close()
 		a.questions.Close()
 	}
+	a.cancel() // else those who wait for keys would do so to the end of their time
 	a.checks.Close()
 	a.check.Close()
 }
