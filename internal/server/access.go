@@ -28,6 +28,8 @@ type access struct {
 	identities *identities
 	ctx        context.Context // of checks
 	cancel     context.CancelFunc
+
+	lasting lasting // has its own mu
 }
 
 const (
