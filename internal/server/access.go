@@ -26,6 +26,7 @@ type access struct {
 	checks     *poller.Pool   // checks credentials, which may wait for keys: not the one that others wait for
 	questions  *poller.Pool   // waits for verdicts; nil as they are
 	identities *identities
+	visitors   chan struct{}   // holds one for each check under way over HTTP, beside those of checks
 	ctx        context.Context // of checks
 	cancel     context.CancelFunc
 
@@ -61,6 +62,7 @@ func (s *Server) openAccess() error {
 		check:      check,
 		timeout:    s.cfg.AuthTimeout,
 		public:     newPublicRights(&s.cfg),
+		visitors:   make(chan struct{}, max(2, s.cfg.Workers)), // one may wait for keys
 		checks:     poller.NewPool(s.cfg.Workers, checkQueue),
 		identities: newIdentities(mostForIdentity(s.cfg.MaxConnectionsPerIdentity, s.quota.Max())),
 	}

@@ -52,13 +52,28 @@ func (s *Server) visitor(w http.ResponseWriter, r *http.Request) (v visitor, ok 
 	if shown.Credentials == (auth.Credentials{}) {
 		return v, true
 	}
-	grant, err := s.authenticate(r.Context(), shown.Credentials)
+	grant, err := s.authenticateVisitor(r.Context(), shown.Credentials)
 	if err != nil {
 		s.refuseVisitor(w, visitor{}, true, err)
 		return v, false
 	}
 	v.identity, v.rights, v.ends = grant.Identity, grant.Rights, monotonic(grant.Expires)
 	return v, true
+}
+
+// authenticateVisitor is authenticate for one of few at a time: net/http has a
+// goroutine for each request, and the loops need the CPU too.
+func (s *Server) authenticateVisitor(ctx context.Context, shown auth.Credentials) (auth.Grant, *wire.Error) {
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	select {
+	case s.access.visitors <- struct{}{}:
+		defer func() { <-s.access.visitors }()
+		return s.authenticate(ctx, shown)
+	case <-ctx.Done():
+		s.metrics.auth.WithLabelValues(authBusy).Inc()
+		return auth.Grant{}, errBusy
+	}
 }
 
 // permit says why a visitor may not do something, nil where he may. It waits

@@ -3,7 +3,9 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/pushd/pushd/internal/auth"
@@ -35,6 +37,10 @@ const (
 // serveHistory answers with the newest messages of a topic, or with those
 // behind a cursor.
 func (s *Server) serveHistory(w http.ResponseWriter, r *http.Request) {
+	if s.readingTooFast(w, r) { // before credentials, which cost more
+		s.metrics.history.WithLabelValues(historyRefused).Inc()
+		return
+	}
 	v, ok := s.visitor(w, r)
 	if !ok {
 		s.metrics.history.WithLabelValues(historyRefused).Inc()
@@ -70,6 +76,23 @@ func (s *Server) serveHistory(w http.ResponseWriter, r *http.Request) {
 	}
 	s.metrics.history.WithLabelValues(historyServed).Inc()
 	writeExcerpt(w, p.topic, e)
+}
+
+// readingTooFast counts a request to read as one to publish, and answers it if it
+// is one too many from its client's address.
+func (s *Server) readingTooFast(w http.ResponseWriter, r *http.Request) bool {
+	who := callerFrom(r)
+	if who.unlimited {
+		return false
+	}
+	wait := s.gate.Publish(who.address)
+	if wait == 0 {
+		return false
+	}
+	w.Header().Set("Retry-After", strconv.Itoa(int((wait+time.Second-1)/time.Second)))
+	writeJSON(w, http.StatusTooManyRequests, wire.AppendRefusal(nil, wire.RateLimited,
+		fmt.Sprintf("more than %d requests a second (--max-publish-rate)", s.cfg.MaxPublishRate)))
+	return true
 }
 
 // readHistoryRequest reads the path and the query; after is nil where there is no cursor.
