@@ -62,18 +62,9 @@ func (s *shown) token(t string) {
 	}
 }
 
-// authorization reads the header. What is of another scheme is for somebody
-// else, a proxy in front say, and no token.
-func (s *shown) authorization(header string) {
-	const scheme = "bearer "
-	if len(header) > len(scheme) && strings.EqualFold(header[:len(scheme)], scheme) {
-		s.token(strings.TrimSpace(header[len(scheme):]))
-	}
-}
-
 // credentials finds what an upgrade request shows.
 func credentials(r *conn.Request, query []string) (s shown) {
-	s.authorization(r.Authorization)
+	s.token(bearer(r.Authorization))
 	for _, t := range query {
 		s.token(t)
 	}
@@ -82,7 +73,7 @@ func credentials(r *conn.Request, query []string) (s shown) {
 			s.token(t)
 		}
 	}
-	s.Certificate = certificate(r)
+	s.Certificate = r.Certificate
 	return s
 }
 
