@@ -104,7 +104,7 @@ func TestMistakes(t *testing.T) {
 		stderr string
 	}{
 		{[]string{"serve", "--listen=:0"},
-			"pushd: --listen :0 can be reached from beyond this machine, without authentication: use 127.0.0.1, give --token-secret-file, --token-key, --jwks-url or api_keys:, or add --open if that is meant\n"},
+			"pushd: --listen :0 can be reached from beyond this machine, without authentication: use 127.0.0.1, give --token-secret-file, --token-key, --jwks-url, --tls-client-ca or api_keys:, or add --open if that is meant\n"},
 		{[]string{"--shards=65", "--heartbeat=1ms"},
 			"pushd: --heartbeat is 1ms, but must be 1s to 1h0m0s\npushd: --shards is 65, but must be 0 to 64\n"},
 		{[]string{"config", "--config=none.yaml"}, "pushd: --config: open none.yaml: no such file or directory\n"},

@@ -32,28 +32,29 @@ func (c *serveCommand) Run(ctx context.Context, parsed *kong.Context, p program)
 	if err != nil {
 		return err
 	}
+	hangUps := make(chan os.Signal, 1)
+	signal.Notify(hangUps, syscall.SIGHUP) // before New, which may take a while: else one would end the process meanwhile
+	defer signal.Stop(hangUps)
 	s, err := server.New(cfg, log)
 	if err != nil {
 		return err
 	}
 	if cfg.Demo {
-		if _, err := io.WriteString(p.stdout, invitation(p.callPath(), s.URL())); err != nil {
+		if _, err := io.WriteString(p.stdout, invitation(p.callPath(), s.URL(), cfg.Authenticates())); err != nil {
 			log.Warn("cannot print what to try", "error", err)
 		}
 	}
-	defer reloadOnHangUp(s)()
+	defer reloadOn(hangUps, s.Reload)()
 	return s.Run(ctx)
 }
 
-// reloadOnHangUp has SIGHUP mean that certificates are to be read again, until
-// the returned function is called.
-func reloadOnHangUp(s *server.Server) (stop func()) {
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGHUP)
+// reloadOn has a signal mean that certificates and the keys of tokens are to be
+// read again, until the returned function is called.
+func reloadOn(signals chan os.Signal, reload func()) (stop func()) {
 	var running sync.WaitGroup
 	running.Go(func() {
 		for range signals {
-			s.Reload()
+			reload()
 		}
 	})
 	return func() {
@@ -77,16 +78,23 @@ func newLogger(w io.Writer, level, format string) (*slog.Logger, error) {
 }
 
 // invitation is three lines to try on a server at a URL: a page, a subscriber,
-// and a message that both will show.
-func invitation(path, url string) string {
+// and a message that both will show. What TLS and authentication need comes from
+// the environment, as the subscriber has it.
+func invitation(path, url string, authenticates bool) string {
 	scheme, address, _ := strings.Cut(url, "://")
 	url = scheme + "://" + reachable(address)
-	flag := ""
+	flag, curl := "", "curl"
 	if url != defaultServer {
 		flag = " --server " + url
 	}
-	return fmt.Sprintf("open       %s/\nsubscribe  %s subscribe%s 'host.>'\npublish    curl -d '\"hello\"' %s/publish/host.demo.greeting\n",
-		url, path, flag, url)
+	if scheme == "https" {
+		curl += ` ${PUSHD_CA:+--cacert "$PUSHD_CA"}`
+	}
+	if authenticates {
+		curl += ` -H "Authorization: Bearer $PUSHD_TOKEN"`
+	}
+	return fmt.Sprintf("open       %s/\nsubscribe  %s subscribe%s 'host.>'\npublish    %s -d '\"hello\"' %s/publish/host.demo.greeting\n",
+		url, path, flag, curl, url)
 }
 
 // reachable turns an address that stands for all of a machine's into one to

@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"net"
+	"os"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -59,10 +61,34 @@ func TestServePortInUse(t *testing.T) {
 	}
 }
 
+// A hang-up that came before the server was there is obeyed once it is.
+func TestReloadOn(t *testing.T) {
+	signals := make(chan os.Signal, 1)
+	signals <- syscall.SIGHUP
+	reloaded := make(chan struct{}, 1)
+	stop := reloadOn(signals, func() { reloaded <- struct{}{} })
+	<-reloaded
+	stop()
+}
+
+// What is to be tried has the token and the authority of the environment, as
+// the client commands do, where those are needed.
+func TestInvitationCredentials(t *testing.T) {
+	f := func(url string, authenticates bool, want string) {
+		t.Helper()
+		if got := strings.Split(invitation("p", url, authenticates), "\n")[2]; got != want {
+			t.Errorf("got  %q\nwant %q", got, want)
+		}
+	}
+	f("http://127.0.0.1:9", false, `publish    curl -d '"hello"' http://127.0.0.1:9/publish/host.demo.greeting`)
+	f("http://127.0.0.1:9", true, `publish    curl -H "Authorization: Bearer $PUSHD_TOKEN" -d '"hello"' http://127.0.0.1:9/publish/host.demo.greeting`)
+	f("https://127.0.0.1:9", true, `publish    curl ${PUSHD_CA:+--cacert "$PUSHD_CA"} -H "Authorization: Bearer $PUSHD_TOKEN" -d '"hello"' https://127.0.0.1:9/publish/host.demo.greeting`)
+}
+
 func TestInvitation(t *testing.T) {
 	f := func(path, address, want string) {
 		t.Helper()
-		if got := strings.Split(invitation(path, "http://"+address), "\n")[1]; got != want {
+		if got := strings.Split(invitation(path, "http://"+address, false), "\n")[1]; got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	}

@@ -4,7 +4,6 @@
 package auth
 
 import (
-	"context"
 	"crypto/x509"
 	"time"
 )
@@ -26,13 +25,6 @@ type Rights struct {
 type Credentials struct {
 	Bearer      string            // a JWT or an API key
 	Certificate *x509.Certificate // already verified by TLS
-}
-
-// Authenticator checks credentials. Safe for use by several goroutines.
-type Authenticator interface {
-	// Authenticate may wait for keys to be fetched: it is not for an event
-	// loop. The error is an *Error.
-	Authenticate(ctx context.Context, c Credentials) (Grant, error)
 }
 
 // Reason is why credentials were refused: log word and metric label.

@@ -45,10 +45,12 @@ type keySet struct {
 	current         atomic.Pointer[[]key] // nil: nothing was fetched yet
 	fetched, failed atomic.Uint64
 
-	mu     sync.Mutex
-	last   time.Time     // end of the last fetch
-	wrong  bool          // it brought nothing
-	flight chan struct{} // closed when the next fetch is over
+	mu      sync.Mutex
+	last    time.Time     // end of the last fetch
+	wrong   bool          // it brought nothing
+	flight  chan struct{} // closed when the next fetch is over
+	waiting bool          // somebody waits for that, which is enough
+	slow    bool          // somebody has, for as long as one may
 }
 
 // openKeySet begins to fetch.
@@ -107,18 +109,18 @@ func (s *keySet) keys() []key {
 
 // lookup returns the keys, fetched anew where none of them has the ID of a
 // token, unless it is known elsewhere. The error says that what is missing may be
-// there once the set can be fetched.
+// there once the set has been fetched.
 func (s *keySet) lookup(ctx context.Context, id string, known bool) ([]key, *Error) {
 	if s.has(id, known) {
 		return s.keys(), nil
 	}
-	s.refresh(ctx)
+	tried := s.refresh(ctx)
 	if s.has(id, known) {
 		return s.keys(), nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.wrong || s.current.Load() == nil {
+	if !tried || s.wrong || s.current.Load() == nil {
 		return s.keys(), refuse(KeysAway, "the keys to verify tokens with cannot be fetched: try again later")
 	}
 	return s.keys(), nil
@@ -137,29 +139,44 @@ func (s *keySet) has(id string, known bool) bool {
 	return false
 }
 
-// refresh waits for a fetch, where one is under way or due.
-func (s *keySet) refresh(ctx context.Context) {
+// refresh has the set fetched where that is due, and waits for it, but never
+// two at a time, nor for what somebody has waited for in vain: whoever waits
+// holds a worker up, and anybody can make up key IDs. It reports whether the
+// keys that are held now are those of a fetch of late.
+func (s *keySet) refresh(ctx context.Context) (tried bool) {
 	s.mu.Lock()
-	soon := !s.last.IsZero() && time.Since(s.last) < s.pause
+	if !s.last.IsZero() && time.Since(s.last) < s.pause {
+		s.mu.Unlock()
+		return true
+	}
+	select {
+	case s.wanted <- struct{}{}:
+	default: // somebody has asked already
+	}
+	if s.waiting || s.slow || s.wrong && s.current.Load() != nil {
+		s.mu.Unlock()
+		return false
+	}
+	s.waiting = true
 	flight := s.flight
-	if !soon {
-		select {
-		case s.wanted <- struct{}{}:
-		default: // somebody has asked already
-		}
-	}
 	s.mu.Unlock()
-	if soon {
-		return
-	}
+
 	wait := time.NewTimer(longestWait)
 	defer wait.Stop()
+	late := false
 	select {
 	case <-flight:
+		tried = true
 	case <-wait.C:
+		late = true
 	case <-ctx.Done():
 	case <-s.ended:
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.waiting = false
+	s.slow = s.slow || late && s.flight == flight
+	return tried
 }
 
 func (s *keySet) run(ctx context.Context) {
@@ -203,7 +220,7 @@ func (s *keySet) landed(err error) {
 	case <-s.wanted: // asked while this one was under way, which has answered it
 	default:
 	}
-	s.last, s.wrong = time.Now(), err != nil
+	s.last, s.wrong, s.slow = time.Now(), err != nil, false
 	close(s.flight)
 	s.flight = make(chan struct{})
 }

@@ -157,6 +157,48 @@ func TestKeySetOutage(t *testing.T) {
 	}
 }
 
+// A fetch that hangs holds up one who waits for it, once: all others are told at
+// once to try again, so that made up key IDs do not take the time of everybody.
+func TestKeySetHangs(t *testing.T) {
+	i := keysOf()
+	reached, end := make(chan struct{}, 8), make(chan struct{})
+	p := newPublisher(t, func(http.ResponseWriter, *http.Request) {
+		reached <- struct{}{}
+		<-end
+	})
+	s := openFetched(t, Config{JWKSURL: p.URL}, time.Hour)
+	t.Cleanup(func() { close(end) }) // before the publisher waits for its requests
+	<-reached
+	forged := i.sign(t, "ES256", claimMap(nil), map[string]any{"kid": "made up"})
+	waits := func() bool {
+		s.keySet.mu.Lock()
+		defer s.keySet.mu.Unlock()
+		return s.keySet.waiting
+	}
+	first := make(chan Reason, 1)
+	go func() { first <- reasonOf(t, s, forged) }()
+	eventually(t, "one waits", waits)
+	for range 100 { // who waits for any of these waits for the test's end
+		if got := reasonOf(t, s, forged); got != KeysAway {
+			t.Fatal(got)
+		}
+	}
+	if !waits() {
+		t.Error("the first does not wait any more: the others have waited too")
+	}
+	if got := <-first; got != KeysAway {
+		t.Error(got)
+	}
+	for range 100 {
+		if got := reasonOf(t, s, forged); got != KeysAway {
+			t.Fatal(got)
+		}
+		if waits() {
+			t.Fatal("one waits again for the same fetch")
+		}
+	}
+}
+
 // Close ends a fetch that is under way, and whoever waits for it.
 func TestKeySetClosesWhileFetching(t *testing.T) {
 	i := keysOf()

@@ -49,8 +49,6 @@ type Service struct {
 	files atomic.Pointer[[]key] // of the files, and the secret; replaced as a whole
 }
 
-var _ Authenticator = (*Service)(nil)
-
 // Open reads all keys but those of the URL, which are fetched from now on
 // whenever that answers. It returns nil where c has no source of credentials.
 // Close what it returns.
@@ -112,7 +110,8 @@ func (s *Service) Stats() Stats {
 }
 
 // Authenticate checks the bearer, or the certificate where there is none: who
-// shows a bearer that is refused is refused, whatever else he shows.
+// shows a bearer that is refused is refused, whatever else he shows. It may wait for
+// keys to be fetched: it is not for an event loop. The error is an *[Error].
 func (s *Service) Authenticate(ctx context.Context, c Credentials) (Grant, error) {
 	grant, err := s.authenticate(ctx, c)
 	if err != nil {

@@ -28,15 +28,14 @@ type Question struct {
 // Verdict is its answer.
 type Verdict struct {
 	Allow bool
-	TTL   time.Duration // how long it may be relied on; zero: 1 minute, or 5 s where it refuses
+	TTL   time.Duration // how long it may be relied on, at most 1 minute, or 5 s where it refuses; zero: that long
 }
 
 // How long answers are relied on, since nobody tells of a change. One that
 // refuses ends soon after its cause; what was no answer at all is asked again
 // as soon as that makes no flood.
 const (
-	defaultAllow   = time.Minute
-	longestAllow   = time.Hour
+	longestAllow   = time.Minute
 	longestRefusal = 5 * time.Second
 	failureTTL     = time.Second
 )
@@ -171,7 +170,7 @@ func lifetime(verdict Verdict, err error) time.Duration {
 	case !verdict.Allow:
 		return min(verdict.TTL, longestRefusal)
 	case verdict.TTL <= 0:
-		return defaultAllow
+		return longestAllow
 	}
 	return min(verdict.TTL, longestAllow)
 }

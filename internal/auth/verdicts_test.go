@@ -39,7 +39,7 @@ func TestVerdictsHold(t *testing.T) {
 		holds   time.Duration
 	}{
 		{"yes", Verdict{Allow: true}, nil, time.Minute},
-		{"yes, for long", Verdict{Allow: true, TTL: 24 * time.Hour}, nil, time.Hour},
+		{"yes, for long", Verdict{Allow: true, TTL: 24 * time.Hour}, nil, time.Minute},
 		{"yes, for a second", Verdict{Allow: true, TTL: time.Second}, nil, time.Second},
 		{"yes, for less than nothing", Verdict{Allow: true, TTL: -time.Hour}, nil, time.Minute},
 		{"no", Verdict{}, nil, 5 * time.Second},

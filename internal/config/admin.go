@@ -1,34 +1,10 @@
 package config
 
-import (
-	"net"
-	"os"
-)
+import "net"
 
 // MinAdminToken is the fewest characters of an admin token: it cannot be
 // guessed, however many guesses a listener takes.
 const MinAdminToken = 32
-
-// These hold secrets. There are no such flags: flags show in the list of processes.
-const (
-	envAdminToken  = "PUSHD_ADMIN_TOKEN"
-	envTokenSecret = "PUSHD_TOKEN_SECRET"
-)
-
-// secretVariables are the environment variables that are no flag's.
-var secretVariables = []string{envAdminToken, envTokenSecret}
-
-// readSecrets takes from the environment what only the environment has.
-func (c *Config) readSecrets(sources Sources) {
-	if token, set := os.LookupEnv(envAdminToken); set {
-		c.AdminToken = Secret(token)
-		sources["admin-token"] = "env " + envAdminToken
-	}
-	if secret, set := os.LookupEnv(envTokenSecret); set {
-		c.TokenSecret = Secret(secret)
-		sources[envTokenSecret] = "env " + envTokenSecret
-	}
-}
 
 // AdminNeedsToken reports whether the admin listener answers only who shows a token.
 func (c *Config) AdminNeedsToken() bool { return c.AdminToken != "" || c.AdminTokenFile != "" }

@@ -96,6 +96,9 @@ func (v *validator) authentication(c *Config) {
 		hashes[strings.ToLower(k.Hash)] = i
 	}
 	if c.ClientCertificates != nil {
+		if c.TLSClientCA == "" {
+			v.addf(keyCertificates, "%s says what clients with a certificate may do, but none is asked for one: give --tls-client-ca", keyCertificates)
+		}
 		v.permissions(keyCertificates, c.ClientCertificates.Subscribe, c.ClientCertificates.Publish)
 	}
 }
@@ -133,12 +136,19 @@ func (v *validator) authorize(c *Config) {
 		return
 	}
 	if !c.Authenticates() {
-		v.addf(key, "--authorize needs to know who asks: give --token-secret-file, --token-key, --jwks-url or api_keys:")
+		v.addf(key, "--authorize needs to know who asks: give --token-secret-file, --token-key, --jwks-url, --tls-client-ca or api_keys:")
 	}
 	if problem := subjectProblem(c.Authorize); problem != "" {
 		v.addf(key, "--authorize is %q, but %s", c.Authorize, problem)
 	} else if overlap(c.Authorize, c.Prefix) {
 		v.addf(key, "--authorize is %q, which overlaps with --prefix %s, where clients may be heard and answer themselves", c.Authorize, c.Prefix)
+	} else if live := c.Prefix + "-live"; overlap(c.Authorize, live) {
+		v.addf(key, "--authorize is %q, which overlaps with %s, where history is republished", c.Authorize, live)
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Namespaces)) {
+		if subject := c.Namespaces[name].Subject; subject != "" && overlap(c.Authorize, subject) {
+			v.addf(key, "--authorize is %q, which overlaps with %s.%s.subject %s, where clients may be heard and answer themselves", c.Authorize, keyNamespaces, name, subject)
+		}
 	}
 }
 

@@ -34,7 +34,7 @@ func TestAuthenticationMistakes(t *testing.T) {
 		func(c *Config) { c.TokenKeys = []string{"x"} },
 		func(c *Config) { c.JWKSURL = "https://issuer.example/keys" },
 		key(APIKey{Name: "a", Hash: testHash}),
-		func(c *Config) { c.ClientCertificates = &Permissions{} },
+		func(c *Config) { withTLS(c); c.TLSClientCA = "ca" },
 	} {
 		f(func(c *Config) { change(c); c.Listen = ":8080" })
 		f(func(c *Config) { change(c); c.Admin = ":8081" },
@@ -72,10 +72,21 @@ func TestAuthenticationMistakes(t *testing.T) {
 		return func(c *Config) { c.TokenSecret, c.Authorize = "x", subject }
 	}
 	f(with("auth.pushd"))
-	f(func(c *Config) { c.Authorize = "auth" }, "--authorize needs to know who asks: give --token-secret-file, --token-key, --jwks-url or api_keys:")
+	f(func(c *Config) { c.Authorize = "auth" }, "--authorize needs to know who asks: give --token-secret-file, --token-key, --jwks-url, --tls-client-ca or api_keys:")
 	f(with("auth.*"), `--authorize is "auth.*", but it must be one NATS subject, and cannot have '*'`)
 	f(with("$SYS.x"), `--authorize is "$SYS.x", but what starts with $ or _INBOX belongs to NATS itself`)
 	f(with("push.auth"), `--authorize is "push.auth", which overlaps with --prefix push, where clients may be heard and answer themselves`)
+
+	at := func(subject string) func(c *Config) {
+		return func(c *Config) {
+			with("shop.orders.auth")(c)
+			c.Namespaces = map[string]Namespace{"orders": {Delivery: DeliveryLive, Interest: InterestNamespace, Subject: subject, History: History{Messages: 1}}}
+		}
+	}
+	f(at("shop.sales"))
+	f(at("shop.orders"), `--authorize is "shop.orders.auth", which overlaps with namespaces.orders.subject shop.orders, where clients may be heard and answer themselves`)
+	f(at("shop.orders.auth.x"), `--authorize is "shop.orders.auth", which overlaps with namespaces.orders.subject shop.orders.auth.x, where clients may be heard and answer themselves`)
+	f(with("push-live.auth"), `--authorize is "push-live.auth", which overlaps with push-live, where history is republished`)
 
 	// API keys and certificates.
 	f(key(APIKey{Name: "a", Hash: testHash, Subscribe: []string{">", "*", "*.a.*", "a.>"}, Publish: []string{"a.b"}}))
@@ -93,13 +104,21 @@ func TestAuthenticationMistakes(t *testing.T) {
 	f(func(c *Config) {
 		c.APIKeys = []APIKey{{Name: "a", Hash: testHash}, {Name: "a", Hash: strings.ToLower(testHash)}}
 	}, "api_keys[1].hash is that of api_keys[0] too: a key has one name")
-	f(func(c *Config) { c.ClientCertificates = &Permissions{Publish: []string{"a b"}} },
+	f(func(c *Config) { c.ClientCertificates = &Permissions{} },
+		"client_certificates says what clients with a certificate may do, but none is asked for one: give --tls-client-ca")
+	f(func(c *Config) {
+		withTLS(c)
+		c.TLSClientCA = "ca"
+		c.ClientCertificates = &Permissions{Publish: []string{"a b"}}
+	},
 		`client_certificates.publish: pattern "a b": token 1 (byte 1) has " ", which is none of A-Z a-z 0-9 _ -`)
 
 	f(func(c *Config) { c.Default.Public = PublicSubscribe })
 	f(func(c *Config) { c.Namespaces = map[string]Namespace{"a": c.Default}; c.Default.Public = "yes" },
 		`default.public is "yes", but must be none, subscribe, publish or all`)
 }
+
+func withTLS(c *Config) { c.TLSCert, c.TLSKey = []string{"cert"}, []string{"key"} }
 
 func slicesRepeat(line string, n int) []string {
 	lines := make([]string, n)
@@ -111,6 +130,7 @@ func slicesRepeat(line string, n int) []string {
 
 // Who may do what is read from the file, and each mistake has its place.
 func TestAuthenticationFile(t *testing.T) {
+	const tls = "\ntls-cert: [c]\ntls-key: [k]\ntls-client-ca: ca\n"
 	const text = `token-key: [a.pem, b.json]
 api_keys:
   - {name: billing, hash: "` + testHash + `", publish: [orders.>]}
@@ -121,7 +141,7 @@ api_keys:
       - scores.>
 client_certificates: {subscribe: [">"]}
 namespaces: {news: {public: subscribe}}
-`
+` + tls
 	writeFile(t, text)
 	c, sources, err := load(t, "--config=pushd.yaml")
 	if err != nil {
@@ -151,14 +171,14 @@ namespaces: {news: {public: subscribe}}
 	}
 
 	for file, want := range map[string]string{
-		"api_keys: {a: b}":                        "pushd.yaml:1:11: api_keys: must be a list of mappings, each as pushd key NAME prints it",
-		"api_keys: [a]":                           "pushd.yaml:1:12: api_keys[0]: must be a mapping of keys to values",
-		"api_keys: [{nam: x}]":                    `pushd.yaml:1:13: unknown key "nam" in api_keys[0], the nearest known is "name"`,
-		"api_keys: [{name: x, hash: y}]":          "pushd.yaml:1:28: api_keys[0].hash must be sha256: and 64 hexadecimal digits, as pushd key NAME prints it",
-		"client_certificates: {read: [a]}":        `pushd.yaml:1:23: unknown key "read" in client_certificates, the nearest known is "publish"`,
-		"client_certificates: {publish: [a.>.b]}": `pushd.yaml:1:32: client_certificates.publish: pattern "a.>.b": token 2 (byte 2) is ">", which can only be the last token`,
-		"default: {public: everything}":           `pushd.yaml:1:19: default.public is "everything", but must be none, subscribe, publish or all`,
-		"token-secret: x":                         `pushd.yaml:1:1: unknown key "token-secret", the nearest known is "token-issuer"`,
+		"api_keys: {a: b}":                              "pushd.yaml:1:11: api_keys: must be a list of mappings, each as pushd key NAME prints it",
+		"api_keys: [a]":                                 "pushd.yaml:1:12: api_keys[0]: must be a mapping of keys to values",
+		"api_keys: [{nam: x}]":                          `pushd.yaml:1:13: unknown key "nam" in api_keys[0], the nearest known is "name"`,
+		"api_keys: [{name: x, hash: y}]":                "pushd.yaml:1:28: api_keys[0].hash must be sha256: and 64 hexadecimal digits, as pushd key NAME prints it",
+		"client_certificates: {read: [a]}":              `pushd.yaml:1:23: unknown key "read" in client_certificates, the nearest known is "publish"`,
+		"client_certificates: {publish: [a.>.b]}" + tls: `pushd.yaml:1:32: client_certificates.publish: pattern "a.>.b": token 2 (byte 2) is ">", which can only be the last token`,
+		"default: {public: everything}":                 `pushd.yaml:1:19: default.public is "everything", but must be none, subscribe, publish or all`,
+		"token-secret: x":                               `pushd.yaml:1:1: unknown key "token-secret", the nearest known is "token-issuer"`,
 	} {
 		writeFile(t, file)
 		if err := Check("pushd.yaml"); err == nil || err.Error() != want {

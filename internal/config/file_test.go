@@ -90,7 +90,7 @@ func TestFileMistakes(t *testing.T) {
 		{"no namespace", "namespaces: {a.b: {}}",
 			`pushd.yaml:1:14: "a.b" under namespaces: is no namespace: it must be one token of A-Z a-z 0-9 _ -`},
 		{"beyond loopback", "listen: :8080",
-			`pushd.yaml:1:9: --listen :8080 can be reached from beyond this machine, without authentication: use 127.0.0.1, give --token-secret-file, --token-key, --jwks-url or api_keys:, or add --open if that is meant`},
+			`pushd.yaml:1:9: --listen :8080 can be reached from beyond this machine, without authentication: use 127.0.0.1, give --token-secret-file, --token-key, --jwks-url, --tls-client-ca or api_keys:, or add --open if that is meant`},
 		{"beyond loopback, meant", "listen: :8080\nopen: true", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -50,9 +50,9 @@ func Load(parsed *kong.Context, flags *Flags) (Config, Sources, error) {
 			sources[step.Flag.Name] = "flag --" + step.Flag.Name
 		}
 	}
-	c.readSecrets(sources)
+	empty := c.readSecrets(sources)
 	applyDefaults(&c.Default) // kong does not see it
-	err := errors.Join(unknownVariables(os.Environ(), append(variables(parsed.Model), secretVariables...)), complete(&c, sources))
+	err := errors.Join(empty, unknownVariables(os.Environ(), append(variables(parsed.Model), secretVariables...)), complete(&c, sources))
 	return c, sources, err
 }
 
@@ -71,7 +71,7 @@ func complete(c *Config, sources Sources) error {
 			return err // what it says of itself comes first: the rest may follow from it
 		}
 	}
-	var errs []error
+	errs := sources.unfilled(c)
 	for _, p := range c.problems() {
 		errs = append(errs, sources.locate(p))
 	}

@@ -22,6 +22,8 @@ func Write(w io.Writer, c *Config, sources Sources) error {
 	p := printer{sources: sources}
 	for _, s := range settings(c) {
 		switch {
+		case slices.Contains(neverEmpty, s.Name) && s.Target.Len() == 0:
+			p.line("# "+s.Name+":", p.sources.of(s.Name)) // what is left out is no empty value
 		case s.Name != keyConfig:
 			p.value("", s)
 		case c.File != "":

@@ -59,7 +59,7 @@ func (v *validator) addf(key, format string, args ...any) {
 // addresses checks the listeners: their syntax, and that nothing is offered to
 // the network by oversight.
 func (v *validator) addresses(c *Config) {
-	v.address("listen", c.Listen, c.Open || c.Authenticates(), "without authentication: "+cureOpen+", give --token-secret-file, --token-key, --jwks-url or api_keys:, or add --open if that is meant")
+	v.address("listen", c.Listen, c.Open || c.Authenticates(), "without authentication: "+cureOpen+", give --token-secret-file, --token-key, --jwks-url, --tls-client-ca or api_keys:, or add --open if that is meant")
 	v.admin(c)
 	if len(c.NATS) == 0 {
 		v.address("nats-listen", c.NATSListen, c.Open, "and has no authentication: "+cureOpen+", or add --open if that is meant")

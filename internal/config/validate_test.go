@@ -7,7 +7,7 @@ import (
 )
 
 func TestValidate(t *testing.T) {
-	const open = " can be reached from beyond this machine, without authentication: use 127.0.0.1, give --token-secret-file, --token-key, --jwks-url or api_keys:, or add --open if that is meant"
+	const open = " can be reached from beyond this machine, without authentication: use 127.0.0.1, give --token-secret-file, --token-key, --jwks-url, --tls-client-ca or api_keys:, or add --open if that is meant"
 	const bare = " can be reached from beyond this machine, and has no authentication: use 127.0.0.1, or add --open if that is meant"
 	const address = ", but must be HOST:PORT with a port of 0 to 65535, for instance 127.0.0.1:8080"
 	f := func(change func(c *Config), want ...string) {

@@ -26,6 +26,11 @@ type access struct {
 	checks     *poller.Pool   // checks credentials, which may wait for keys: not the one that others wait for
 	questions  *poller.Pool   // waits for verdicts; nil as they are
 	identities *identities
+	visitors   chan struct{}   // holds one for each check under way over HTTP, beside those of checks
+	ctx        context.Context // of checks
+	cancel     context.CancelFunc
+
+	lasting lasting // has its own mu
 }
 
 const (
@@ -51,10 +56,13 @@ func (s *Server) openAccess() error {
 	if err != nil || check == nil {
 		return err
 	}
+	ctx, cancel := context.WithCancel(context.Background())
 	s.access = &access{
+		ctx: ctx, cancel: cancel,
 		check:      check,
 		timeout:    s.cfg.AuthTimeout,
 		public:     newPublicRights(&s.cfg),
+		visitors:   make(chan struct{}, max(2, s.cfg.Workers)), // one may wait for keys
 		checks:     poller.NewPool(s.cfg.Workers, checkQueue),
 		identities: newIdentities(mostForIdentity(s.cfg.MaxConnectionsPerIdentity, s.quota.Max())),
 	}
@@ -74,6 +82,7 @@ func (a *access) close() {
 		a.verdicts.Close()
 		a.questions.Close()
 	}
+	a.cancel() // else those who wait for keys would do so to the end of their time
 	a.checks.Close()
 	a.check.Close()
 }

@@ -88,6 +88,9 @@ func (s *Server) serveDisconnectIdentity(w http.ResponseWriter, r *http.Request)
 		return
 	}
 	n := 0
+	if s.access != nil {
+		n = s.access.lasting.end(identity)
+	}
 	if _, err := s.walk(r.Context(), place{}, func(sh *shard, c conn.Info) bool {
 		if sh.identityOf(c.ID.Slot()) == identity && sh.disconnect(c.ID, why) {
 			n++
@@ -101,13 +104,14 @@ func (s *Server) serveDisconnectIdentity(w http.ResponseWriter, r *http.Request)
 	writeIndented(w, http.StatusOK, disconnected{Identity: identity, Reason: why.String(), Disconnected: n})
 }
 
-// disconnect ends an open connection, and reports whether it was one.
+// disconnect ends a connection that is open, or about to be, and reports
+// whether it was one.
 func (sh *shard) disconnect(id poller.Token, why conn.Reason) bool {
-	open := sh.table.IsOpen(id)
-	if open {
+	there := sh.table.IsOpen(id) || sh.table.IsHeld(id)
+	if there {
 		sh.table.Close(id, why)
 	}
-	return open
+	return there
 }
 
 // parseClient finds a client by its name; see clientName.

@@ -62,18 +62,9 @@ func (s *shown) token(t string) {
 	}
 }
 
-// authorization reads the header. What is of another scheme is for somebody
-// else, a proxy in front say, and no token.
-func (s *shown) authorization(header string) {
-	const scheme = "bearer "
-	if len(header) > len(scheme) && strings.EqualFold(header[:len(scheme)], scheme) {
-		s.token(strings.TrimSpace(header[len(scheme):]))
-	}
-}
-
 // credentials finds what an upgrade request shows.
 func credentials(r *conn.Request, query []string) (s shown) {
-	s.authorization(r.Authorization)
+	s.token(bearer(r.Authorization))
 	for _, t := range query {
 		s.token(t)
 	}
@@ -82,7 +73,7 @@ func credentials(r *conn.Request, query []string) (s shown) {
 			s.token(t)
 		}
 	}
-	s.Certificate = certificate(r)
+	s.Certificate = r.Certificate
 	return s
 }
 
@@ -112,17 +103,47 @@ func (sh *shard) admit(id poller.Token, r *conn.Request, open *opening) *conn.Re
 // checkOpening holds a request back while its credentials are checked.
 func (sh *shard) checkOpening(id poller.Token, r *conn.Request, shown auth.Credentials, open *opening) *conn.Refusal {
 	shown.Bearer = strings.Clone(shown.Bearer)
-	server := sh.server
-	if !server.access.checks.Submit(func() {
-		grant, err := server.authenticate(context.Background(), shown)
-		sh.loop.Post(poller.Func(func() { sh.checkedOpening(id, open, grant, err) }))
-	}) {
-		server.metrics.auth.WithLabelValues(authBusy).Inc()
+	if !sh.check(id, shown, func(grant auth.Grant, err *wire.Error) { sh.checkedOpening(id, open, grant, err) }) {
 		return refusal(0, errBusy)
 	}
 	*sh.client(id.Slot()) = client{format: open.format, unlimited: r.Unlimited}
 	sh.table.Hold(id)
 	return nil
+}
+
+// check has a worker check credentials, and calls done with what came of it,
+// unless the connection ends before: then nobody's time is spent on them. It
+// reports false where too many wait.
+func (sh *shard) check(id poller.Token, shown auth.Credentials, done func(auth.Grant, *wire.Error)) bool {
+	server := sh.server
+	ctx, cancel := context.WithCancel(server.access.ctx)
+	if !server.access.checks.Submit(func() {
+		if ctx.Err() != nil {
+			return
+		}
+		grant, err := server.authenticate(ctx, shown)
+		sh.loop.Post(poller.Func(func() {
+			sh.endCheck(id)
+			done(grant, err)
+		}))
+	}) {
+		cancel()
+		server.metrics.auth.WithLabelValues(authBusy).Inc()
+		return false
+	}
+	if sh.checks == nil {
+		sh.checks = make(map[poller.Token]context.CancelFunc)
+	}
+	sh.checks[id] = cancel
+	return true
+}
+
+// endCheck is of a check that is over, or of a connection that is.
+func (sh *shard) endCheck(id poller.Token) {
+	if cancel := sh.checks[id]; cancel != nil {
+		cancel()
+		delete(sh.checks, id)
+	}
 }
 
 func (sh *shard) checkedOpening(id poller.Token, open *opening, grant auth.Grant, err *wire.Error) {
@@ -180,8 +201,8 @@ func (s *Server) authenticate(ctx context.Context, shown auth.Credentials) (auth
 // authCommand checks the token of a command: a first one, or one that takes
 // the place of another.
 func (sh *shard) authCommand(id poller.Token, cmd *wire.Command) {
-	server, cmdID, c := sh.server, cmd.ID, sh.client(id.Slot())
-	if server.access == nil {
+	cmdID, c := cmd.ID, sh.client(id.Slot())
+	if sh.server.access == nil {
 		sh.replyError(id, cmdID, wire.BadRequest, "this server has no authentication configured: no token is needed")
 		return
 	}
@@ -190,11 +211,7 @@ func (sh *shard) authCommand(id poller.Token, cmd *wire.Command) {
 		return
 	}
 	shown := auth.Credentials{Bearer: strings.Clone(cmd.Token)}
-	if !server.access.checks.Submit(func() {
-		grant, err := server.authenticate(context.Background(), shown)
-		sh.loop.Post(poller.Func(func() { sh.checkedCommand(id, cmdID, grant, err) }))
-	}) {
-		server.metrics.auth.WithLabelValues(authBusy).Inc()
+	if !sh.check(id, shown, func(grant auth.Grant, err *wire.Error) { sh.checkedCommand(id, cmdID, grant, err) }) {
 		sh.replyError(id, cmdID, errBusy.Code, errBusy.Message)
 		return
 	}

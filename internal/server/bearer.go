@@ -4,22 +4,30 @@ import (
 	"context"
 	"crypto/x509"
 	"net/http"
+	"strings"
 	"time"
 
-	"github.com/pushd/pushd/conn"
 	"github.com/pushd/pushd/internal/auth"
 	"github.com/pushd/pushd/internal/wire"
 )
 
-// certificate is what TLS has verified of a client, nil without one.
-func certificate(r *conn.Request) *x509.Certificate { return r.Certificate }
-
-// certificateOverHTTP is certificate for a request that is no upgrade.
+// certificateOverHTTP is what TLS has verified of a client, nil without one.
 func certificateOverHTTP(r *http.Request) *x509.Certificate {
 	if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
 		return nil
 	}
 	return r.TLS.PeerCertificates[0]
+}
+
+// bearer is the token of an Authorization header, "" where that is of another
+// scheme: then it is for somebody else, a proxy in front say. Schemes are of any
+// case (RFC 9110, 11.1).
+func bearer(header string) string {
+	scheme, token, _ := strings.Cut(header, " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return ""
+	}
+	return strings.TrimSpace(token)
 }
 
 // visitor is who makes a request over HTTP. The zero visitor has shown nothing.
@@ -37,7 +45,7 @@ func (s *Server) visitor(w http.ResponseWriter, r *http.Request) (v visitor, ok 
 	}
 	var shown shown
 	for _, header := range r.Header.Values("Authorization") {
-		shown.authorization(header)
+		shown.token(bearer(header))
 	}
 	for _, t := range tokensOf(r.URL.Query()) {
 		shown.token(t)
@@ -52,13 +60,28 @@ func (s *Server) visitor(w http.ResponseWriter, r *http.Request) (v visitor, ok 
 	if shown.Credentials == (auth.Credentials{}) {
 		return v, true
 	}
-	grant, err := s.authenticate(r.Context(), shown.Credentials)
+	grant, err := s.authenticateVisitor(r.Context(), shown.Credentials)
 	if err != nil {
 		s.refuseVisitor(w, visitor{}, true, err)
 		return v, false
 	}
 	v.identity, v.rights, v.ends = grant.Identity, grant.Rights, monotonic(grant.Expires)
 	return v, true
+}
+
+// authenticateVisitor is authenticate for one of few at a time: net/http has a
+// goroutine for each request, and the loops need the CPU too.
+func (s *Server) authenticateVisitor(ctx context.Context, shown auth.Credentials) (auth.Grant, *wire.Error) {
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	select {
+	case s.access.visitors <- struct{}{}:
+		defer func() { <-s.access.visitors }()
+		return s.authenticate(ctx, shown)
+	case <-ctx.Done():
+		s.metrics.auth.WithLabelValues(authBusy).Inc()
+		return auth.Grant{}, errBusy
+	}
 }
 
 // permit says why a visitor may not do something, nil where he may. It waits

@@ -35,6 +35,10 @@ const (
 // serveHistory answers with the newest messages of a topic, or with those
 // behind a cursor.
 func (s *Server) serveHistory(w http.ResponseWriter, r *http.Request) {
+	if s.requestedTooFast(w, r) { // before credentials, which cost more
+		s.metrics.history.WithLabelValues(historyRefused).Inc()
+		return
+	}
 	v, ok := s.visitor(w, r)
 	if !ok {
 		s.metrics.history.WithLabelValues(historyRefused).Inc()

@@ -23,7 +23,7 @@ const keyHeader = "Idempotency-Key"
 
 // servePublish publishes one body as it is.
 func (s *Server) servePublish(w http.ResponseWriter, r *http.Request) {
-	if s.publishingTooFast(w, r) { // before credentials, which cost more
+	if s.requestedTooFast(w, r) { // before credentials, which cost more
 		return
 	}
 	v, ok := s.visitor(w, r)
@@ -138,6 +138,9 @@ const (
 // servePublishLines publishes newline-delimited JSON, and answers each line in
 // order, while more come: the request may go on for ever.
 func (s *Server) servePublishLines(w http.ResponseWriter, r *http.Request) {
+	if s.requestedTooFast(w, r) { // as above
+		return
+	}
 	v, ok := s.visitor(w, r)
 	if !ok {
 		return
@@ -152,9 +155,6 @@ func (s *Server) servePublishLines(w http.ResponseWriter, r *http.Request) {
 			Message: "Content-Type must be application/x-ndjson; one message alone goes to /publish/{topic}"})
 		return
 	}
-	if s.publishingTooFast(w, r) {
-		return
-	}
 	key, refused := readKey(r)
 	if refused != nil {
 		refuse(w, 0, refused)
@@ -165,10 +165,15 @@ func (s *Server) servePublishLines(w http.ResponseWriter, r *http.Request) {
 		refuse(w, 0, &wire.Error{Code: wire.Internal, Message: err.Error()})
 		return
 	}
+	from, ok := s.beginLasting(w, r, v)
+	if !ok {
+		return
+	}
+	defer s.endLasting(from)
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	in := bufio.NewReaderSize(r.Body, 16<<10)
 	lines := lineBatch{server: s, ctx: r.Context(), visitor: v, key: key}
-	for !s.stopping.Load() {
+	for !s.stopping.Load() && !from.ended.Load() {
 		_ = ctl.SetReadDeadline(time.Now().Add(plainReadTimeout))
 		end := lines.read(in)
 		for _, l := range lines.batch {

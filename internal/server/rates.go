@@ -110,9 +110,9 @@ func tooManyPublications(most int) string {
 	return fmt.Sprintf("more than %d messages a second (--max-publish-rate)", most)
 }
 
-// publishingTooFast counts a request to publish, and answers it if it is one
-// too many from its client's address.
-func (s *Server) publishingTooFast(w http.ResponseWriter, r *http.Request) bool {
+// requestedTooFast counts a request to publish, or for history, and answers it
+// if it is one too many from its client's address.
+func (s *Server) requestedTooFast(w http.ResponseWriter, r *http.Request) bool {
 	who := callerFrom(r)
 	if who.unlimited {
 		return false
@@ -122,7 +122,7 @@ func (s *Server) publishingTooFast(w http.ResponseWriter, r *http.Request) bool 
 		return false
 	}
 	w.Header().Set("Retry-After", strconv.Itoa(int((wait+time.Second-1)/time.Second)))
-	writeJSON(w, http.StatusTooManyRequests, wire.AppendRefusal(nil, wire.RateLimited, tooManyPublications(s.cfg.MaxPublishRate)))
+	writeJSON(w, http.StatusTooManyRequests, wire.AppendRefusal(nil, wire.RateLimited, fmt.Sprintf("more than %d requests a second (--max-publish-rate)", s.cfg.MaxPublishRate)))
 	return true
 }
 

@@ -44,6 +44,7 @@ type shard struct {
 	sweepAt  uint32     // slot at which the next goes on
 	tokenDue []deadline // of those who have shown no token yet
 	turns    map[poller.Token]*turns
+	checks   map[poller.Token]context.CancelFunc // of credentials, that are under way
 }
 
 // client is what a shard knows of a connection beside its socket and its
@@ -145,6 +146,7 @@ func (sh *shard) Drained(id poller.Token) { sh.members.Drained(id.Slot()) }
 func (sh *shard) Closed(id poller.Token, why conn.Reason) {
 	sh.members.Leave(id.Slot())
 	delete(sh.turns, id)
+	sh.endCheck(id)
 	sh.signOut(id.Slot())
 	*sh.client(id.Slot()) = client{}
 	delete(sh.debts, id.Slot())

@@ -72,6 +72,8 @@ func (sh *shard) beginNow(id poller.Token, open *opening) *conn.Refusal {
 // client of the raw format, which could not be told later.
 func (sh *shard) begin(id poller.Token, open *opening) *wire.Error {
 	c := sh.client(id.Slot())
+	c.awaited++ // this itself: what is answered at once must not let the 101 go before the rest
+	defer func() { c.awaited-- }()
 	if c.format == wire.JSON {
 		sh.reply(id, wire.AppendWelcome(sh.json[:0], sh.server.clientName(sh, id), sh.server.cfg.Heartbeat, int(sh.server.cfg.MaxMessage)))
 	}

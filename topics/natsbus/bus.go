@@ -42,7 +42,7 @@
 // and where Config.Requests names a subject also
 //
 //	publish    that subject
-//	subscribe  _INBOX.>
+//	subscribe  _INBOX_push.>
 //
 // and for streams that Open is to make, and to change when their configuration does
 //
