@@ -253,7 +253,7 @@ func TestDecodeReservesNothing(t *testing.T) {
 func TestDecodeLargeBuffersAreNotPooled(t *testing.T) {
 	large := &bytebufferpool.ByteBuffer{B: make([]byte, 7, maxPooledBuffer+1)}
 	putBuffer(large)
-	small := &bytebufferpool.ByteBuffer{B: make([]byte, 7, maxPooledBuffer)}
+	small := &bytebufferpool.ByteBuffer{B: make([]byte, 7, 64)} // the pool learns what is usual, which is never less
 	putBuffer(small)
 	if large.Len() == 0 || small.Len() != 0 { // Put empties a buffer
 		t.Errorf("pooled: large %v, small %v", large.Len() == 0, small.Len() == 0)

@@ -102,7 +102,7 @@ func TestRequestBounds(t *testing.T) {
 
 // TestRequestDenied asks where the account may not: it is told at once.
 func TestRequestDenied(t *testing.T) {
-	_, url := guarded(t, []string{"push.>"}, []string{"push.>", "_INBOX.>"})
+	_, url := guarded(t, []string{"push.>"}, []string{"push.>", "_INBOX_push.>"})
 	b, _ := open(t, Config{URLs: []string{url}, Requests: "may.it"})
 	if a := ask(t, b, "x", patience); !errors.Is(a.err, ErrDenied) {
 		t.Errorf("%+v", a)
