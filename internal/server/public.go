@@ -21,6 +21,9 @@ func (s *Server) publicHandler() http.Handler {
 	})
 	mux.Handle("/{$}", only(pages, http.MethodGet, http.MethodHead))
 	mux.Handle("/assets/", only(pages, http.MethodGet, http.MethodHead))
+	if s.cfg.Demo {
+		mux.Handle("/demo/", only(page.DemoHandler(), http.MethodGet, http.MethodHead))
+	}
 	mux.Handle(socketPath, only(http.HandlerFunc(s.serveSocketPath), http.MethodGet))
 	mux.Handle("/publish", only(http.HandlerFunc(s.servePublishLines), http.MethodPost))
 	mux.Handle("/publish/{topic}", only(http.HandlerFunc(s.servePublish), http.MethodPost))
