@@ -34,7 +34,7 @@ type file struct {
 func Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /{$}", newFile("index.html"))
-	for _, name := range []string{"app.js", "cards.js", "connection.js", "style.css"} {
+	for _, name := range []string{"app.js", "cards.js", "connection.js", "pushd.js", "style.css"} {
 		mux.Handle("GET /assets/"+name, newFile("assets/"+name))
 	}
 	return mux

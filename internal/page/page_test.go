@@ -40,6 +40,7 @@ func TestHandler(t *testing.T) {
 		{"GET", "/assets/app.js", 200, "text/javascript; charset=utf-8"},
 		{"GET", "/assets/cards.js", 200, "text/javascript; charset=utf-8"},
 		{"GET", "/assets/connection.js", 200, "text/javascript; charset=utf-8"},
+		{"GET", "/assets/pushd.js", 200, "text/javascript; charset=utf-8"},
 		{"GET", "/assets/style.css", 200, "text/css; charset=utf-8"},
 		{"GET", "/demo/", 200, "text/html; charset=utf-8"},
 		{"GET", "/demo/ticker", 200, "text/html; charset=utf-8"},
