@@ -16,11 +16,12 @@ push.on("state", (state) => {
 
 // A namespace with `delivery: latest` begins with the newest value of every
 // symbol. From then on at most two values a second come for each: the newest.
-push.subscribe("demo-stocks.*", (message) => {
+push.subscribe("demo-stocks.*", (message, { skipped }) => {
   received++;
+  leftOut += skipped;
   changed.set(message.topic.split(".")[1], message.data);
   if (changed.size === 1) requestAnimationFrame(draw);
-}, { mode: "latest", maxRate: 2, onSkipped: (skipped) => { leftOut += skipped.count; } });
+}, { mode: "latest", maxRate: 2 });
 
 // All that came since the last frame is drawn in one go.
 function draw() {
