@@ -48,7 +48,7 @@ func TestDemos(t *testing.T) {
 				tab.Want(expression)
 			}
 			if dir := os.Getenv("PUSHD_SCREENSHOTS"); dir != "" {
-				if err := os.WriteFile(filepath.Join(dir, "demo-"+demo.name+".png"), tab.Screenshot(), 0o644); err != nil {
+				if err := os.WriteFile(filepath.Join(dir, "demo-"+demo.name+".png"), tab.View(), 0o644); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -42,7 +42,7 @@ function add(symbol) {
   const value = document.createElement("span");
   const percent = document.createElement("span");
   name.textContent = symbol;
-  item.append(name, value, " ", percent);
+  item.append(name, value, percent);
   const after = [...tiles.keys()].filter((other) => other < symbol).length;
   quotes.insertBefore(item, quotes.children[after] ?? null);
   const tile = { item, value, percent };
