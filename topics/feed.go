@@ -144,7 +144,7 @@ type sub struct {
 	// Static.
 	pattern string
 	feed    *feed
-	begun   uint64 // what comes after this entry of the feed is in its ring, or was
+	life    uint64 // while it is one, what is for it comes into the ring: see RingPlace
 
 	// Atomic.
 	members atomic.Int64 // connections, over all shards
@@ -173,7 +173,6 @@ func (s *sub) givenUp() uint64 { return max(s.evicted, s.feed.markEvicted) }
 type feed struct {
 	// Static.
 	in    Interest
-	life  uint64 // of its ring
 	delay *delay // nil: shards are told when the batch is in
 
 	// Guarded by Hub.mu.

@@ -322,7 +322,7 @@ func (h *Hub) acquire(m *Members, pattern string) (joining, error) {
 	defer h.mu.Unlock()
 	f, ok := h.table(in).get(in.Name)
 	if !ok {
-		f = &feed{in: in, life: newLife(), delay: h.delayOf(settings.BatchDelay)}
+		f = &feed{in: in, delay: h.delayOf(settings.BatchDelay)}
 		if settings.History && h.cfg.History != nil {
 			f.kept = &kept{stream: h.streamOf(namespace)}
 		}
@@ -338,7 +338,7 @@ func (h *Hub) acquire(m *Members, pattern string) (joining, error) {
 	}
 	s, ok := f.subs.get(pattern)
 	if !ok {
-		s = &sub{pattern: pattern, feed: f, begun: f.last, at: len(f.list)}
+		s = &sub{pattern: pattern, feed: f, life: newLife(), at: len(f.list)}
 		f.subs.insert(pattern, s)
 		f.list = append(f.list, s)
 		h.stats.subs.Add(1)

@@ -21,7 +21,7 @@ type Position struct {
 
 // RingPlace is an entry in the ring of one feed. The zero value is no place.
 type RingPlace struct {
-	Life  uint64 // of the ring: each has another, on each node
+	Life  uint64 // for which the ring has collected for the pattern: each has another, on each node
 	Entry uint64
 }
 
@@ -72,7 +72,7 @@ func (m *Members) Position(slot uint32, pattern string) (p Position, ok bool) {
 	f := g.view.feed
 	if f.kept == nil {
 		g.sub.polled.Store(m.hub.since(time.Now()))
-		return Position{Ring: RingPlace{f.life, at}}, true
+		return Position{Ring: RingPlace{g.sub.life, at}}, true
 	}
 	f.mu.RLock()
 	defer f.mu.RUnlock()
@@ -102,19 +102,19 @@ func (g *group) awaits(slot uint32) bool {
 func (m *Members) resumeInRing(slot uint32, s *seating, g *group, from RingPlace) Standing {
 	f := g.view.feed
 	f.mu.RLock()
-	last, lost := f.last, max(g.sub.begun, g.sub.givenUp())
+	last, lost := f.last, g.sub.givenUp()
 	f.mu.RUnlock()
 	st := Standing{Resumed: Recovered}
 	switch {
-	case from.Life != f.life || from.Entry > last: // of another node, or of a ring that nobody came back to in time
-		return Standing{Resumed: NotRecovered, Why: LossRestarted}
+	case from.Life != g.sub.life || from.Entry > last: // of another node, or too late: nothing was collected any more
+		from.Entry, st = last, Standing{Resumed: NotRecovered, Why: LossRestarted} // what is there it may have had
 	case lost > from.Entry:
 		from.Entry, st = lost, Standing{Resumed: NotRecovered, Why: LossSlow}
 	}
 	return m.beginAt(slot, s, g, from.Entry, st)
 }
 
-// newLife is for a feed's ring. What a client sends back may be of another node.
+// newLife is for a pattern. What a client sends back may be of another node.
 func newLife() uint64 { return 1 + rand.Uint64N(1<<64-1) }
 
 // since is a time as sub.polled has it: never 0.
