@@ -9,6 +9,7 @@ type shape uint8
 const (
 	socketJSON shape = iota // WebSocket, format json
 	socketRaw               // WebSocket, format raw
+	polled                  // GET /poll: objects with a comma behind each
 )
 
 // shapeOfSocket is the shape of a WebSocket.
@@ -30,3 +31,7 @@ func (s shape) format() wire.Format {
 // tells reports whether there is an envelope in which a client can be told of
 // more than payloads: what became of its subscription, or that messages are missing.
 func (s shape) tells() bool { return s.format() == wire.JSON }
+
+// talks reports whether a client may send commands, and is told of what is wrong
+// with them. Of any other, all it wants stands in its request, which is refused.
+func (s shape) talks() bool { return s == socketJSON }

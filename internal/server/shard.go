@@ -37,6 +37,7 @@ type shard struct {
 	sending bool // the last turn has left something to send
 	leaving leaving
 	debts   debts // of those who sent commands of late
+	polls   polls
 
 	// Loop-only, and empty without authentication.
 	sessions sessions
@@ -76,6 +77,7 @@ func (s *Server) newShard(index int, l *poller.Listener) (*shard, error) {
 		PongTimeout:      pongTimeout,
 		WriteTimeout:     s.cfg.WriteTimeout,
 		Subprotocols:     []string{wire.SubprotocolJSON, wire.SubprotocolRaw},
+		Claims:           claimsPath,
 		Lane:             s.cfg.Send,
 		Quota:            s.quota,
 		Gate:             s.gate,
@@ -101,6 +103,7 @@ func (sh *shard) Ready(id poller.Token, e poller.Events) { sh.table.Ready(id, e)
 func (sh *shard) Tick(now uint32) {
 	sh.table.Tick(now)
 	sh.members.Tick()
+	sh.tickPolls(now)
 	sh.drain(time.Now())
 	sh.debts.forgive(&sh.server.paces)
 	sh.sweepSessions(now)
@@ -110,6 +113,7 @@ func (sh *shard) Tick(now uint32) {
 
 func (sh *shard) Turn() (more bool) {
 	sh.sending = sh.members.Turn()
+	sh.answerPolls()
 	sh.table.Turn()
 	return sh.sending
 }
@@ -127,6 +131,7 @@ func (sh *shard) closeAll(latest time.Time) {
 		sh.loop.Post(poller.Func(func() { sh.closeAll(latest) }))
 		return
 	}
+	sh.pollsEnd(conn.ReasonShutdown)
 	sh.table.CloseAll(conn.ReasonShutdown)
 }
 
@@ -145,11 +150,14 @@ func (sh *shard) Drained(id poller.Token) { sh.members.Drained(id.Slot()) }
 // Closed implements conn.Handler.
 func (sh *shard) Closed(id poller.Token, why conn.Reason) {
 	sh.members.Leave(id.Slot())
+	delete(sh.polls.of, id.Slot())
 	delete(sh.turns, id)
 	sh.endCheck(id)
 	sh.signOut(id.Slot())
 	*sh.client(id.Slot()) = client{}
-	delete(sh.debts, id.Slot())
+	if why != conn.ReasonAnswered { // else the connection goes on
+		delete(sh.debts, id.Slot())
+	}
 	if sh.server.debugs() {
 		sh.server.log.Debug("connection ended", "client", sh.server.clientName(sh, id), "reason", why.String())
 	}
@@ -171,10 +179,16 @@ func (sh *shard) replyError(id poller.Token, cmd wire.ID, code wire.ErrorCode, m
 type sender struct{ *shard }
 
 func (s sender) Send(slot uint32, frames []byte) topics.Outcome {
+	if len(s.polls.of) > 0 && s.client(slot).shape == polled {
+		return s.take(s.polls.of[slot], frames, true)
+	}
 	return outcome(s.table.Send(slot, frames))
 }
 
 func (s sender) SendCopy(slot uint32, frames []byte) topics.Outcome {
+	if len(s.polls.of) > 0 && s.client(slot).shape == polled {
+		return s.take(s.polls.of[slot], frames, false)
+	}
 	return outcome(s.table.SendCopy(slot, frames))
 }
 
@@ -191,6 +205,10 @@ func outcome(r conn.Result) topics.Outcome {
 func (s sender) Subscribed(slot uint32, pattern, tag string, st topics.Standing, err error) {
 	id := s.table.ID(slot)
 	c := s.client(slot)
+	if c.shape == polled {
+		s.subscribedPoll(s.polls.of[slot], pattern, st, err)
+		return
+	}
 	switch {
 	case err != nil && !c.shape.tells(): // it could not be told later
 		s.table.Refuse(id, refusal(0, notBrought(pattern, err)))

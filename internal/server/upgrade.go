@@ -31,7 +31,7 @@ func (sh *shard) Upgrade(id poller.Token, r *conn.Request) *conn.Refusal {
 		return refusal(0, errStopping)
 	}
 	if sh.leaving.begun(time.Now()) {
-		return refusal(503, &wire.Error{Code: wire.Unavailable, Message: "this node is being drained"})
+		return refusal(503, errDraining)
 	}
 	if r.Path != socketPath {
 		return refusal(404, &wire.Error{Code: wire.BadRequest, Message: "there is no WebSocket at this path; it is at " + socketPath})
@@ -53,7 +53,10 @@ func (sh *shard) Upgrade(id poller.Token, r *conn.Request) *conn.Refusal {
 	return sh.beginNow(id, &open)
 }
 
-var errStopping = &wire.Error{Code: wire.Unavailable, Message: "this node is shutting down"}
+var (
+	errStopping = &wire.Error{Code: wire.Unavailable, Message: "this node is shutting down"}
+	errDraining = &wire.Error{Code: wire.Unavailable, Message: "this node is being drained"}
+)
 
 // beginNow is begin within Upgrade.
 func (sh *shard) beginNow(id poller.Token, open *opening) *conn.Refusal {
