@@ -15,10 +15,14 @@ import (
 type encoder struct{}
 
 func (encoder) Message(f topics.Format, m *topics.Message) []byte {
-	if shape(f) == polled {
+	switch shape(f) {
+	case eventsJSON:
+		return wire.AppendMessageEvent(nil, m.Topic, m.Cursor.String(), m.Time, m.Data)
+	case eventsRaw:
+		return wire.AppendRawEvent(nil, m.Topic, m.Cursor.String(), m.Data)
+	case polled:
 		return append(wire.AppendMessage(nil, m.Topic, m.Cursor.String(), m.Time, m.Data), ',')
-	}
-	if !shape(f).tells() {
+	case socketRaw:
 		op := ws.OpBinary
 		if utf8.Valid(m.Data) {
 			op = ws.OpText
@@ -55,7 +59,10 @@ func (encoder) Skipped(f topics.Format, topic string, count int) []byte {
 // appendTold appends a message that is no publication, as a connection that tells
 // such has it.
 func appendTold(dst []byte, s shape, json []byte) []byte {
-	if s == polled {
+	switch s.transport() {
+	case overEvents:
+		return wire.AppendEvent(dst, "", json)
+	case overPolls:
 		return append(append(dst, json...), ',')
 	}
 	return conn.AppendFrame(dst, ws.OpText, json)

@@ -81,7 +81,9 @@ func newMetrics(s *Server) *metrics {
 
 // Series that are read from shards, hub and bus. Each is described here once.
 var (
-	descConnections   = desc("pushd_connections", "Upgraded connections now.")
+	descConnections   = desc("pushd_connections", "Upgraded connections now, and streams of events.")
+	descByTransport   = desc("pushd_transport_connections", "Upgraded connections and streams of events now, by transport: websocket, sse.", "transport")
+	descOpened        = desc("pushd_transport_connections_total", "Connections that were taken, by transport.", "transport")
 	descSockets       = desc("pushd_sockets", "Sockets of clients now, those in handshake and closing included.")
 	descMaxConns      = desc("pushd_connections_max", "Connections that are taken at most.")
 	descAccepted      = desc("pushd_sockets_accepted_total", "Sockets taken from the listener.")
@@ -151,6 +153,15 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	}
 	s.collectTLS(out, &c)
 	gauge(descConnections, float64(c.Open))
+	for over := range numTransports {
+		opened, closed := uint64(0), uint64(0)
+		for _, sh := range s.shards {
+			closed += sh.counted[over].closed.Load() // first: it never exceeds the other
+			opened += sh.counted[over].opened.Load()
+		}
+		gauge(descByTransport, float64(opened-closed), over.String())
+		count(descOpened, opened, over.String())
+	}
 	gauge(descSockets, float64(c.Sockets))
 	gauge(descMaxConns, float64(s.quota.Max()))
 	count(descAccepted, c.Accepted)

@@ -72,8 +72,10 @@ func (sh *shard) getPoll(id poller.Token, r *conn.Request) *conn.Refusal {
 	if refused != nil {
 		sh.server.metrics.polls.WithLabelValues(pollRefused).Inc()
 		refused.Header = corsHeader(r.Origin)
+		return refused
 	}
-	return refused
+	sh.counted[overPolls].opened.Add(1)
+	return nil
 }
 
 func (sh *shard) openPoll(id poller.Token, r *conn.Request) *conn.Refusal {
@@ -304,7 +306,7 @@ func (sh *shard) pollStands(p *poll, topic string, st topics.Standing) {
 	case st.Cursor.IsZero():
 		sh.tellPoll(p, wire.AppendGap(sh.json[:0], topic, "", "", gapReasons[st.Why]))
 	default:
-		sh.tellPoll(p, appendSubscribed(sh.json[:0], wire.ID{}, topic, st))
+		sh.tellPoll(p, wire.AppendSubscribed(sh.json[:0], wire.ID{}, topic, st.Cursor.String(), wire.Recovery(st.Resumed), gapReasons[st.Why]))
 	}
 	sh.lookAt(p)
 }

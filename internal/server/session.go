@@ -3,8 +3,6 @@ package server
 import (
 	"time"
 
-	"github.com/gobwas/ws"
-
 	"github.com/pushd/pushd/conn"
 	"github.com/pushd/pushd/internal/auth"
 	"github.com/pushd/pushd/internal/wire"
@@ -176,7 +174,7 @@ func (sh *shard) endSubscriptions(id poller.Token) {
 	for _, pattern := range sh.members.Patterns(slot, nil) {
 		sh.members.Unsubscribe(slot, pattern)
 		sh.json = wire.AppendUnsubscribed(sh.json[:0], wire.ID{}, pattern, wire.UnsubscribedTokenExpired)
-		frames = conn.AppendFrame(frames, ws.OpText, sh.json)
+		frames = appendTold(frames, sh.client(slot).shape, sh.json)
 	}
 	if sh.client(slot).shape.tells() && len(frames) > 0 {
 		sh.table.Reply(id, frames)

@@ -7,9 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
-
-	"github.com/gobwas/ws"
 
 	"github.com/pushd/pushd/conn"
 	"github.com/pushd/pushd/internal/wire"
@@ -39,6 +38,8 @@ type shard struct {
 	debts   debts // of those who sent commands of late
 	polls   polls
 
+	openings map[poller.Token]*eventsOpening // streams whose 200 has not left
+
 	// Loop-only, and empty without authentication.
 	sessions sessions
 	sweptAt  uint32     // tick of the last sweep of sessions
@@ -46,6 +47,9 @@ type shard struct {
 	tokenDue []deadline // of those who have shown no token yet
 	turns    map[poller.Token]*turns
 	checks   map[poller.Token]context.CancelFunc // of credentials, that are under way
+
+	// Atomic.
+	counted [numTransports]struct{ opened, closed atomic.Uint64 }
 }
 
 // client is what a shard knows of a connection beside its socket and its
@@ -55,7 +59,7 @@ type client struct {
 	strikes   uint8 // bad commands since the last good one
 	unlimited bool
 	standing  standing
-	awaited   uint16 // replies that belong into the write with the 101
+	awaited   uint16 // replies that belong into the write with the 101, or the 200
 	publish   uint16 // publications on their way to NATS
 	denials   uint8  // tokens refused since the last good one
 	lead      uint8  // seconds before its end at which to warn of it; 0: done, or nothing to warn of
@@ -76,8 +80,10 @@ func (s *Server) newShard(index int, l *poller.Listener) (*shard, error) {
 		Heartbeat:        s.cfg.Heartbeat,
 		PongTimeout:      pongTimeout,
 		WriteTimeout:     s.cfg.WriteTimeout,
-		Subprotocols:     []string{wire.SubprotocolJSON, wire.SubprotocolRaw},
 		Claims:           claimsPath,
+		Beat:             []byte(wire.EventHeartbeat),
+		LastWords:        lastWords,
+		Subprotocols:     []string{wire.SubprotocolJSON, wire.SubprotocolRaw},
 		Lane:             s.cfg.Send,
 		Quota:            s.quota,
 		Gate:             s.gate,
@@ -154,6 +160,8 @@ func (sh *shard) Closed(id poller.Token, why conn.Reason) {
 	delete(sh.turns, id)
 	sh.endCheck(id)
 	sh.signOut(id.Slot())
+	delete(sh.openings, id)
+	sh.counted[sh.client(id.Slot()).shape.transport()].closed.Add(1)
 	*sh.client(id.Slot()) = client{}
 	if why != conn.ReasonAnswered { // else the connection goes on
 		delete(sh.debts, id.Slot())
@@ -166,7 +174,7 @@ func (sh *shard) Closed(id poller.Token, why conn.Reason) {
 // reply sends what was put into json.
 func (sh *shard) reply(id poller.Token, json []byte) {
 	sh.json = json
-	sh.framed = conn.AppendFrame(sh.framed[:0], ws.OpText, json)
+	sh.framed = appendTold(sh.framed[:0], sh.client(id.Slot()).shape, json)
 	sh.table.Reply(id, sh.framed)
 }
 
@@ -210,25 +218,25 @@ func (s sender) Subscribed(slot uint32, pattern, tag string, st topics.Standing,
 		return
 	}
 	switch {
-	case err != nil && !c.shape.tells(): // it could not be told later
-		s.table.Refuse(id, refusal(0, notBrought(pattern, err)))
+	case err != nil && !c.shape.talks(): // it could not be told later
+		s.refuse(id, refusal(0, notBrought(pattern, err)))
 		return
 	case err != nil:
 		denied := notBrought(pattern, err)
 		s.replyError(id, wire.RestoreID(tag), denied.Code, denied.Message)
 	case c.shape.tells():
-		s.reply(id, appendSubscribed(s.json[:0], wire.RestoreID(tag), pattern, st))
+		s.replySubscribed(id, wire.RestoreID(tag), pattern, st)
 	}
 	if c.awaited > 0 {
 		s.arrived(id)
 	}
 }
 
-// arrived counts one reply that the 101 waits for.
+// arrived counts one reply that the head of a response waits for.
 func (sh *shard) arrived(id poller.Token) {
 	c := sh.client(id.Slot())
 	if c.awaited--; c.awaited == 0 {
-		sh.table.Release(id)
+		sh.release(id)
 	}
 }
 

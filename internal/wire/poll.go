@@ -71,9 +71,3 @@ func ParsePollWait(s string) (time.Duration, *Error) {
 	}
 	return time.Duration(seconds * float64(time.Second)), nil
 }
-
-func AppendClose(dst []byte, code CloseCode, reason string) []byte {
-	dst = appendInt(dst, `{"type":"close","code":`, int64(code))
-	dst = appendText(dst, `,"reason":`, reason)
-	return append(dst, '}')
-}
