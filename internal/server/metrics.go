@@ -82,7 +82,7 @@ func newMetrics(s *Server) *metrics {
 // Series that are read from shards, hub and bus. Each is described here once.
 var (
 	descConnections   = desc("pushd_connections", "Upgraded connections now, and streams of events.")
-	descByTransport   = desc("pushd_transport_connections", "Upgraded connections and streams of events now, by transport: websocket, sse.", "transport")
+	descByTransport   = desc("pushd_transport_connections", "Upgraded connections and streams of events and polls now, by transport: websocket, sse, poll.", "transport")
 	descOpened        = desc("pushd_transport_connections_total", "Connections that were taken, by transport.", "transport")
 	descSockets       = desc("pushd_sockets", "Sockets of clients now, those in handshake and closing included.")
 	descMaxConns      = desc("pushd_connections_max", "Connections that are taken at most.")

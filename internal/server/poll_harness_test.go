@@ -135,6 +135,21 @@ func (p *pollClient) wants(more string, want ...string) {
 	}
 }
 
+// gathers polls until as much has come as it wants.
+func (p *pollClient) gathers(want ...string) {
+	p.t.Helper()
+	var got []string
+	for len(got) < len(want) {
+		a := p.poll("wait=20")
+		if got = append(got, a.words()...); len(a.Messages) == 0 {
+			break
+		}
+	}
+	if strings.Join(got, ", ") != strings.Join(want, ", ") {
+		p.t.Errorf("polls got %q, want %q", got, want)
+	}
+}
+
 // words says what an answer has.
 func (a polledAnswer) words() (list []string) {
 	for _, m := range a.Messages {

@@ -151,11 +151,9 @@ func TestPollGap(t *testing.T) {
 	p = r.poller("orders.x")
 	r.store("orders.x", "1")
 	p.cursor = "zzzz.1" // of a stream that is gone
-	p.wants("", "subscribed orders.x restarted")
-	p.wants("", "orders.x 1")
+	p.gathers("subscribed orders.x restarted", "orders.x 1")
 	p.cursor = stranger.cursor // its namespace kept no history
-	p.wants("", "subscribed orders.x restarted")
-	p.wants("", "orders.x 1")
+	p.gathers("subscribed orders.x restarted", "orders.x 1")
 
 	p = r.poller("chat.b")
 	p.cursor = "zzzz.1"
