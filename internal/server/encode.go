@@ -20,6 +20,8 @@ func (encoder) Message(f topics.Format, m *topics.Message) []byte {
 		return wire.AppendMessageEvent(nil, m.Topic, m.Cursor.String(), m.Time, m.Data)
 	case eventsRaw:
 		return wire.AppendRawEvent(nil, m.Topic, m.Cursor.String(), m.Data)
+	case polled:
+		return append(wire.AppendMessage(nil, m.Topic, m.Cursor.String(), m.Time, m.Data), ',')
 	case socketRaw:
 		op := ws.OpBinary
 		if utf8.Valid(m.Data) {
@@ -57,8 +59,11 @@ func (encoder) Skipped(f topics.Format, topic string, count int) []byte {
 // appendTold appends a message that is no publication, as a connection that tells
 // such has it.
 func appendTold(dst []byte, s shape, json []byte) []byte {
-	if s.transport() == overEvents {
+	switch s.transport() {
+	case overEvents:
 		return wire.AppendEvent(dst, "", json)
+	case overPolls:
+		return append(append(dst, json...), ',')
 	}
 	return conn.AppendFrame(dst, ws.OpText, json)
 }

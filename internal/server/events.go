@@ -31,21 +31,24 @@ type eventsOpening struct {
 }
 
 // claimsPath is conn.Config.Claims.
-func claimsPath(path string) bool { return path == eventsPath }
+func claimsPath(path string) bool { return path == eventsPath || path == pollPath }
 
 // lastWords is conn.Config.LastWords.
 func lastWords(dst []byte, why conn.Reason) []byte {
 	return wire.AppendCloseEvent(dst, wire.CloseCode(why.Code()), why.String())
 }
 
-// Get implements conn.Handler: a stream of events with the subscriptions of its
-// query string.
+// Get implements conn.Handler: a poll, or a stream of events with the subscriptions
+// of its query string.
 func (sh *shard) Get(id poller.Token, r *conn.Request) *conn.Refusal {
-	if sh.openings == nil {
-		sh.openings = make(map[poller.Token]*eventsOpening)
-	}
 	if refused := sh.server.checkOrigin(r.Origin, r.Host); refused != nil {
 		return refusal(0, refused)
+	}
+	if r.Path == pollPath {
+		return sh.getPoll(id, r)
+	}
+	if sh.openings == nil {
+		sh.openings = make(map[poller.Token]*eventsOpening)
 	}
 	sh.openings[id] = &eventsOpening{origin: strings.Clone(r.Origin)}
 	refused := sh.openEvents(id, r)
@@ -155,14 +158,18 @@ func (sh *shard) headOfEvents(id poller.Token) []byte {
 // crossOrigin is what has a browser show a page the response to a request that is
 // being opened; see Server.crossOrigin.
 func (sh *shard) crossOrigin(id poller.Token) string {
-	o := sh.openings[id]
-	switch {
-	case o == nil:
-		return ""
-	case o.origin == "":
+	if o := sh.openings[id]; o != nil {
+		return corsHeader(o.origin)
+	}
+	return ""
+}
+
+// corsHeader is what has a browser show the response to a page of an origin.
+func corsHeader(origin string) string {
+	if origin == "" {
 		return "Vary: Origin\r\n"
 	}
-	return "Vary: Origin\r\nAccess-Control-Allow-Origin: " + o.origin + "\r\nAccess-Control-Expose-Headers: Retry-After\r\n"
+	return "Vary: Origin\r\nAccess-Control-Allow-Origin: " + origin + "\r\nAccess-Control-Expose-Headers: Retry-After\r\n"
 }
 
 // refuse answers a request that is held back with a refusal.

@@ -26,6 +26,7 @@ func (s *Server) publicHandler() http.Handler {
 	}
 	mux.Handle(socketPath, only(http.HandlerFunc(s.serveSocketPath), http.MethodGet))
 	mux.Handle(eventsPath, only(http.HandlerFunc(s.serveBack), http.MethodGet))
+	mux.Handle(pollPath, only(http.HandlerFunc(s.serveBack), http.MethodGet))
 	mux.Handle("/publish", only(http.HandlerFunc(s.servePublishLines), http.MethodPost))
 	mux.Handle("/publish/{topic}", only(http.HandlerFunc(s.servePublish), http.MethodPost))
 	mux.Handle("/history/{topic}", only(http.HandlerFunc(s.serveHistory), http.MethodGet))

@@ -148,11 +148,14 @@ func (sh *shard) sweepSessions(now uint32) {
 // ageToken warns of the end of a token, and ends what it was good for.
 func (sh *shard) ageToken(id poller.Token, c *client, now uint32) {
 	s := sh.sessions.at(c.session)
-	if s.expires == 0 || !sh.table.IsOpen(id) {
+	p := sh.poll(id)
+	if s.expires == 0 || !sh.table.IsOpen(id) && p == nil {
 		return
 	}
 	left := time.Duration(int32(s.ends-now)) * sh.loop.TickLength()
 	switch {
+	case left <= 0 && p != nil:
+		sh.endPoll(p, conn.ReasonTokenExpired)
 	case left <= 0:
 		sh.endSubscriptions(id)
 		sh.table.Close(id, conn.ReasonTokenExpired)

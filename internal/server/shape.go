@@ -11,6 +11,7 @@ const (
 	socketRaw               // WebSocket, format raw
 	eventsJSON              // Server-Sent Events, format json
 	eventsRaw               // Server-Sent Events, format raw
+	polled                  // GET /poll: objects with a comma behind each
 )
 
 // shapeOfSocket is the shape of a WebSocket.
@@ -52,14 +53,18 @@ type transport uint8
 const (
 	overSocket transport = iota
 	overEvents
+	overPolls
 	numTransports
 )
 
-func (t transport) String() string { return [...]string{"websocket", "sse"}[t] }
+func (t transport) String() string { return [...]string{"websocket", "sse", "poll"}[t] }
 
 func (s shape) transport() transport {
-	if s == eventsJSON || s == eventsRaw {
+	switch s {
+	case eventsJSON, eventsRaw:
 		return overEvents
+	case polled:
+		return overPolls
 	}
 	return overSocket
 }

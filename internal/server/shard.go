@@ -36,6 +36,7 @@ type shard struct {
 	sending bool // the last turn has left something to send
 	leaving leaving
 	debts   debts // of those who sent commands of late
+	polls   polls
 
 	openings map[poller.Token]*eventsOpening // streams whose 200 has not left
 
@@ -108,6 +109,7 @@ func (sh *shard) Ready(id poller.Token, e poller.Events) { sh.table.Ready(id, e)
 func (sh *shard) Tick(now uint32) {
 	sh.table.Tick(now)
 	sh.members.Tick()
+	sh.tickPolls(now)
 	sh.drain(time.Now())
 	sh.debts.forgive(&sh.server.paces)
 	sh.sweepSessions(now)
@@ -117,6 +119,7 @@ func (sh *shard) Tick(now uint32) {
 
 func (sh *shard) Turn() (more bool) {
 	sh.sending = sh.members.Turn()
+	sh.answerPolls()
 	sh.table.Turn()
 	return sh.sending
 }
@@ -134,6 +137,7 @@ func (sh *shard) closeAll(latest time.Time) {
 		sh.loop.Post(poller.Func(func() { sh.closeAll(latest) }))
 		return
 	}
+	sh.pollsEnd(conn.ReasonShutdown)
 	sh.table.CloseAll(conn.ReasonShutdown)
 }
 
@@ -152,13 +156,16 @@ func (sh *shard) Drained(id poller.Token) { sh.members.Drained(id.Slot()) }
 // Closed implements conn.Handler.
 func (sh *shard) Closed(id poller.Token, why conn.Reason) {
 	sh.members.Leave(id.Slot())
+	delete(sh.polls.of, id.Slot())
 	delete(sh.turns, id)
 	sh.endCheck(id)
 	sh.signOut(id.Slot())
 	delete(sh.openings, id)
 	sh.counted[sh.client(id.Slot()).shape.transport()].closed.Add(1)
 	*sh.client(id.Slot()) = client{}
-	delete(sh.debts, id.Slot())
+	if why != conn.ReasonAnswered { // else the connection goes on
+		delete(sh.debts, id.Slot())
+	}
 	if sh.server.debugs() {
 		sh.server.log.Debug("connection ended", "client", sh.server.clientName(sh, id), "reason", why.String())
 	}
@@ -180,10 +187,16 @@ func (sh *shard) replyError(id poller.Token, cmd wire.ID, code wire.ErrorCode, m
 type sender struct{ *shard }
 
 func (s sender) Send(slot uint32, frames []byte) topics.Outcome {
+	if len(s.polls.of) > 0 && s.client(slot).shape == polled {
+		return s.take(s.polls.of[slot], frames, true)
+	}
 	return outcome(s.table.Send(slot, frames))
 }
 
 func (s sender) SendCopy(slot uint32, frames []byte) topics.Outcome {
+	if len(s.polls.of) > 0 && s.client(slot).shape == polled {
+		return s.take(s.polls.of[slot], frames, false)
+	}
 	return outcome(s.table.SendCopy(slot, frames))
 }
 
@@ -200,6 +213,10 @@ func outcome(r conn.Result) topics.Outcome {
 func (s sender) Subscribed(slot uint32, pattern, tag string, st topics.Standing, err error) {
 	id := s.table.ID(slot)
 	c := s.client(slot)
+	if c.shape == polled {
+		s.subscribedPoll(s.polls.of[slot], pattern, st, err)
+		return
+	}
 	switch {
 	case err != nil && !c.shape.talks(): // it could not be told later
 		s.refuse(id, refusal(0, notBrought(pattern, err)))
