@@ -45,7 +45,7 @@ func (t *Table) readable(id poller.Token, r *record, e poller.Events) {
 	}
 	r.received, r.pinged = t.loop.Now(), 0
 	p := t.buf[:n]
-	if r.flags&flagAwaitsProxy != 0 && r.state == stateHandshake {
+	if r.state == stateArriving {
 		if p = t.behindProxyHeader(id, r, p); len(p) == 0 {
 			return
 		}
@@ -308,10 +308,10 @@ func (t *Table) handshakeExpired(id poller.Token, r *record) {
 		t.doom(id, r, ReasonHandshakeTimeout)
 	case r.state == stateHeld:
 		t.refuseHeld(id, r, unavailable, ReasonHandshakeTimeout)
-	case r.state == stateHandshake && r.side != 0 && t.sides.all[r.side].head != nil:
+	case r.state <= stateHandshake && r.side != 0 && t.sides.all[r.side].head != nil:
 		t.refuse(id, r, &Refusal{Status: 408, Code: "bad_request",
 			Message: fmt.Sprintf("the request's head was not complete within %v", t.cfg.HandshakeTimeout)}, ReasonHandshakeTimeout)
-	case r.state == stateHandshake:
+	case r.state <= stateHandshake:
 		t.doom(id, r, ReasonHandshakeTimeout)
 	}
 }

@@ -8,6 +8,7 @@ type state uint8
 
 const (
 	stateFree      state = iota
+	stateArriving        // the PROXY header that it has to begin with is being read
 	stateIdle            // a request was answered, and the next is awaited
 	stateHandshake       // the request's head is being read
 	stateHeld            // the 101, or the head of a stream, is ready and waits for Release
@@ -40,7 +41,6 @@ const (
 	flagUnlimited                     // its address is one that limits do not concern
 	flagProxied                       // its socket is a proxy's: visit has the client's address
 	flagThrottled                     // it sent too much: nothing is read of it until that is forgiven
-	flagAwaitsProxy                   // the first it sends is a PROXY header
 )
 
 // record is one connection, without a pointer, so that a million of them are

@@ -172,5 +172,5 @@ func (t *Table) Client(id poller.Token) netip.Addr {
 }
 
 func (s state) String() string {
-	return [...]string{"free", "idle", "handshake", "held", "awaiting", "answered", "open", "closing", "closing", "dead"}[s]
+	return [...]string{"free", "arriving", "idle", "handshake", "held", "awaiting", "answered", "open", "closing", "closing", "dead"}[s]
 }

@@ -29,10 +29,16 @@ type pollClient struct {
 type polledAnswer struct {
 	status   int
 	header   http.Header
-	Messages []message
+	Messages []polledObject
 	Cursor   string
 	Code     string // of a refusal
 	Message  string
+}
+
+// polledObject is one of its messages. The code of `close` is a number.
+type polledObject struct {
+	message
+	CloseCode int `json:"code"`
 }
 
 // poller makes a client; topics are those of its query.
