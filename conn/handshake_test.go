@@ -184,7 +184,7 @@ func handshakeSeeds() (seeds []string) {
 }
 
 func TestHandshake(t *testing.T) {
-	h := newHandshaker(testProtocols)
+	h := newHandshaker(testProtocols, false)
 	for _, test := range handshakeCases() {
 		t.Run(test.name, func(t *testing.T) {
 			head := test.bytes()
@@ -258,12 +258,12 @@ func TestHandshakePipelined(t *testing.T) {
 	if v != headComplete {
 		t.Fatalf("verdict %d", v)
 	}
-	if _, _, refused := newHandshaker(testProtocols).upgrade(p[:end], nil); refused != nil {
+	if _, _, refused := newHandshaker(testProtocols, false).upgrade(p[:end], nil); refused != nil {
 		t.Fatalf("refused: %+v", refused)
 	}
 	var d decoder
 	var in inboundLog
-	if fail := d.feed(p[end:], testMaxMessage, &in); fail != 0 || len(in.calls) != 1 || in.calls[0] != `text "early"` {
+	if fail := d.feed(p[end:], testMaxMessage, nil, &in); fail != 0 || len(in.calls) != 1 || in.calls[0] != `text "early"` {
 		t.Errorf("fail %d after %q", fail, in.calls)
 	}
 }
@@ -283,7 +283,7 @@ func TestHandshakeWhyNotGobwas(t *testing.T) {
 		if _, err := ws.Upgrade(conn); err == nil {
 			t.Errorf("ws.Upgrade takes %q", head)
 		}
-		if _, _, refused := newHandshaker(nil).upgrade([]byte(head), nil); refused != nil {
+		if _, _, refused := newHandshaker(nil, false).upgrade([]byte(head), nil); refused != nil {
 			t.Errorf("%q is refused: %+v", head, refused)
 		}
 	}
@@ -303,7 +303,7 @@ func TestHandshakeLongest(t *testing.T) {
 		if end, v := scanHead([]byte(head), 0); v != headComplete || end != maxHead {
 			t.Fatalf("%d, verdict %d", end, v)
 		}
-		response, _, refused := newHandshaker(testProtocols).upgrade([]byte(head), nil)
+		response, _, refused := newHandshaker(testProtocols, false).upgrade([]byte(head), nil)
 		if refused != nil || !bytes.HasPrefix(response, []byte("HTTP/1.1 101 ")) {
 			t.Errorf("a long %q is refused: %+v", part.before, refused)
 		}
@@ -311,7 +311,7 @@ func TestHandshakeLongest(t *testing.T) {
 }
 
 func TestHandshakeAllocs(t *testing.T) {
-	h := newHandshaker(testProtocols)
+	h := newHandshaker(testProtocols, false)
 	head, dst := []byte(browserHead), make([]byte, 0, 512)
 	if n := testing.AllocsPerRun(100, func() {
 		if _, _, refused := h.upgrade(head, dst); refused != nil {
@@ -323,7 +323,7 @@ func TestHandshakeAllocs(t *testing.T) {
 }
 
 func BenchmarkHandshake(b *testing.B) {
-	h := newHandshaker(testProtocols)
+	h := newHandshaker(testProtocols, false)
 	head, dst := []byte(browserHead), make([]byte, 0, 512)
 	b.ReportAllocs()
 	for b.Loop() {

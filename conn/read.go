@@ -122,6 +122,9 @@ func (t *Table) upgrade(id poller.Token, r *record, head, rest []byte) {
 	t.tally.open++
 	t.stats.upgraded.Add(1)
 	r.flags |= flagUpgraded
+	if request.Deflate {
+		r.flags |= flagDeflates
+	}
 	switch r.state {
 	case stateHeld:
 		t.keepHeld(id, r, rest)
@@ -274,13 +277,17 @@ func (t *Table) frames(id poller.Token, r *record, p []byte) {
 	}
 	t.cork(id)
 	t.in.id, t.in.r = id, r
-	fail := d.feed(p, t.cfg.MaxMessage, &t.in)
+	var inflater *inflater
+	if r.flags&flagDeflates != 0 {
+		inflater = &t.inflater
+	}
+	fail := d.feed(p, t.cfg.MaxMessage, inflater, &t.in)
 	n := len(p)
 	if t.secures != nil {
 		n = 0 // records has charged what it came in
 	}
-	t.charge(id, r, n, int(d.frames))
-	d.frames = 0
+	t.charge(id, r, n+d.inflated, int(d.frames))
+	d.frames, d.inflated = 0, 0
 	t.flushCork(id, r)
 	if fail != 0 && r.state == stateOpen {
 		var frame [ws.MaxControlFramePayloadSize + 2]byte

@@ -15,7 +15,7 @@ const (
 	stateDead    // ends with this turn
 )
 
-type flags uint16
+type flags uint32
 
 const (
 	flagUpgraded    flags = 1 << iota // the handler accepted it and is owed a Closed
@@ -34,6 +34,7 @@ const (
 	flagProxied                       // its socket is a proxy's: visit has the client's address
 	flagThrottled                     // it sent too much: nothing is read of it until that is forgiven
 	flagAwaitsProxy                   // the first it sends is a PROXY header
+	flagDeflates                      // it negotiated permessage-deflate: what it sends may be compressed
 )
 
 // record is one connection, without a pointer, so that a million of them are
