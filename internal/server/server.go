@@ -34,6 +34,7 @@ type Server struct {
 	addr       string
 	bus        *natsbus.Bus
 	hub        *topics.Hub
+	encoder    *encoder
 	shards     []*shard
 	pool       *poller.Pool
 	quota      *conn.Quota
@@ -105,6 +106,9 @@ func New(cfg config.Config, log *slog.Logger) (s *Server, err error) {
 		return s, err
 	}
 	s.metrics = newMetrics(s)
+	if s.encoder, err = newEncoder(&s.cfg); err != nil {
+		return s, err
+	}
 	s.hub = topics.NewHub(topics.HubConfig{
 		RingMessages: cfg.RingMessages,
 		RingMemory:   int64(cfg.RingMemory),
@@ -113,7 +117,7 @@ func New(cfg config.Config, log *slog.Logger) (s *Server, err error) {
 		},
 		Settings: func(namespace string) topics.Settings { return served(cfg.Namespace(namespace)) },
 		History:  s.bus,
-	}, s.bus, encoder{})
+	}, s.bus, s.encoder)
 	s.pool = poller.NewPool(cfg.Workers, handoverQueue)
 	if err := s.openAccess(); err != nil {
 		return s, err

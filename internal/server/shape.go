@@ -9,19 +9,37 @@ type shape uint8
 const (
 	socketJSON shape = iota // WebSocket, format json
 	socketRaw               // WebSocket, format raw
+	deflatedJSON            // WebSocket with permessage-deflate, format json
+	deflatedRaw             // WebSocket with permessage-deflate, format raw
 )
 
 // shapeOfSocket is the shape of a WebSocket.
-func shapeOfSocket(f wire.Format) shape {
-	if f == wire.Raw {
+func shapeOfSocket(f wire.Format, deflate bool) shape {
+	switch {
+	case deflate && f == wire.Raw:
+		return deflatedRaw
+	case deflate:
+		return deflatedJSON
+	case f == wire.Raw:
 		return socketRaw
 	}
 	return socketJSON
 }
 
+// plain is the shape without compression.
+func (s shape) plain() shape {
+	switch s {
+	case deflatedJSON:
+		return socketJSON
+	case deflatedRaw:
+		return socketRaw
+	}
+	return s
+}
+
 // format is how the payload is laid out.
 func (s shape) format() wire.Format {
-	if s == socketRaw {
+	if s.plain() == socketRaw {
 		return wire.Raw
 	}
 	return wire.JSON

@@ -12,6 +12,7 @@ import (
 	"github.com/gobwas/ws"
 
 	"github.com/pushd/pushd/conn"
+	"github.com/pushd/pushd/internal/config"
 	"github.com/pushd/pushd/internal/wire"
 	"github.com/pushd/pushd/poller"
 	"github.com/pushd/pushd/topics"
@@ -76,6 +77,7 @@ func (s *Server) newShard(index int, l *poller.Listener) (*shard, error) {
 		PongTimeout:      pongTimeout,
 		WriteTimeout:     s.cfg.WriteTimeout,
 		Subprotocols:     []string{wire.SubprotocolJSON, wire.SubprotocolRaw},
+		Deflate:          s.cfg.Compression == config.On,
 		Lane:             s.cfg.Send,
 		Quota:            s.quota,
 		Gate:             s.gate,

@@ -19,6 +19,7 @@ const socketPath = "/ws"
 // opening is what an upgrade request asks for.
 type opening struct {
 	format  wire.Format
+	deflate bool // permessage-deflate was agreed on
 	tokens  []string
 	topics  []string
 	cursors []string     // of topics, by index; empty: none has one
@@ -49,7 +50,7 @@ func (sh *shard) Upgrade(id poller.Token, r *conn.Request) *conn.Refusal {
 	if sh.server.access != nil {
 		return sh.admit(id, r, &open)
 	}
-	*sh.client(id.Slot()) = client{shape: shapeOfSocket(open.format), unlimited: r.Unlimited}
+	*sh.client(id.Slot()) = client{shape: shapeOfSocket(open.format, open.deflate), unlimited: r.Unlimited}
 	return sh.beginNow(id, &open)
 }
 
@@ -95,6 +96,7 @@ func (sh *shard) begin(id poller.Token, open *opening) *wire.Error {
 
 // readOpening reads the query string and the subprotocol of a request.
 func readOpening(r *conn.Request) (o opening, refused *wire.Error) {
+	o.deflate = r.Deflate
 	if r.Protocol == wire.SubprotocolRaw {
 		o.format = wire.Raw
 	}
