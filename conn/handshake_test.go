@@ -230,6 +230,12 @@ func TestHandshake(t *testing.T) {
 // checkSwitching checks a whole 101 response (RFC 6455, 4.2.2, item 5).
 func checkSwitching(t *testing.T, response []byte, accept, protocol string) {
 	t.Helper()
+	checkResponse(t, response, accept, protocol, "")
+}
+
+// checkResponse is checkSwitching where extensions may have been accepted.
+func checkResponse(t *testing.T, response []byte, accept, protocol, extensions string) {
+	t.Helper()
 	in := bufio.NewReader(bytes.NewReader(response))
 	resp, err := http.ReadResponse(in, nil)
 	if err != nil {
@@ -243,7 +249,7 @@ func checkSwitching(t *testing.T, response []byte, accept, protocol string) {
 		"Connection":               "Upgrade",
 		"Sec-Websocket-Accept":     accept,
 		"Sec-Websocket-Protocol":   protocol,
-		"Sec-Websocket-Extensions": "",
+		"Sec-Websocket-Extensions": extensions,
 	} {
 		if got := strings.Join(resp.Header[name], " and "); got != want {
 			t.Errorf("%s is %q, want %q in %q", name, got, want, response)
