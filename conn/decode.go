@@ -58,7 +58,9 @@ type decoder struct {
 	body     *bytebufferpool.ByteBuffer // payload so far, unmasked; nil while empty
 	valid    int                        // text: body.B[:valid] is known to be UTF-8
 
-	inflated int // what decompressing came to, in bytes, for who counts it
+	// For who counts it, and goes on then.
+	inflated int // bytes that decompressing came to
+	unread   int // bytes at the end of what was fed that were not looked at, since inflated is inflateSlice
 }
 
 // feed reads p, the next bytes of the client, and calls in for each frame or
@@ -68,10 +70,14 @@ type decoder struct {
 // that is too big; the last two are found as early as the bytes tell, not when
 // the frame is complete. A client that negotiated compression has an inflater;
 // its messages are decompressed when they are complete, and have at most
-// maxMessage bytes then. p is changed in place (unmasked) and not kept.
+// maxMessage bytes then; of p is left unread what comes behind many such. p is changed in place (unmasked) and not kept.
 func (d *decoder) feed(p []byte, maxMessage int, inf *inflater, in inbound) (fail ws.StatusCode) {
 	for len(p) > 0 {
 		if !d.inFrame {
+			if d.inflated >= inflateSlice {
+				d.unread = len(p)
+				return 0
+			}
 			used, complete, fail := d.readHeader(p, maxMessage, inf != nil)
 			if fail != 0 || !complete {
 				return fail

@@ -94,31 +94,33 @@ func (d *Deflater) AppendFrame(dst []byte, op ws.OpCode, payload []byte) []byte 
 		pool = d.long
 	}
 	z := pool.Get().(*deflation)
-	defer func() {
-		if cap(z.out) > maxPooledBuffer {
-			z.out = nil
-		}
-		pool.Put(z)
-	}()
-	z.out = z.out[:0]
-	z.w.Reset(z)
-	_, err := z.w.Write(payload)
-	if err == nil {
-		err = z.w.Flush()
-	}
-	body, ended := bytes.CutSuffix(z.out, syncTail)
+	body := z.compress(payload)
 	d.messages.Add(1)
 	d.bytesIn.Add(uint64(len(payload)))
-	if err != nil || !ended || len(body) >= len(payload) {
-		d.bytesOut.Add(uint64(len(payload)))
-		return AppendFrame(dst, op, payload)
+	d.bytesOut.Add(uint64(min(len(body), len(payload))))
+	if len(body) < len(payload) {
+		dst = slices.Grow(dst, frameHeaderSize(len(body))+len(body))
+		start := len(dst)
+		dst = appendFrameHeader(dst, op, len(body))
+		dst[start] |= rsv1Bit
+		dst = append(dst, body...)
+	} else {
+		dst = AppendFrame(dst, op, payload)
 	}
-	d.bytesOut.Add(uint64(len(body)))
-	dst = slices.Grow(dst, frameHeaderSize(len(body))+len(body))
-	start := len(dst)
-	dst = appendFrameHeader(dst, op, len(body))
-	dst[start] |= rsv1Bit
-	return append(dst, body...)
+	if cap(z.out) > maxPooledBuffer {
+		z.out = nil
+	}
+	pool.Put(z)
+	return dst
+}
+
+// compress returns a message's payload, which is valid until the next call.
+func (d *deflation) compress(payload []byte) []byte {
+	d.out = d.out[:0]
+	d.w.Reset(d)
+	_, _ = d.w.Write(payload) // to memory
+	_ = d.w.Flush()
+	return bytes.TrimSuffix(d.out, syncTail)
 }
 
 // DeflateCounts is what a Deflater has done up to now.

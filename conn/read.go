@@ -143,7 +143,9 @@ func (t *Table) goOn(id poller.Token, r *record, rest []byte) {
 		// Out of the head's buffer: what is kept of a message has its own.
 		t.frames(id, r, rest)
 	}
-	t.trimHead(r)
+	if r.flags&flagBacklog == 0 {
+		t.trimHead(r)
+	}
 }
 
 // Hold is called by Handler.Upgrade when it cannot say yet all that belongs
@@ -271,6 +273,10 @@ func (t *Table) handshakeExpired(id poller.Token, r *record) {
 // frames feeds what came to the connection's decoder. Nearly every connection
 // is between two messages and shares one.
 func (t *Table) frames(id poller.Token, r *record, p []byte) {
+	if r.flags&flagBacklog != 0 { // in the records of one read
+		t.sides.all[r.side].head.Write(p)
+		return
+	}
 	d, own := &t.fresh, false
 	if r.side != 0 && !t.sides.all[r.side].decoder.idle() {
 		d, own = &t.sides.all[r.side].decoder, true
@@ -287,7 +293,8 @@ func (t *Table) frames(id poller.Token, r *record, p []byte) {
 		n = 0 // records has charged what it came in
 	}
 	t.charge(id, r, n+d.inflated, int(d.frames))
-	d.frames, d.inflated = 0, 0
+	rest := p[len(p)-d.unread:]
+	d.frames, d.inflated, d.unread = 0, 0, 0
 	t.flushCork(id, r)
 	if fail != 0 && r.state == stateOpen {
 		var frame [ws.MaxControlFramePayloadSize + 2]byte
@@ -303,6 +310,9 @@ func (t *Table) frames(id poller.Token, r *record, p []byte) {
 	case !d.idle():
 		t.sideOf(r).decoder = t.fresh
 		t.fresh = decoder{}
+	}
+	if len(rest) > 0 && r.state == stateOpen {
+		t.keepRest(id, r, rest)
 	}
 }
 

@@ -34,6 +34,7 @@ const (
 	flagProxied                       // its socket is a proxy's: visit has the client's address
 	flagThrottled                     // it sent too much: nothing is read of it until that is forgiven
 	flagAwaitsProxy                   // the first it sends is a PROXY header
+	flagBacklog                       // part of what was read of it waits in its side's head: nothing more is read
 	flagDeflates                      // it negotiated permessage-deflate: what it sends may be compressed
 )
 
