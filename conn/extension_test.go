@@ -18,7 +18,7 @@ var offerCases = []struct {
 	{" permessage-deflate ; client_max_window_bits = 8\t;  server_no_context_takeover;client_no_context_takeover ", agreed},
 	{`permessage-deflate; client_max_window_bits="10"`, agreed},
 	{`permessage-deflate; client_max_window_bits="1\0"`, agreed},
-	{"permessage-deflate; server_max_window_bits=12; client_max_window_bits=12", agreed + "; server_max_window_bits=12"}, // websockets of Python
+	{"permessage-deflate; server_max_window_bits=12; client_max_window_bits=12", agreed + "; server_max_window_bits=12"}, // as a client does that saves memory
 	{`permessage-deflate; server_max_window_bits="15"`, agreed + "; server_max_window_bits=15"},
 
 	// Further offers: the first that will do (RFC 7692, 5).

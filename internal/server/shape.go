@@ -7,10 +7,10 @@ import "github.com/pushd/pushd/internal/wire"
 type shape uint8
 
 const (
-	socketJSON shape = iota // WebSocket, format json
-	socketRaw               // WebSocket, format raw
-	deflatedJSON            // WebSocket with permessage-deflate, format json
-	deflatedRaw             // WebSocket with permessage-deflate, format raw
+	socketJSON   shape = iota // WebSocket, format json
+	socketRaw                 // WebSocket, format raw
+	deflatedJSON              // WebSocket with permessage-deflate, format json
+	deflatedRaw               // WebSocket with permessage-deflate, format raw
 )
 
 // shapeOfSocket is the shape of a WebSocket.
