@@ -33,6 +33,7 @@ type Server struct {
 	addr       string
 	bus        *natsbus.Bus
 	hub        *topics.Hub
+	encoder    *encoder
 	shards     []*shard
 	pool       *poller.Pool
 	quota      *conn.Quota
@@ -107,6 +108,9 @@ func New(cfg config.Config, log *slog.Logger) (s *Server, err error) {
 		return s, err
 	}
 	s.metrics = newMetrics(s)
+	if s.encoder, err = newEncoder(&s.cfg); err != nil {
+		return s, err
+	}
 	s.hub = topics.NewHub(topics.HubConfig{
 		RingMessages: cfg.RingMessages,
 		RingMemory:   int64(cfg.RingMemory),
@@ -115,7 +119,7 @@ func New(cfg config.Config, log *slog.Logger) (s *Server, err error) {
 		},
 		Settings: func(namespace string) topics.Settings { return served(cfg.Namespace(namespace)) },
 		History:  s.bus,
-	}, s.bus, encoder{})
+	}, s.bus, s.encoder)
 	s.pool = poller.NewPool(cfg.Workers, handoverQueue)
 	if err := s.openAccess(); err != nil {
 		return s, err
