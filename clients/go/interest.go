@@ -1,6 +1,7 @@
 package pushd
 
 import (
+	"strconv"
 	"time"
 )
 
@@ -40,11 +41,12 @@ const maxAsked = 64
 
 // asking is how a session comes to its subscriptions. Guarded by client.mu.
 type asking struct {
-	todo   []*interest // in their order
-	asked  int         // commands without a reply
-	window int         // most of them; 1 after the server found them too many
-	pause  time.Time   // nothing is asked for before
-	timer  *time.Timer // calls advanceLocked when the next is due
+	todo    []*interest // in their order
+	leaving []*interest // to be unsubscribed, before anything of todo
+	asked   int         // commands without a reply
+	window  int         // most of them; 1 after the server found them too many
+	pause   time.Time   // nothing is asked for before
+	timer   *time.Timer // calls advanceLocked when the next is due
 }
 
 type subscribeCommand struct {
@@ -58,6 +60,7 @@ type subscribeCommand struct {
 
 type unsubscribeCommand struct {
 	Type   string   `json:"type"`
+	ID     int      `json:"id"`
 	Topics []string `json:"topics"`
 }
 
@@ -73,7 +76,17 @@ func (s *session) wantLocked(i *interest) {
 // advanceLocked asks for as many as may be asked for now, and comes back by
 // itself when the next is due.
 func (s *session) advanceLocked() {
-	for !s.over && len(s.todo) > 0 && s.asked < s.window {
+	if s.over {
+		return
+	}
+	if len(s.leaving) > 0 {
+		if wait := time.Until(s.pause); wait > 0 {
+			s.comeBackLocked(wait)
+			return
+		}
+		s.leaveLocked()
+	}
+	for len(s.todo) > 0 && s.asked < s.window {
 		now := time.Now()
 		at, next := -1, time.Time{}
 		for n, i := range s.todo {
@@ -156,31 +169,70 @@ func (c *Client) unlockedTell(events ...Event) {
 
 // dropLocked unsubscribes interests, which stay absent.
 func (s *session) dropLocked(drop ...*interest) {
-	command := unsubscribeCommand{Type: "unsubscribe"}
 	for _, i := range drop {
-		i.leaveLocked(s.client)
+		i.stand = absent
+	}
+	s.leaving = append(s.leaving, drop...)
+	s.advanceLocked()
+}
+
+// leaveLocked sends what dropLocked wants.
+func (s *session) leaveLocked() {
+	call := &call{left: s.leaving}
+	s.leaving = nil
+	command := unsubscribeCommand{Type: "unsubscribe", ID: s.callLocked(call)}
+	for _, i := range call.left {
 		command.Topics = append(command.Topics, i.topic)
 	}
-	if len(drop) > 0 {
-		s.commandLocked(command)
+	s.commandLocked(command)
+}
+
+// notLeftLocked is for an unsubscribe that was refused.
+func (s *session) notLeftLocked(left []*interest, no *Error) {
+	if no.Temporary() {
+		s.pause = time.Now().Add(max(no.RetryAfter, 10*time.Millisecond))
+		s.leaving = append(left, s.leaving...)
+		s.advanceLocked()
+		return
+	}
+	for _, i := range left { // the server does not know them
+		i.leftLocked(s.client)
 	}
 }
 
-// unsubscribed is what the server has ended, or the reply to dropLocked.
+// unsubscribed is the reply to leaveLocked, or what the server has ended.
 func (s *session) unsubscribed(m *envelope) {
 	c := s.client
 	c.mu.Lock()
-	i := c.interest[m.Topic]
-	var events []Event
-	if i != nil && m.Reason != "requested" && i.stand == stands {
-		events = append(events, &Unsubscribed{m.Topic, m.Reason})
-		i.leaveLocked(c)
-		if m.Reason != "token_expired" { // after which the connection ends, and the next has another
-			s.endLocked(i, &Error{Code: Code(m.Reason), Message: "unsubscribed from " + m.Topic, Topic: m.Topic})
+	defer c.mu.Unlock()
+	if m.Reason == "requested" {
+		n, _ := strconv.Atoi(string(m.ID)) // 0 is no command's
+		call := s.calls[n]
+		if call == nil {
+			return
 		}
+		for at, i := range call.left {
+			if i.topic == m.Topic {
+				i.leftLocked(c)
+				call.left = append(call.left[:at], call.left[at+1:]...)
+				break
+			}
+		}
+		if len(call.left) == 0 {
+			delete(s.calls, n)
+		}
+		return
 	}
-	c.mu.Unlock()
-	c.tell(events...)
+	i := c.interest[m.Topic]
+	if i == nil || i.stand != stands {
+		return
+	}
+	i.stand = absent
+	i.leftLocked(c)
+	if m.Reason != "token_expired" { // after which the connection ends, and the next has another
+		s.endLocked(i, &Error{Code: Code(m.Reason), Message: "unsubscribed from " + m.Topic, Topic: m.Topic})
+	}
+	c.unlockedTell(&Unsubscribed{m.Topic, m.Reason})
 }
 
 // refusedLocked is the answer no to a subscribe: not now, or not at all.

@@ -72,6 +72,7 @@ func (s *Subscription) push(m *Message, by []*interest) fate {
 	how := pushed
 	if s.queue.messages > 0 && (s.queue.messages >= s.options.Buffer || s.queue.bytes+len(m.raw) > bufferBytes) {
 		if m.Cursor != "" {
+			s.paused = true // in the same breath: a consumer that takes the last one resumes it
 			return full
 		}
 		head := s.queue.at(0)
@@ -201,12 +202,6 @@ func (s *Subscription) take() (m Message, gap *Gap, ok, over bool) {
 		s.resume()
 	}
 	return m, gap, ok, over
-}
-
-func (s *Subscription) pause() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.paused = true
 }
 
 func (s *Subscription) isPaused() bool {

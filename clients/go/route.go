@@ -96,7 +96,6 @@ func (s *session) pauseLocked(sub *Subscription) []Event {
 			drop, topics = append(drop, i), append(topics, i.topic)
 		}
 	}
-	sub.pause()
 	s.dropLocked(drop...)
 	return []Event{&Paused{topics, true}}
 }
@@ -150,10 +149,9 @@ func (i *interest) repeatsLocked(m *Message) bool {
 	return repeats
 }
 
-// leaveLocked takes an interest from its connection. What was being replayed to
-// it will be replayed again.
-func (i *interest) leaveLocked(c *Client) {
-	i.stand = absent
+// leftLocked is for an interest of which no more will come for now. What was
+// being replayed to it will be replayed again.
+func (i *interest) leftLocked(c *Client) {
 	for _, h := range c.order {
 		for n := len(h.passed) - 1; n >= 0; n-- {
 			if p := h.passed[n]; p.with == i {

@@ -37,10 +37,11 @@ type session struct {
 	asking                   // for subscriptions
 }
 
-// call waits for the reply to a command: of one of the two.
+// call waits for the replies to a command: of one of the three.
 type call struct {
-	interest *interest
-	reply    chan *envelope // takes one; closed where none will come
+	interest *interest      // to subscribe
+	left     []*interest    // to unsubscribe, which gets a reply for each
+	reply    chan *envelope // to what somebody waits for: takes one; closed where none will come
 }
 
 // begin makes the session the client's, and asks for its subscriptions.
@@ -72,7 +73,7 @@ func (s *session) detach() {
 	for _, i := range c.order {
 		i.stand = absent
 		for _, p := range i.passed {
-			p.with.aheadLocked(i, p.until) // as leaveLocked does, for all at once
+			p.with.aheadLocked(i, p.until) // as leftLocked does, for all at once
 		}
 		i.passed = nil
 	}
@@ -191,6 +192,8 @@ func (s *session) handleError(m *envelope) {
 		events = append(events, &Notice{no})
 	case call.reply != nil:
 		call.reply <- m
+	case call.left != nil:
+		s.notLeftLocked(call.left, no)
 	default:
 		events = s.refusedLocked(call.interest, no)
 	}

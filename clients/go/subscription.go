@@ -170,12 +170,11 @@ func (s *Subscription) removeLocked() {
 			drop = append(drop, i)
 		}
 	}
-	if c.session != nil {
+	if c.session != nil && len(drop) > 0 {
 		c.session.dropLocked(drop...)
 	}
 	for _, i := range s.interests {
 		i.gone = true
-		i.forgetLocked(c)
 		delete(c.interest, i.topic)
 	}
 	mine := func(i *interest) bool { return i.sub == s }

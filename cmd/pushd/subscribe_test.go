@@ -239,7 +239,7 @@ func TestSubscribeDeadServer(t *testing.T) {
 			p.Discard() // dead
 		},
 		func(p *peertest.Peer) {
-			p.Send(`{"type":"welcome","heartbeat":25000}`)
+			p.Welcome()
 			p.Message(1)
 			p.WantClose(ws.StatusNormalClosure)
 		},
