@@ -148,9 +148,10 @@ func (s *session) subscribed(m *envelope) {
 	lost := m.Recovered != nil && !*m.Recovered
 	i.stand, i.cursor = stands, m.Cursor
 	i.retry.Reset()
-	i.caughtUpLocked(c, m.Recovered != nil && !lost)
+	i.caughtUpLocked(m.Recovered != nil && !lost)
 	i.sub.stood(i, m.Cursor)
 	if lost {
+		c.forgetLocked()
 		gap := &Gap{Topic: i.topic, To: m.Cursor, Reason: m.Reason, Resumed: true}
 		i.sub.pushGap(i, gap)
 		defer c.unlockedTell(gap)
@@ -277,7 +278,7 @@ func (s *session) gap(m *envelope) {
 	c.mu.Lock()
 	gap := &Gap{Topic: m.Topic, From: m.From, To: m.To, Reason: m.Reason}
 	if i := c.interest[m.Topic]; i != nil && i.stand == stands {
-		i.forgetLocked(c)
+		c.forgetLocked()
 		i.sub.pushGap(i, gap)
 	}
 	c.mu.Unlock()

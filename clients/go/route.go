@@ -16,7 +16,7 @@ func (s *session) route(m *Message) {
 	var events []Event
 	switch {
 	case len(hits) == 1 && hits[0].stand == stands && hits[0].passed == nil:
-		events = s.deliverLocked(m, hits)
+		events, _ = s.deliverLocked(m, hits)
 	case len(hits) > 0:
 		events = s.overlapLocked(m, hits)
 	}
@@ -28,49 +28,66 @@ func (s *session) route(m *Message) {
 }
 
 // overlapLocked delivers a message that several interests match, once to each
-// subscription. It came by one that stands: those that do not take no notice.
+// subscription. It came by one that stands: those that do not take no notice,
+// but for what they will have to know when they come back.
 func (s *session) overlapLocked(m *Message, hits []*interest) (events []Event) {
+	had := make(map[*interest]bool) // all hits that have had it, now or before
 	repeated := make(map[*Subscription]bool)
-	var fresh []*interest
+	var again []passed // what was passed until this message, as seen by the one that it was replayed to
 	for _, i := range hits {
-		if i.repeatsLocked(m) {
-			repeated[i.sub] = true
-		} else if i.stand == stands {
-			fresh = append(fresh, i)
+		repeats, done := i.repeatsLocked(m)
+		if repeats {
+			had[i], repeated[i.sub] = true, true
+		}
+		for _, p := range done {
+			again = append(again, passed{i, p.until, p.with})
 		}
 	}
-	for _, i := range fresh {
+	fresh := make(map[*interest]bool)
+	for _, i := range hits {
+		if i.stand != stands || had[i] {
+			continue
+		}
+		var same []*interest
 		for _, other := range hits {
-			if other.stand != stands && other.cursor != "" && m.Cursor != "" {
-				other.aheadLocked(i, m.Cursor)
+			if other.sub == i.sub && other.stand == stands && !had[other] {
+				same = append(same, other)
 			}
 		}
-	}
-	for len(fresh) > 0 {
-		sub := fresh[0].sub
-		var same, rest []*interest
-		for _, i := range fresh {
-			if i.sub == sub {
-				same = append(same, i)
-			} else {
-				rest = append(rest, i)
-			}
-		}
-		if !repeated[sub] {
-			events = append(events, s.deliverLocked(m, same)...)
-		} else {
+		took := true
+		if repeated[i.sub] {
 			for _, i := range same {
 				i.cursor = m.Cursor
 			}
+		} else {
+			told, fits := s.deliverLocked(m, same)
+			events, took = append(events, told...), fits
 		}
-		fresh = rest
+		for _, i := range same {
+			if took {
+				had[i], fresh[i] = true, true
+			}
+		}
+	}
+	for _, p := range again {
+		if !had[p.by] {
+			p.by.aheadLocked(p.with, p.until)
+		}
+	}
+	for _, x := range hits {
+		if had[x] || x.cursor == "" || m.Cursor == "" {
+			continue
+		}
+		for h := range fresh {
+			x.aheadLocked(h, m.Cursor)
+		}
 	}
 	return events
 }
 
 // deliverLocked gives a message to the subscription of some interests, all of
-// which it comes by.
-func (s *session) deliverLocked(m *Message, by []*interest) (events []Event) {
+// which it comes by. It returns false where it has to come again.
+func (s *session) deliverLocked(m *Message, by []*interest) (events []Event, fits bool) {
 	sub := by[0].sub
 	switch sub.push(m, by) {
 	case pushed:
@@ -80,11 +97,11 @@ func (s *session) deliverLocked(m *Message, by []*interest) (events []Event) {
 			}
 		}
 	case full:
-		return s.pauseLocked(sub)
+		return s.pauseLocked(sub), false
 	case dropped:
-		return []Event{&Gap{Topic: by[0].topic, Reason: slow, Lost: 1}}
+		events = []Event{&Gap{Topic: by[0].topic, Reason: slow, Lost: 1}}
 	}
-	return nil
+	return events, true
 }
 
 // pauseLocked gives a consumer time: what it gets later comes from the history.
@@ -102,17 +119,18 @@ func (s *session) pauseLocked(sub *Subscription) []Event {
 
 // What an overlapping subscription already had. Messages of a feed come in its
 // order, and overlapping interests are of one feed. So the server repeats a
-// message to interest h only where it replays it to another one, a, and only up
-// to the last one that h had while a was away: that one is remembered, and what
+// message to interest h only where it replays it to another one, x, and only up
+// to the last one that h had while x was away: that one is remembered, and what
 // both match is no news to h until it has come again.
 
-// passed says that h has had what it shares with another interest, up to a cursor.
+// passed says that an interest has had what it shares with another, up to a cursor.
 type passed struct {
 	with  *interest
 	until string
+	by    *interest // only in overlapLocked: to whom it is replayed
 }
 
-// aheadLocked notes that h got a message while i, which matches it too, was away.
+// aheadLocked notes that h got a message which i, that matches it too, has not had.
 func (i *interest) aheadLocked(h *interest, cursor string) {
 	if i.ahead == nil {
 		i.ahead = make(map[*interest]string)
@@ -122,31 +140,37 @@ func (i *interest) aheadLocked(h *interest, cursor string) {
 
 // caughtUpLocked is for an interest that stands again: recovered says that all
 // that it missed is about to come.
-func (i *interest) caughtUpLocked(c *Client, recovered bool) {
+func (i *interest) caughtUpLocked(recovered bool) {
 	if recovered && i.sub.options.Mode != Latest {
 		for h, until := range i.ahead {
 			if !h.gone {
-				h.passed = append(h.passed, passed{i, until})
+				h.passed = append(h.passed, passed{with: i, until: until})
 			}
 		}
 	}
 	i.ahead = nil
 }
 
-// repeatsLocked reports whether i has had a message that it matches.
-func (i *interest) repeatsLocked(m *Message) bool {
-	repeats, kept := false, i.passed[:0]
+// repeatsLocked reports whether i has had a message that it matches, and what it
+// had passed until this one.
+func (i *interest) repeatsLocked(m *Message) (repeats bool, done []passed) {
+	kept := i.passed[:0]
 	for _, p := range i.passed {
-		shared := match(p.with.topic, m.Topic)
-		repeats = repeats || shared
-		if !shared || p.until != m.Cursor {
+		switch {
+		case !match(p.with.topic, m.Topic):
+			kept = append(kept, p)
+			continue
+		case p.until == m.Cursor:
+			done = append(done, p)
+		default:
 			kept = append(kept, p)
 		}
+		repeats = true
 	}
 	if i.passed = kept; len(kept) == 0 {
 		i.passed = nil
 	}
-	return repeats
+	return repeats, done
 }
 
 // leftLocked is for an interest of which no more will come for now. What was
@@ -162,14 +186,10 @@ func (i *interest) leftLocked(c *Client) {
 	}
 }
 
-// forgetLocked is for an interest whose replay is no longer complete: better
-// twice than never.
-func (i *interest) forgetLocked(c *Client) {
-	for _, h := range c.order {
-		for n := len(h.passed) - 1; n >= 0; n-- {
-			if h.passed[n].with == i {
-				h.passed = append(h.passed[:n], h.passed[n+1:]...)
-			}
-		}
+// forgetLocked is for a replay that is not complete: what is waited for might
+// not come, and twice is better than never.
+func (c *Client) forgetLocked() {
+	for _, i := range c.order {
+		i.ahead, i.passed = nil, nil
 	}
 }
