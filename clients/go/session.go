@@ -87,11 +87,15 @@ func (s *session) run() error {
 		if err != nil {
 			return err
 		}
-		var m envelope
-		if err := decode(text, &m); err != nil {
+		if m, ok := decodeMessage(text); ok {
+			s.message(&m)
+			continue
+		}
+		m := &envelope{}
+		if err := decode(text, m); err != nil {
 			return fmt.Errorf("the server sent what is no message of this protocol: %w", err)
 		}
-		s.handle(&m, text)
+		s.handle(m, text)
 	}
 }
 
@@ -120,10 +124,7 @@ func (s *session) handle(m *envelope, text []byte) {
 	switch m.Type {
 	case "message":
 		message := m.message(text)
-		if s.skipped.Count > 0 && s.skipped.Topic == m.Topic {
-			message.Skipped, s.skipped = s.skipped.Count, Skipped{}
-		}
-		s.route(&message)
+		s.message(&message)
 	case "welcome":
 		s.welcome(m)
 	case "subscribed":
@@ -151,6 +152,14 @@ func (s *session) handle(m *envelope, text []byte) {
 	case "error":
 		s.handleError(m)
 	}
+}
+
+func (s *session) message(m *Message) {
+	s.client.backoff.Reset()
+	if s.skipped.Count > 0 && s.skipped.Topic == m.Topic {
+		m.Skipped, s.skipped = s.skipped.Count, Skipped{}
+	}
+	s.route(m)
 }
 
 func (s *session) welcome(m *envelope) {
