@@ -75,7 +75,7 @@ type Client struct {
 // a server refuses more than 256.
 const maxPublishing = 128
 
-// New returns a client that begins to connect. The URL is the server's,
+// New returns a client that begins to connect, and goes on until Close. The URL is the server's,
 // http(s):// or ws(s)://, with or without the path of its WebSocket, /ws. An
 // error is about the URL alone.
 func New(server string, o Options) (*Client, error) {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"reflect"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/pushd/pushd/internal/wire"
 )
@@ -43,6 +44,26 @@ func TestDecodeMessage(t *testing.T) {
 	for n := range len(`{"type":"message","topic":"a","cursor":"k","time":1,"data":2}`) {
 		f(`{"type":"message","topic":"a","cursor":"k","time":1,"data":2}`[:n], false)
 	}
+}
+
+// What is read the fast way is what encoding/json reads.
+func FuzzDecodeMessage(f *testing.F) {
+	f.Add([]byte(`{"type":"message","topic":"a.b","cursor":"k3.41","time":1732212345678,"data":{"a":[1,"}"]}}`))
+	f.Add([]byte(`{"type":"message","topic":"a","time":1,"data":"3q2+7w==","encoding":"base64"}`))
+	f.Add([]byte(`{"type":"message","topic":"a","time":1,"data":2,"data":3}`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		got, ok := decodeMessage(text)
+		if !ok || !utf8.Valid(text) { // which no message is that comes here
+			return
+		}
+		var m envelope
+		if err := decode(text, &m); err != nil {
+			t.Fatalf("%q: %v", text, err)
+		}
+		if want := m.message(text); !reflect.DeepEqual(got, want) {
+			t.Fatalf("%q: %+v, want %+v", text, got, want)
+		}
+	})
 }
 
 // A message costs its own bytes, and its names.

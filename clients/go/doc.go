@@ -55,7 +55,9 @@
 //     message when the consumer has emptied most of the buffer. The history
 //     holds what it cannot take: it loses nothing, unless it is slower than the
 //     history is long, and then a [Gap] says so. A subscription in mode latest
-//     finds the newest values then. [Paused] is told to [Options].Events.
+//     finds the newest values then. What was on its way when it was unsubscribed
+//     is sent twice, so a consumer that is slow for long wants a large buffer.
+//     [Paused] is told to [Options].Events.
 //   - Without history there is nothing to come back to. The oldest messages of
 //     the buffer make room for the newest, and a [Gap] with reason slow stands
 //     where they were, with their number.
