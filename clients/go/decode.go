@@ -42,17 +42,19 @@ func decodeMessage(text []byte) (m Message, ok bool) {
 		cursor, end = topic+len(thenCursor), topic+len(thenCursor)+n
 		rest = after[n:]
 	}
-	if bytes.IndexByte(names[:end], '\\') >= 0 { // none of which have escapes, but who knows
-		return m, false
+	for _, b := range names[:end] {
+		if b == '\\' || b < ' ' { // an escape, or what should have been one
+			return m, false
+		}
 	}
 	if rest, ok = bytes.CutPrefix(rest, thenTime); !ok {
 		return m, false
 	}
-	at, digits := int64(0), len(rest)
+	at, number := int64(0), rest
 	for len(rest) > 0 && '0' <= rest[0] && rest[0] <= '9' && at < 1<<55 {
 		at, rest = 10*at+int64(rest[0]-'0'), rest[1:]
 	}
-	if len(rest) == digits {
+	if digits := len(number) - len(rest); digits == 0 || digits > 1 && number[0] == '0' {
 		return m, false
 	}
 	if rest, ok = bytes.CutPrefix(rest, thenData); !ok {

@@ -39,6 +39,8 @@ func TestDecodeMessage(t *testing.T) {
 	f(`{"topic":"a","type":"message","time":1,"data":2}`, false)
 	f(`{"type":"message","topic":"a\u002eb","time":1,"data":2}`, false)
 	f(`{"type":"message","topic":"a","time":1e3,"data":2}`, false)
+	f(`{"type":"message","topic":"a","time":01,"data":2}`, false)
+	f("{\"type\":\"message\",\"topic\":\"a\n\",\"time\":1,\"data\":2}", false)
 	f(`{"type":"message","topic":"a","time":99999999999999999999,"data":2}`, false)
 	f(`{"type":"message","topic":"a","data":2}`, false)
 	for n := range len(`{"type":"message","topic":"a","cursor":"k","time":1,"data":2}`) {
