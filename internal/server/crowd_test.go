@@ -52,13 +52,16 @@ func crowdMain(spec string) int {
 			topicPath = strings.ReplaceAll(topicPath, "{token}", token)
 		}
 		upgrade, begins := "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", "HTTP/1.1 101 "
-		if strings.HasPrefix(path, eventsPath) {
+		if strings.HasPrefix(path, eventsPath) || strings.HasPrefix(path, pollPath) {
 			upgrade, begins = "", "HTTP/1.1 200 "
 		}
 		_, err = fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: x\r\n%s\r\n", topicPath, upgrade)
 		if err != nil {
 			fmt.Fprintln(os.Stderr, i, err)
 			return 1
+		}
+		if strings.HasPrefix(path, pollPath) {
+			continue // nothing comes while it waits
 		}
 		// The head, welcome and subscribed leave in one write, so they come in one read.
 		c.SetReadDeadline(time.Now().Add(patience))
