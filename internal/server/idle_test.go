@@ -125,11 +125,12 @@ func TestIdleConnections(t *testing.T) {
 	n := crowdSize(t)
 	for _, c := range []struct{ name, path string }{
 		{"one topic", "/ws?topic=scores.final"},
+		{"one topic, compressed", "deflate:/ws?topic=scores.final"},
 		{"30 to each topic", "/ws?topic=stocks.S{i}"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := startShipped(t)
-			crowd(t, b.addr, "/ws?topic=warm.up", 500)() // what is there once, whoever comes
+			crowd(t, b.addr, strings.Split(c.path, "/")[0]+"/ws?topic=warm.up", 500)() // what is there once, whoever comes
 			memory := b.rss
 			if n < manyEnough {
 				memory = func() int { return int(b.heap()) }
