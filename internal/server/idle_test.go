@@ -131,6 +131,7 @@ func TestIdleConnections(t *testing.T) {
 	n := crowdSize(t)
 	for _, c := range []struct{ name, path string }{
 		{"one topic", "/ws?topic=scores.final"},
+		{"one topic, compressed", "deflate:/ws?topic=scores.final"},
 		{"30 to each topic", "/ws?topic=stocks.S{i}"},
 		{"events, 30 to each topic", "/sse?topic=stocks.S{i}"},
 	} {
