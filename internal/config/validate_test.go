@@ -6,11 +6,9 @@ import (
 	"time"
 )
 
-func TestValidate(t *testing.T) {
-	const open = " can be reached from beyond this machine, without authentication: use 127.0.0.1, give --token-secret-file, --token-key, --jwks-url, --tls-client-ca or api_keys:, or add --open if that is meant"
-	const bare = " can be reached from beyond this machine, and has no authentication: use 127.0.0.1, or add --open if that is meant"
-	const address = ", but must be HOST:PORT with a port of 0 to 65535, for instance 127.0.0.1:8080"
-	f := func(change func(c *Config), want ...string) {
+// changed returns a function that changes the defaults, and wants Validate to say exactly these lines.
+func changed(t *testing.T) func(change func(c *Config), want ...string) {
+	return func(change func(c *Config), want ...string) {
 		t.Helper()
 		c := Default()
 		change(&c)
@@ -22,6 +20,13 @@ func TestValidate(t *testing.T) {
 			t.Errorf("got  %s\nwant %s", got, want)
 		}
 	}
+}
+
+func TestValidate(t *testing.T) {
+	const open = " can be reached from beyond this machine, without authentication: use 127.0.0.1, give --token-secret-file, --token-key, --jwks-url, --tls-client-ca or api_keys:, or add --open if that is meant"
+	const bare = " can be reached from beyond this machine, and has no authentication: use 127.0.0.1, or add --open if that is meant"
+	const address = ", but must be HOST:PORT with a port of 0 to 65535, for instance 127.0.0.1:8080"
+	f := changed(t)
 
 	// Addresses, and what is reachable.
 	f(func(c *Config) { c.Listen, c.Admin, c.NATSListen = "localhost:0", "[::1]:0", "127.9.9.9:65535" })
