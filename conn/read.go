@@ -169,7 +169,13 @@ func (t *Table) keepHeld(id poller.Token, r *record, rest []byte) {
 		b.Write(rest)
 	}
 	s.dropHead()
+	if b != nil && !t.mayKeep(r, cap(b.B)) {
+		putBuffer(b)
+		t.refuseHeld(id, r, receivingFull, ReasonReceiveFull)
+		return
+	}
 	s.head = b
+	t.countReceived(r)
 	t.watch(id, r, false, false)
 }
 
@@ -211,6 +217,7 @@ func (t *Table) dropCork() {
 func (t *Table) trimHead(r *record) {
 	if r.side != 0 {
 		t.sides.all[r.side].dropHead()
+		t.countReceived(r)
 		t.trimSide(r)
 	}
 }
@@ -274,7 +281,10 @@ func (t *Table) frames(id poller.Token, r *record, p []byte) {
 	}
 	t.cork(id)
 	t.in.id, t.in.r = id, r
-	fail := d.feed(p, t.cfg.MaxMessage, &t.in)
+	fail := reasonOf(d.feed(p, t.cfg.MaxMessage, &t.in))
+	if fail == ReasonNone && !t.mayKeep(r, d.size()) {
+		fail = ReasonReceiveFull
+	}
 	n := len(p)
 	if t.secures != nil {
 		n = 0 // records has charged what it came in
@@ -282,10 +292,9 @@ func (t *Table) frames(id poller.Token, r *record, p []byte) {
 	t.charge(id, r, n, int(d.frames))
 	d.frames = 0
 	t.flushCork(id, r)
-	if fail != 0 && r.state == stateOpen {
+	if fail != ReasonNone && r.state == stateOpen {
 		var frame [ws.MaxControlFramePayloadSize + 2]byte
-		why := reasonOf(fail)
-		t.startClosing(id, r, why, AppendClose(frame[:0], fail, why.String()))
+		t.startClosing(id, r, fail, AppendClose(frame[:0], fail.Code(), fail.String()))
 	}
 	t.uncork(id, r)
 	switch {
@@ -297,6 +306,7 @@ func (t *Table) frames(id poller.Token, r *record, p []byte) {
 		t.sideOf(r).decoder = t.fresh
 		t.fresh = decoder{}
 	}
+	t.countReceived(r)
 }
 
 // inboundTo passes what a decoder found to the handler.

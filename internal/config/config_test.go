@@ -76,14 +76,15 @@ func TestDefault(t *testing.T) {
 		MaxCommandRate:           100,
 		MaxPublishRate:           100,
 
-		Workers:      4,
-		Poller:       "epoll",
-		Send:         "auto",
-		RingMessages: 16384,
-		RingMemory:   64 << 20,
-		LogLevel:     "info",
-		LogFormat:    "text",
-		Default:      Namespace{Delivery: DeliveryLive, Interest: InterestNamespace, Public: PublicNone},
+		Workers:       4,
+		Poller:        "epoll",
+		Send:          "auto",
+		RingMessages:  16384,
+		ReceiveMemory: 64 << 20,
+		RingMemory:    64 << 20,
+		LogLevel:      "info",
+		LogFormat:     "text",
+		Default:       Namespace{Delivery: DeliveryLive, Interest: InterestNamespace, Public: PublicNone},
 	}
 	got := Default()
 	if diff := cmp.Diff(want, got); diff != "" {

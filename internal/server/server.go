@@ -37,6 +37,7 @@ type Server struct {
 	shards     []*shard
 	pool       *poller.Pool
 	quota      *conn.Quota
+	receiving  *conn.Receiving
 	certs      *certs.Store     // nil: no TLS
 	handshakes *conn.Handshakes // of TLS; nil: none
 	admission
@@ -88,6 +89,7 @@ func New(cfg config.Config, log *slog.Logger) (s *Server, err error) {
 		return s, err
 	}
 	s.quota = conn.NewQuota(most)
+	s.receiving = conn.NewReceiving(int64(cfg.ReceiveMemory))
 	if s.admission, err = newAdmission(&cfg, most); err != nil {
 		return s, err
 	}

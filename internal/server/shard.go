@@ -78,6 +78,7 @@ func (s *Server) newShard(index int, l *poller.Listener) (*shard, error) {
 		Subprotocols:     []string{wire.SubprotocolJSON, wire.SubprotocolRaw},
 		Lane:             s.cfg.Send,
 		Quota:            s.quota,
+		Receiving:        s.receiving,
 		Gate:             s.gate,
 		ByteRate:         int(s.cfg.MaxByteRate),
 		ProxyProtocol:    s.proxies,
