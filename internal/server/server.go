@@ -50,6 +50,7 @@ type Server struct {
 	sink    func(topics.Sink) topics.Sink // what NATS brings passes through it; nil: straight to the hub
 
 	draining drainOrder // has its own mu
+	lasting  lasting    // the same
 
 	// Atomic.
 	stopping atomic.Bool
