@@ -11,7 +11,7 @@ import (
 type Format uint8
 
 // MaxFormats is how many formats there may be.
-const MaxFormats = 4
+const MaxFormats = 8
 
 // LossReason says why messages are missing: log word, metric label and, in the
 // client's gap, the reason.
@@ -121,7 +121,7 @@ const frameReserve = 96
 
 // entryOverhead is what an entry weighs beside its payload and topic, for each
 // of which it has room twice: as they came, and in one frame.
-const entryOverhead = 368 + frameReserve
+const entryOverhead = 528 + frameReserve
 
 func (e *entry) reserved() int64 { return int64(len(e.Data) + len(e.Topic) + frameReserve) }
 

@@ -157,7 +157,7 @@ func (sh *shard) describe(c conn.Info) connectionInfo {
 	}
 	return connectionInfo{
 		Client: sh.server.clientName(sh, c.ID), Identity: sh.identityOf(slot), Shard: sh.index,
-		Peer: c.Peer.String(), Address: address, State: c.State, Format: sh.client(slot).format.String(), Subscriptions: patterns,
+		Peer: c.Peer.String(), Address: address, State: c.State, Format: sh.client(slot).shape.format().String(), Subscriptions: patterns,
 		ReceivedMS: c.Received.Milliseconds(), SentMS: c.Sent.Milliseconds(),
 		UnsentBytes: c.Unsent, BehindFeeds: sh.members.Behind(slot), Reading: c.Reading,
 	}

@@ -164,7 +164,7 @@ func (sh *shard) drain(now time.Time) {
 
 func (sh *shard) tellToLeave(slot uint32, after time.Duration) {
 	id := sh.table.ID(slot)
-	if sh.table.IsOpen(id) && sh.client(slot).format == wire.JSON {
+	if sh.table.IsOpen(id) && sh.client(slot).shape.tells() {
 		sh.reply(id, wire.AppendReconnect(sh.json[:0], max(0, after), wire.ReconnectDraining))
 	}
 }

@@ -92,10 +92,10 @@ func (sh *shard) admit(id poller.Token, r *conn.Request, open *opening) *conn.Re
 		sh.server.metrics.auth.WithLabelValues(string(auth.Missing)).Inc()
 		return unauthorized(errNoToken, false)
 	case !a.public.any:
-		*c = client{format: open.format, unlimited: r.Unlimited, standing: mustAuthenticate}
+		*c = client{shape: shapeOfSocket(open.format), unlimited: r.Unlimited, standing: mustAuthenticate}
 		sh.expectToken(id)
 	default:
-		*c = client{format: open.format, unlimited: r.Unlimited}
+		*c = client{shape: shapeOfSocket(open.format), unlimited: r.Unlimited}
 	}
 	return sh.beginNow(id, open)
 }
@@ -106,7 +106,7 @@ func (sh *shard) checkOpening(id poller.Token, r *conn.Request, shown auth.Crede
 	if !sh.check(id, shown, func(grant auth.Grant, err *wire.Error) { sh.checkedOpening(id, open, grant, err) }) {
 		return refusal(0, errBusy)
 	}
-	*sh.client(id.Slot()) = client{format: open.format, unlimited: r.Unlimited}
+	*sh.client(id.Slot()) = client{shape: shapeOfSocket(open.format), unlimited: r.Unlimited}
 	sh.table.Hold(id)
 	return nil
 }

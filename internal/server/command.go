@@ -27,7 +27,7 @@ const retryAfter = 2 * time.Second
 // Message implements conn.Handler: one command of a client.
 func (sh *shard) Message(id poller.Token, op ws.OpCode, payload []byte) {
 	c := sh.client(id.Slot())
-	if c.format == wire.Raw || op != ws.OpText {
+	if !c.shape.tells() || op != ws.OpText {
 		sh.table.Close(id, conn.ReasonUnsupportedData)
 		return
 	}

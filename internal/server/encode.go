@@ -11,11 +11,11 @@ import (
 	"github.com/pushd/pushd/topics"
 )
 
-// encoder makes the frames of protocol version 1. A topics.Format is a wire.Format.
+// encoder makes the frames of protocol version 1. A topics.Format is a shape.
 type encoder struct{}
 
 func (encoder) Message(f topics.Format, m *topics.Message) []byte {
-	if wire.Format(f) == wire.Raw {
+	if !shape(f).tells() {
 		op := ws.OpBinary
 		if utf8.Valid(m.Data) {
 			op = ws.OpText
@@ -36,14 +36,14 @@ var gapReasons = [topics.NumLossReasons]wire.GapReason{
 }
 
 func (encoder) Gap(f topics.Format, pattern string, why topics.LossReason, from, to topics.Cursor) []byte {
-	if wire.Format(f) == wire.Raw {
+	if !shape(f).tells() {
 		return nil // a raw client has no envelope in which it could be told
 	}
 	return conn.AppendFrame(nil, ws.OpText, wire.AppendGap(nil, pattern, from.String(), to.String(), gapReasons[why]))
 }
 
 func (encoder) Skipped(f topics.Format, topic string, count int) []byte {
-	if wire.Format(f) == wire.Raw {
+	if !shape(f).tells() {
 		return nil // as above
 	}
 	return conn.AppendFrame(nil, ws.OpText, wire.AppendSkipped(nil, topic, count))

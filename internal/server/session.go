@@ -160,7 +160,7 @@ func (sh *shard) ageToken(id poller.Token, c *client, now uint32) {
 		sh.table.Close(id, conn.ReasonTokenExpired)
 	case c.lead > 0 && left <= time.Duration(c.lead)*time.Second:
 		c.lead = 0
-		if c.format == wire.JSON {
+		if c.shape.tells() {
 			sh.reply(id, wire.AppendTokenExpires(sh.json[:0], left, int64(s.expires)*1000))
 		}
 	}
@@ -175,7 +175,7 @@ func (sh *shard) endSubscriptions(id poller.Token) {
 		sh.json = wire.AppendUnsubscribed(sh.json[:0], wire.ID{}, pattern, wire.UnsubscribedTokenExpired)
 		frames = conn.AppendFrame(frames, ws.OpText, sh.json)
 	}
-	if sh.client(slot).format == wire.JSON && len(frames) > 0 {
+	if sh.client(slot).shape.tells() && len(frames) > 0 {
 		sh.table.Reply(id, frames)
 	}
 }

@@ -50,7 +50,7 @@ type shard struct {
 // client is what a shard knows of a connection beside its socket and its
 // subscriptions. It lies beside its slot, without a pointer.
 type client struct {
-	format    wire.Format
+	shape     shape
 	strikes   uint8 // bad commands since the last good one
 	unlimited bool
 	standing  standing
@@ -193,13 +193,13 @@ func (s sender) Subscribed(slot uint32, pattern, tag string, st topics.Standing,
 	id := s.table.ID(slot)
 	c := s.client(slot)
 	switch {
-	case err != nil && c.format == wire.Raw: // it could not be told later
+	case err != nil && !c.shape.tells(): // it could not be told later
 		s.table.Refuse(id, refusal(0, notBrought(pattern, err)))
 		return
 	case err != nil:
 		denied := notBrought(pattern, err)
 		s.replyError(id, wire.RestoreID(tag), denied.Code, denied.Message)
-	case c.format == wire.JSON:
+	case c.shape.tells():
 		s.reply(id, appendSubscribed(s.json[:0], wire.RestoreID(tag), pattern, st))
 	}
 	if c.awaited > 0 {

@@ -49,7 +49,7 @@ func (sh *shard) Upgrade(id poller.Token, r *conn.Request) *conn.Refusal {
 	if sh.server.access != nil {
 		return sh.admit(id, r, &open)
 	}
-	*sh.client(id.Slot()) = client{format: open.format, unlimited: r.Unlimited}
+	*sh.client(id.Slot()) = client{shape: shapeOfSocket(open.format), unlimited: r.Unlimited}
 	return sh.beginNow(id, &open)
 }
 
@@ -74,7 +74,7 @@ func (sh *shard) begin(id poller.Token, open *opening) *wire.Error {
 	c := sh.client(id.Slot())
 	c.awaited++ // this itself: what is answered at once must not let the 101 go before the rest
 	defer func() { c.awaited-- }()
-	if c.format == wire.JSON {
+	if c.shape.tells() {
 		sh.reply(id, wire.AppendWelcome(sh.json[:0], sh.server.clientName(sh, id), sh.server.cfg.Heartbeat, int(sh.server.cfg.MaxMessage)))
 	}
 	for i, topic := range open.topics {
@@ -85,7 +85,7 @@ func (sh *shard) begin(id poller.Token, open *opening) *wire.Error {
 		if err == nil {
 			continue
 		}
-		if c.format == wire.Raw {
+		if !c.shape.tells() {
 			return err
 		}
 		sh.replyError(id, wire.ID{}, err.Code, err.Message)
@@ -159,7 +159,7 @@ func (sh *shard) subscribeLater(id poller.Token, cmd wire.ID, topic string, want
 			refused = sh.join(id, cmd, topic, want)
 		}
 		switch {
-		case refused != nil && sh.client(id.Slot()).format == wire.Raw: // it could not be told later
+		case refused != nil && !sh.client(id.Slot()).shape.tells(): // it could not be told later
 			sh.table.Refuse(id, refusal(0, refused))
 			return
 		case refused != nil:
@@ -178,7 +178,7 @@ func (sh *shard) subscribeLater(id poller.Token, cmd wire.ID, topic string, want
 // join adds a subscription that is permitted.
 func (sh *shard) join(id poller.Token, cmd wire.ID, topic string, want topics.Want) *wire.Error {
 	c := sh.client(id.Slot())
-	st, stands, err := sh.members.Subscribe(id.Slot(), topics.Format(c.format), topic, cmd.String(), want)
+	st, stands, err := sh.members.Subscribe(id.Slot(), topics.Format(c.shape), topic, cmd.String(), want)
 	switch {
 	case err != nil:
 		return sh.server.subscribeError(topic, err)
@@ -186,7 +186,7 @@ func (sh *shard) join(id poller.Token, cmd wire.ID, topic string, want topics.Wa
 		if !sh.table.IsOpen(id) {
 			c.awaited++
 		}
-	case c.format == wire.JSON:
+	case c.shape.tells():
 		sh.reply(id, appendSubscribed(sh.json[:0], cmd, topic, st))
 	}
 	return nil
