@@ -254,8 +254,8 @@ func newcomers(t *testing.T, b *shipped, size attackSize) (welcomed func() *hdrh
 		}
 		defer c.conn.Close()
 		for _, want := range []string{"welcome", "subscribed"} {
-			if f, err := ws.ReadFrame(c.r); err != nil || !strings.Contains(string(f.Payload), `"type":"`+want+`"`) {
-				return fmt.Errorf("good client %d got %q instead of %s: %w", i, f.Payload, want, err)
+			if text, err := c.next(); err != nil || !strings.Contains(string(text), `"type":"`+want+`"`) {
+				return fmt.Errorf("good client %d got %q instead of %s: %w", i, text, want, err)
 			}
 		}
 		return nil
@@ -286,20 +286,30 @@ func newLateness() *hdrhistogram.Histogram {
 	return hdrhistogram.New(1, int64(time.Hour/time.Microsecond), 2)
 }
 
+// next reads a message, which is valid until the next.
+func (c *goodClient) next() ([]byte, error) {
+	h, err := ws.ReadHeader(c.r)
+	if err != nil {
+		return nil, err
+	}
+	text, err := c.r.Peek(int(h.Length))
+	if err != nil {
+		return nil, err
+	}
+	if h.OpCode != ws.OpText {
+		return nil, fmt.Errorf("opcode %v with %q instead of text", h.OpCode, text)
+	}
+	_, err = c.r.Discard(len(text))
+	return text, err
+}
+
 // read takes every step-th message of total, from first on, in order, and counts those that are missing.
 func (c *goodClient) read(first, step, total int) error {
 	for next := first; next < total; next += step {
 		c.conn.SetReadDeadline(time.Now().Add(patience))
-		h, err := ws.ReadHeader(c.r)
+		payload, err := c.next()
 		if err != nil {
 			return fmt.Errorf("waiting for message %d: %w", next, err)
-		}
-		payload, err := c.r.Peek(int(h.Length))
-		if err != nil {
-			return err
-		}
-		if h.OpCode != ws.OpText {
-			return fmt.Errorf("opcode %v with %q instead of message %d", h.OpCode, payload, next)
 		}
 		parts := strings.Split(strings.Trim(string(payload), "[]"), ",")
 		if len(parts) != 3 {
@@ -314,9 +324,6 @@ func (c *goodClient) read(first, step, total int) error {
 		in, err1 := strconv.Atoi(parts[1])
 		sent, err2 := strconv.ParseInt(parts[2], 10, 64)
 		if err := errors.Join(err1, err2, c.late[in].RecordValue(max(time.Now().UnixMicro()-sent, 1))); err != nil {
-			return err
-		}
-		if _, err := c.r.Discard(int(h.Length)); err != nil {
 			return err
 		}
 	}
