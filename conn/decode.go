@@ -105,6 +105,17 @@ func (d *decoder) idle() bool {
 	return d.headLen == 0 && !d.inFrame && d.op == ws.OpContinuation
 }
 
+// size is the memory of what is kept, in bytes.
+func (d *decoder) size() (n int) {
+	if d.body != nil {
+		n += cap(d.body.B)
+	}
+	if d.control != nil {
+		n += cap(d.control.B)
+	}
+	return n
+}
+
 // release gives back the buffers and makes the decoder idle.
 func (d *decoder) release() {
 	putBuffer(d.control)

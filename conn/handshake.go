@@ -113,15 +113,16 @@ func (h *handshaker) accept(f fields) *Refusal {
 		return badRequest("the Connection header does not name Upgrade")
 	case !validKey(f.key): // 5
 		return badRequest("Sec-WebSocket-Key must be 16 bytes in base64")
+	case f.body:
+		// What follows the head would be a body to a proxy and frames to us. A
+		// proxy may find its length malformed, so that this is no matter of versions.
+		return badRequest("a WebSocket handshake has no body")
 	case string(f.wsVersion) != "13": // 6
 		return &Refusal{
 			Status:  http.StatusUpgradeRequired, // 4.2.2
 			Code:    "bad_request",
 			Message: "Sec-WebSocket-Version must be 13",
 		}
-	case f.body:
-		// What follows the head would be a body to a proxy and frames to us.
-		return badRequest("a WebSocket handshake has no body")
 	}
 	if len(authority) > 0 {
 		f.host = authority // RFC 9112, 3.2.2: it replaces the Host header

@@ -147,6 +147,7 @@ func handshakeCases() []handshakeCase {
 		{name: "no name", head: minimalRequest + "|: b", status: 400},
 		{name: "no colon", head: minimalRequest + "|Origin", status: 400},
 		{name: "body", head: minimalRequest + "|Content-Length: 5", status: 400},
+		{name: "body of no length, and no version", head: getLine + hostLine + upLine + connLine + keyLine + "|Content-Length: A", status: 400},
 		{name: "body with a length that is read in two ways", head: minimalRequest + "|Content-Length: 0|Content-Length: 5", status: 400},
 		{name: "the same, the other order", head: minimalRequest + "|Content-Length: 5|Content-Length: 0", status: 400},
 		{name: "no body, said so", head: minimalRequest + "|Content-Length: 0"},

@@ -245,6 +245,9 @@ func (sh *shard) checkEmpty() {
 	if n := sh.cfg.Quota.Open(); n != 0 {
 		sh.t.Errorf("the quota still counts %d connections", n)
 	}
+	if n := sh.cfg.Receiving.Kept(); n != 0 {
+		sh.t.Errorf("%d bytes of messages are still counted", n)
+	}
 	if sh.secures != nil {
 		for slot := range sh.slab.next {
 			if sh.secures.at(slot) != nil {

@@ -146,7 +146,10 @@ func (t *Table) accepted(id poller.Token, r *record, rest []byte) {
 		t.keepHeld(id, r, rest)
 	case stateAnswered:
 		t.uncork(id, r)
-		t.keepBehind(r, rest)
+		if !t.keepBehind(r, rest) {
+			t.doom(id, r, ReasonReceiveFull)
+			return
+		}
 		t.answered(id, r)
 	case stateHandshake:
 		r.state = stateOpen
@@ -198,14 +201,17 @@ func (t *Table) keepHeld(id poller.Token, r *record, rest []byte) {
 	s := t.sideOf(r)
 	s.own, s.ownSent = t.out, 0
 	t.out, t.corked = nil, noSlot
-	t.keepBehind(r, rest)
+	if !t.keepBehind(r, rest) {
+		t.refuseHeld(id, r, receivingFull, ReasonReceiveFull)
+		return
+	}
 	t.watch(id, r, false, false)
 }
 
-// keepBehind keeps what came behind a request, in place of its head.
-func (t *Table) keepBehind(r *record, rest []byte) {
+// keepBehind keeps what came behind a request, in place of its head, if there is room.
+func (t *Table) keepBehind(r *record, rest []byte) bool {
 	if len(rest) == 0 && r.side == 0 {
-		return
+		return true
 	}
 	var b *bytebufferpool.ByteBuffer
 	if len(rest) > 0 {
@@ -214,8 +220,14 @@ func (t *Table) keepBehind(r *record, rest []byte) {
 	}
 	s := t.sideOf(r)
 	s.dropHead()
+	if b != nil && !t.mayKeep(r, cap(b.B)) {
+		putBuffer(b)
+		return false
+	}
 	s.head = b
+	t.countReceived(r)
 	t.trimSide(r)
+	return true
 }
 
 // Release lets go what Hold held back.
@@ -260,6 +272,7 @@ func (t *Table) trimHead(r *record) {
 		s := t.sides.all[r.side]
 		s.dropHead()
 		s.client = netip.Addr{}
+		t.countReceived(r)
 		t.trimSide(r)
 	}
 }
@@ -338,7 +351,10 @@ func (t *Table) frames(id poller.Token, r *record, p []byte) {
 	if r.flags&flagDeflates != 0 {
 		inflater = &t.inflater
 	}
-	fail := d.feed(p, t.cfg.MaxMessage, inflater, &t.in)
+	fail := reasonOf(d.feed(p, t.cfg.MaxMessage, inflater, &t.in))
+	if fail == ReasonNone && !t.mayKeep(r, d.size()) {
+		fail = ReasonReceiveFull
+	}
 	n := len(p)
 	if t.secures != nil {
 		n = 0 // records has charged what it came in
@@ -347,10 +363,9 @@ func (t *Table) frames(id poller.Token, r *record, p []byte) {
 	rest := p[len(p)-d.unread:]
 	d.frames, d.inflated, d.unread = 0, 0, 0
 	t.flushCork(id, r)
-	if fail != 0 && r.state == stateOpen {
+	if fail != ReasonNone && r.state == stateOpen {
 		var frame [ws.MaxControlFramePayloadSize + 2]byte
-		why := reasonOf(fail)
-		t.startClosing(id, r, why, AppendClose(frame[:0], fail, why.String()))
+		t.startClosing(id, r, fail, AppendClose(frame[:0], fail.Code(), fail.String()))
 	}
 	t.uncork(id, r)
 	switch {
@@ -365,6 +380,7 @@ func (t *Table) frames(id poller.Token, r *record, p []byte) {
 	if len(rest) > 0 && r.state == stateOpen {
 		t.keepRest(id, r, rest)
 	}
+	t.countReceived(r)
 }
 
 // inboundTo passes what a decoder found to the handler.

@@ -77,6 +77,7 @@ type Config struct {
 	Deflate          bool                                // permessage-deflate (RFC 7692) is accepted where a client offers it
 	Lane             string                              // how data is sent: LaneAuto, LaneWrite or LaneURing; LaneWrite
 	Quota            *Quota                              // connections over all tables; nil: no limit
+	Receiving        *Receiving                          // what has come of messages in part, over all tables; nil: no limit
 	Gate             *gate.Gate                          // connections of each address, and how fast they come; nil: no limit
 	ByteRate         int                                 // what a client may send, in bytes a second, where each frame counts 256 bytes besides; 0: any number
 	ProxyProtocol    via.Networks                        // who begins with a PROXY header
@@ -110,6 +111,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Quota == nil {
 		c.Quota = NewQuota(0)
+	}
+	if c.Receiving == nil {
+		c.Receiving = NewReceiving(0)
 	}
 	if c.Handshakes == nil && c.TLS != nil {
 		c.Handshakes = NewHandshakes(0)

@@ -54,6 +54,7 @@ type Config struct {
 	MaxConnectionsPerIdentity int `name:"max-connections-per-identity" env:"PUSHD_MAX_CONNECTIONS_PER_IDENTITY" default:"0" group:"Authentication" help:"Refuse an identity more connections than this on one node. 0 is a tenth of all that it may have, and at least 256."`
 
 	MaxMessage       Bytes         `name:"max-message" env:"PUSHD_MAX_MESSAGE" default:"64KiB" group:"Limits" help:"Refuse a message larger than this, from a client or a publisher (bytes, or with a unit such as KiB)."`
+	ReceiveMemory    Bytes         `name:"receive-memory" env:"PUSHD_RECEIVE_MEMORY" default:"64MiB" group:"Limits" help:"Keep at most this much of messages of which only a part has come, over all clients (bytes, or with a unit such as MiB)."`
 	MaxSubscriptions int           `name:"max-subscriptions" env:"PUSHD_MAX_SUBSCRIPTIONS" default:"1024" group:"Limits" help:"Refuse a connection more subscriptions than this, since each costs memory."`
 	HandshakeTimeout time.Duration `name:"handshake-timeout" env:"PUSHD_HANDSHAKE_TIMEOUT" default:"5s" group:"Limits" help:"Close a new connection whose request is not complete after this long."`
 	Heartbeat        time.Duration `name:"heartbeat" env:"PUSHD_HEARTBEAT" default:"25s" group:"Limits" help:"Ping a connection that was silent for this long, and close it when nothing comes for 10s more. Stay below the idle timeout of every proxy on the way."`

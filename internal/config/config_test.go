@@ -80,14 +80,15 @@ func TestDefault(t *testing.T) {
 		CompressionMinSize: 512,
 		CompressionLevel:   5,
 
-		Workers:      4,
-		Poller:       "epoll",
-		Send:         "auto",
-		RingMessages: 16384,
-		RingMemory:   64 << 20,
-		LogLevel:     "info",
-		LogFormat:    "text",
-		Default:      Namespace{Delivery: DeliveryLive, Interest: InterestNamespace, Public: PublicNone, Compression: On},
+		Workers:       4,
+		Poller:        "epoll",
+		Send:          "auto",
+		RingMessages:  16384,
+		ReceiveMemory: 64 << 20,
+		RingMemory:    64 << 20,
+		LogLevel:      "info",
+		LogFormat:     "text",
+		Default:       Namespace{Delivery: DeliveryLive, Interest: InterestNamespace, Public: PublicNone, Compression: On},
 	}
 	got := Default()
 	if diff := cmp.Diff(want, got); diff != "" {

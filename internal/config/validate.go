@@ -162,6 +162,10 @@ func (v *validator) bounds(c *Config) {
 	between(v, "workers", c.Workers, 1, 1024)
 	between(v, "ring-messages", c.RingMessages, 1, 1<<20)
 	between(v, "ring-memory", c.RingMemory, 1<<20, 1<<40)
+	between(v, "receive-memory", c.ReceiveMemory, 1<<20, 1<<40)
+	if least := 4 * c.MaxMessage; c.ReceiveMemory < least {
+		v.addf("receive-memory", "--receive-memory is %v, but must be at least four times --max-message %v, so that one has room for it", c.ReceiveMemory, c.MaxMessage)
+	}
 	if c.RingMemory < c.MaxMessage {
 		v.addf("ring-memory", "--ring-memory is %v, but must hold at least one message of --max-message %v", c.RingMemory, c.MaxMessage)
 	}

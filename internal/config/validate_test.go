@@ -6,11 +6,9 @@ import (
 	"time"
 )
 
-func TestValidate(t *testing.T) {
-	const open = " can be reached from beyond this machine, without authentication: use 127.0.0.1, give --token-secret-file, --token-key, --jwks-url, --tls-client-ca or api_keys:, or add --open if that is meant"
-	const bare = " can be reached from beyond this machine, and has no authentication: use 127.0.0.1, or add --open if that is meant"
-	const address = ", but must be HOST:PORT with a port of 0 to 65535, for instance 127.0.0.1:8080"
-	f := func(change func(c *Config), want ...string) {
+// changed returns a function that changes the defaults, and wants Validate to say exactly these lines.
+func changed(t *testing.T) func(change func(c *Config), want ...string) {
+	return func(change func(c *Config), want ...string) {
 		t.Helper()
 		c := Default()
 		change(&c)
@@ -22,6 +20,13 @@ func TestValidate(t *testing.T) {
 			t.Errorf("got  %s\nwant %s", got, want)
 		}
 	}
+}
+
+func TestValidate(t *testing.T) {
+	const open = " can be reached from beyond this machine, without authentication: use 127.0.0.1, give --token-secret-file, --token-key, --jwks-url, --tls-client-ca or api_keys:, or add --open if that is meant"
+	const bare = " can be reached from beyond this machine, and has no authentication: use 127.0.0.1, or add --open if that is meant"
+	const address = ", but must be HOST:PORT with a port of 0 to 65535, for instance 127.0.0.1:8080"
+	f := changed(t)
 
 	// Addresses, and what is reachable.
 	f(func(c *Config) { c.Listen, c.Admin, c.NATSListen = "localhost:0", "[::1]:0", "127.9.9.9:65535" })
@@ -98,6 +103,9 @@ func TestValidate(t *testing.T) {
 	f(func(c *Config) { c.Shards = 65 }, "--shards is 65, but must be 0 to 64")
 	f(func(c *Config) { c.Workers = 0 }, "--workers is 0, but must be 1 to 1024")
 	f(func(c *Config) { c.RingMessages = 0 }, "--ring-messages is 0, but must be 1 to 1048576")
+	f(func(c *Config) { c.ReceiveMemory = 1 << 19 }, "--receive-memory is 512KiB, but must be 1MiB to 1TiB")
+	f(func(c *Config) { c.ReceiveMemory, c.MaxMessage = 15<<20, 4<<20 },
+		"--receive-memory is 15MiB, but must be at least four times --max-message 4MiB, so that one has room for it")
 	f(func(c *Config) { c.RingMemory = 1 << 19 }, "--ring-memory is 512KiB, but must be 1MiB to 1TiB")
 	f(func(c *Config) { c.RingMemory, c.MaxMessage = 1<<20, 2<<20 },
 		"--ring-memory is 1MiB, but must hold at least one message of --max-message 2MiB")

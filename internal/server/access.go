@@ -29,8 +29,6 @@ type access struct {
 	visitors   chan struct{}   // holds one for each check under way over HTTP, beside those of checks
 	ctx        context.Context // of checks
 	cancel     context.CancelFunc
-
-	lasting lasting // has its own mu
 }
 
 const (

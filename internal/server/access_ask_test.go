@@ -168,6 +168,21 @@ func TestAuthorizeOrder(t *testing.T) {
 	}
 }
 
+// TestAuthorizeWithinOpening has the service answer while the topics of a query
+// string are still gone through: the 101 waits for the last of them, of which a
+// client of the raw format could not be told later.
+func TestAuthorizeWithinOpening(t *testing.T) {
+	r, _ := authorizing(t, func(asked) string { return `{"allow":true}` }, func(c *config.Config) { c.MaxSubscriptions = 1000 })
+	r.signedIn(tokenFor(t, "alice", may{subscribe: "a"}, time.Hour)).subscribe("a") // to subscribe takes no time
+	for i := range 50 {                                                             // each asks anew
+		token := tokenFor(t, fmt.Sprint("user-", i), may{}, time.Hour)
+		a := r.upgrade("format=raw"+strings.Repeat("&topic=a", 700)+"&topic=a..b", "Authorization: Bearer "+token)
+		if a.status != 400 || !strings.Contains(a.body, "invalid_topic") {
+			t.Fatalf("upgrade %d: %d %s", i, a.status, a.body)
+		}
+	}
+}
+
 // TestAuthorizeBounds has one connection ask for very much that nobody answers.
 func TestAuthorizeBounds(t *testing.T) {
 	r, questions := authorizing(t, func(asked) string { return "" }, func(c *config.Config) { c.MaxSubscriptions = 2 * maxPending })

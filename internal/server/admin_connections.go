@@ -48,20 +48,22 @@ const (
 //	?pattern=stocks.*          that subscribed to exactly that
 //	?limit=100&after=NEXT      goes on where an answer that had "next" ended
 //
+// and, at once with the first of them, requests of NDJSON that are under way.
 // Connections come and go meanwhile. One that stays is listed exactly once.
 func (s *Server) serveConnections(w http.ResponseWriter, r *http.Request) {
 	limit, err1 := queryInt(r, "limit", defaultListLimit, 1, maxListLimit)
 	at, err2 := s.parsePlace(r.URL.Query().Get("after"))
-	filter, err3 := s.connectionFilter(r)
+	filter, err3 := readFilter(r)
 	for _, err := range []error{err1, err2, err3} {
 		if err != nil {
 			refuse(w, 0, &wire.Error{Code: wire.BadRequest, Message: err.Error()})
 			return
 		}
 	}
+	first := at == (place{})
 	list := []connectionInfo{}
 	next, err := s.walk(r.Context(), at, func(sh *shard, c conn.Info) bool {
-		if filter(sh, c) {
+		if filter.has(sh, c) {
 			list = append(list, sh.describe(c))
 		}
 		return len(list) < limit
@@ -70,49 +72,65 @@ func (s *Server) serveConnections(w http.ResponseWriter, r *http.Request) {
 		refuse(w, 0, &wire.Error{Code: wire.Unavailable, Message: err.Error()})
 		return
 	}
+	requests := []requestInfo{}
+	if first {
+		requests = s.lasting.list(filter.hasRequest)
+	}
 	writeIndented(w, http.StatusOK, struct {
 		Open        int              `json:"open"`
 		Connections []connectionInfo `json:"connections"`
+		Requests    []requestInfo    `json:"requests"`
 		Next        string           `json:"next,omitempty"`
-	}{s.quota.Open(), list, next.String()})
+	}{s.quota.Open(), list, requests, next.String()})
 }
 
-// connectionFilter reads which connections are asked for.
-func (s *Server) connectionFilter(r *http.Request) (func(*shard, conn.Info) bool, error) {
+// connectionFilter is which connections are asked for.
+type connectionFilter struct {
+	identity, topic, pattern string
+	within                   via.Networks // nil: anywhere
+}
+
+func readFilter(r *http.Request) (f connectionFilter, err error) {
 	q := r.URL.Query()
-	identity, topic, pattern := q.Get("identity"), q.Get("topic"), q.Get("pattern")
-	if topic != "" {
-		if err := topics.CheckTopic(topic); err != nil {
-			return nil, err
+	f.identity, f.topic, f.pattern = q.Get("identity"), q.Get("topic"), q.Get("pattern")
+	if f.topic != "" {
+		if err := topics.CheckTopic(f.topic); err != nil {
+			return f, err
 		}
 	}
-	if pattern != "" {
-		if err := topics.CheckPattern(pattern); err != nil {
-			return nil, err
+	if f.pattern != "" {
+		if err := topics.CheckPattern(f.pattern); err != nil {
+			return f, err
 		}
 	}
-	var within via.Networks
 	if address := q.Get("address"); address != "" {
-		var err error
-		if within, err = via.ParseNetworks([]string{address}); err != nil {
-			return nil, fmt.Errorf("address=%w", err)
+		if f.within, err = via.ParseNetworks([]string{address}); err != nil {
+			return f, fmt.Errorf("address=%w", err)
 		}
 	}
-	return func(sh *shard, c conn.Info) bool {
-		slot := c.ID.Slot()
-		if within != nil && !within[0].Overlaps(clientOf(c)) || identity != "" && sh.identityOf(slot) != identity {
-			return false
-		}
-		if topic == "" && pattern == "" {
-			return true
-		}
-		var matches, is bool
-		for _, p := range sh.members.Patterns(slot, nil) {
-			matches = matches || topic != "" && topics.Match(p, topic)
-			is = is || p == pattern
-		}
-		return (topic == "" || matches) && (pattern == "" || is)
-	}, nil
+	return f, nil
+}
+
+// has is of the shard's loop.
+func (f *connectionFilter) has(sh *shard, c conn.Info) bool {
+	slot := c.ID.Slot()
+	if f.within != nil && !f.within[0].Overlaps(clientOf(c)) || f.identity != "" && sh.identityOf(slot) != f.identity {
+		return false
+	}
+	if f.topic == "" && f.pattern == "" {
+		return true
+	}
+	var matches, is bool
+	for _, p := range sh.members.Patterns(slot, nil) {
+		matches = matches || f.topic != "" && topics.Match(p, f.topic)
+		is = is || p == f.pattern
+	}
+	return (f.topic == "" || matches) && (f.pattern == "" || is)
+}
+
+// hasRequest is has for a request of NDJSON, which gets nothing.
+func (f *connectionFilter) hasRequest(identity string, client netip.Addr) bool {
+	return (f.identity == "" || f.identity == identity) && (f.within == nil || f.within.Contains(client)) && f.topic == "" && f.pattern == ""
 }
 
 // clientOf is where a connection's client is: behind a proxy, as far as that is kept.

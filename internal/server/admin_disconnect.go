@@ -87,10 +87,7 @@ func (s *Server) serveDisconnectIdentity(w http.ResponseWriter, r *http.Request)
 		refuse(w, 0, refused)
 		return
 	}
-	n := 0
-	if s.access != nil {
-		n = s.access.lasting.end(identity)
-	}
+	n := s.lasting.end(identity)
 	if _, err := s.walk(r.Context(), place{}, func(sh *shard, c conn.Info) bool {
 		if sh.identityOf(c.ID.Slot()) == identity && sh.disconnect(c.ID, why) {
 			n++

@@ -3,10 +3,7 @@ package server
 import (
 	"bufio"
 	"bytes"
-	"crypto/sha256"
 	"encoding/json"
-	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
@@ -48,70 +45,12 @@ func foreign(t *testing.T, r *running, command ...string) (results []foreignResu
 	return results
 }
 
-// need finds a program; where there is none the test is skipped, but not under CI.
-func need(t *testing.T, program string) string {
-	t.Helper()
-	path, err := exec.LookPath(program)
-	switch {
-	case err == nil:
-	case os.Getenv("CI") != "":
-		t.Fatal(err)
-	default:
-		t.Skip(err)
-	}
-	return path
-}
-
-// npmInstall installs what foreignDir locks, once for all runs, and returns where.
-func npmInstall(t *testing.T) string {
-	t.Helper()
-	need(t, "node")
-	npm := need(t, "npm")
-	lock, err := os.ReadFile(filepath.Join(foreignDir, "package-lock.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := filepath.Join(cache, "pushd-tests", fmt.Sprintf("foreign-%x", sha256.Sum256(lock))[:32])
-	if _, err := os.Stat(filepath.Join(dir, "node_modules", "ws", "package.json")); err == nil {
-		return dir
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range []string{"package.json", "package-lock.json"} {
-		text, err := os.ReadFile(filepath.Join(foreignDir, name))
-		if err == nil {
-			err = os.WriteFile(filepath.Join(dir, name), text, 0o644)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	cmd := exec.CommandContext(t.Context(), npm, "ci", "--no-audit", "--no-fund")
-	cmd.Dir = dir
-	if out, err := cmd.CombinedOutput(); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("npm ci: %v\n%s", err, out)
-		}
-		t.Skipf("npm ci: %v\n%s", err, out)
-	}
-	return dir
-}
-
 // npm's ws, with every combination of its options.
 func TestCompressionWithWS(t *testing.T) {
-	dir := npmInstall(t)
+	node := installed(t, "node", "nodejs")
+	dir := npmInstall(t, foreignDir)
 	r := start(t)
-	script, err := filepath.Abs(filepath.Join(foreignDir, "ws.cjs"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("NODE_PATH", filepath.Join(dir, "node_modules"))
-	results := foreign(t, r, "node", script)
+	results := foreign(t, r, node, filepath.Join(dir, "ws.cjs"))
 	negotiated := 0
 	for _, result := range results {
 		offer, _ := result.Offer.(map[string]any)
@@ -144,7 +83,7 @@ func wantCompressed(t *testing.T, r *running, results []foreignResult, extension
 
 // Node's own WebSocket, which offers compression unasked.
 func TestCompressionWithNode(t *testing.T) {
-	node := need(t, "node")
+	node := installed(t, "node", "nodejs")
 	r := start(t)
 	results := foreign(t, r, node, "--no-warnings", "--experimental-websocket", foreignDir+"/own.cjs")
 	wantCompressed(t, r, results, accepted)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"strconv"
 	"strings"
 	"syscall"
@@ -98,36 +97,8 @@ func crowdToken(i int) (string, error) {
 // of them have, and {token} each client's own, and waits until they are open. The returned function ends them.
 func crowd(t testing.TB, address, path string, count int) (end func()) {
 	t.Helper()
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s %s %d", crowdVariable, address, path, count))
-	cmd.Stderr = os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := false
-	end = func() {
-		if !ended {
-			ended = true
-			in.Close()
-			if err := cmd.Wait(); err != nil {
-				t.Errorf("the crowd ended with %v", err)
-			}
-		}
-	}
-	t.Cleanup(end)
-	if !bufio.NewScanner(out).Scan() {
-		t.Fatal("the crowd did not open")
-	}
-	return end
+	stop := startHelper(t, crowdVariable, fmt.Sprintf("%s %s %d", address, path, count))
+	return func() { stop() }
 }
 
 // crowdSize is how many connections one server process can have here, at most 15,000.

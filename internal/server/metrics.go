@@ -92,6 +92,7 @@ var (
 	descMessages      = desc("pushd_client_messages_total", "Messages received from clients.")
 	descSentBytes     = desc("pushd_sent_bytes_total", "Bytes sent to clients.")
 	descReceivedBytes = desc("pushd_received_bytes_total", "Bytes received from clients.")
+	descReceiving     = desc("pushd_receive_bytes", "Memory of messages of which only a part has come; at most --receive-memory, and 4 KiB for each connection.")
 	descPings         = desc("pushd_pings_sent_total", "Heartbeats sent.")
 	descBlocked       = desc("pushd_sends_blocked_total", "Times that a client's socket took no more.")
 	descAcceptPauses  = desc("pushd_accept_pauses_total", "Times that a listener rested because there were no file descriptors.")
@@ -167,6 +168,7 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	}
 	gauge(descSockets, float64(c.Sockets))
 	gauge(descMaxConns, float64(s.quota.Max()))
+	gauge(descReceiving, float64(s.receiving.Kept()))
 	count(descAccepted, c.Accepted)
 	count(descHandshakes, c.Upgraded, "upgraded")
 	count(descHandshakes, c.Shed, "shed")

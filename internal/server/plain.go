@@ -32,8 +32,10 @@ const (
 	// WebSockets they cost a goroutine and buffers each.
 	maxPlainConns = 512
 
-	// maxPlainConnsOfAddress is how many of those one address may have, unless it
-	// is unlimited, or a proxy's whose requests say whose they are.
+	// maxPlainConnsOfAddress is how many of those one address may have, and no more
+	// than are left for all: so a few addresses that hold what they may, with
+	// bodies that do not come, leave some for others. It does not concern those
+	// who are unlimited, nor proxies whose requests say whose they are.
 	maxPlainConnsOfAddress = 64
 
 	// handoverQueue bounds the sockets on their way to net/http.
@@ -108,12 +110,13 @@ var (
 	errPlainFull = &wire.Error{Code: wire.Unavailable, Message: "too many HTTP requests at a time"}
 
 	errPlainOfAddress = &wire.Error{Code: wire.RateLimited, Message: fmt.Sprintf(
-		"too many HTTP connections of this address: at most %d", maxPlainConnsOfAddress)}
+		"too many HTTP connections of this address: at most %d, and no more than are left of %d", maxPlainConnsOfAddress, maxPlainConns)}
 )
 
 // enter counts a connection until leave, and says why there is no room for it.
 func (p *plainHTTP) enter(h conn.Handed) (full *wire.Error) {
-	if p.open.Add(1) > maxPlainConns {
+	left := maxPlainConns - int(p.open.Add(1))
+	if left < 0 {
 		full = errPlainFull
 	}
 	if h.Visit == 0 || h.Unlimited {
@@ -121,7 +124,7 @@ func (p *plainHTTP) enter(h conn.Handed) (full *wire.Error) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.ofAddress[h.Visit]++; p.ofAddress[h.Visit] > maxPlainConnsOfAddress {
+	if p.ofAddress[h.Visit]++; p.ofAddress[h.Visit] > max(1, min(maxPlainConnsOfAddress, left)) {
 		full = errPlainOfAddress
 	}
 	return full

@@ -37,6 +37,7 @@ type Server struct {
 	shards     []*shard
 	pool       *poller.Pool
 	quota      *conn.Quota
+	receiving  *conn.Receiving
 	certs      *certs.Store     // nil: no TLS
 	handshakes *conn.Handshakes // of TLS; nil: none
 	admission
@@ -49,6 +50,7 @@ type Server struct {
 	sink    func(topics.Sink) topics.Sink // what NATS brings passes through it; nil: straight to the hub
 
 	draining drainOrder // has its own mu
+	lasting  lasting    // the same
 
 	// Atomic.
 	stopping atomic.Bool
@@ -91,6 +93,7 @@ func New(cfg config.Config, log *slog.Logger) (s *Server, err error) {
 		return s, err
 	}
 	s.quota = conn.NewQuota(most)
+	s.receiving = conn.NewReceiving(int64(cfg.ReceiveMemory))
 	if s.admission, err = newAdmission(&cfg, most); err != nil {
 		return s, err
 	}

@@ -88,6 +88,7 @@ func (s *Server) newShard(index int, l *poller.Listener) (*shard, error) {
 		Deflate:          s.cfg.Compression == config.On,
 		Lane:             s.cfg.Send,
 		Quota:            s.quota,
+		Receiving:        s.receiving,
 		Gate:             s.gate,
 		ByteRate:         int(s.cfg.MaxByteRate),
 		ProxyProtocol:    s.proxies,
