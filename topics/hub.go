@@ -55,6 +55,7 @@ type Hub struct {
 	idled          uint64               // how many there have been
 	lingering      []polledSub          // in the order of time
 	lingered       uint64               // how many there have been
+	lingerers      int                  // how many there are that are not void
 	touched        []*feed              // by the batch under way
 	oldest, newest *entry               // over all rings
 	held           int64                // weight of all rings, without stats.excess
@@ -349,7 +350,7 @@ func (h *Hub) acquire(m *Members, pattern string) (joining, error) {
 		h.stats.subs.Add(1)
 	}
 	s.shards |= m.bit
-	s.lingers = 0
+	h.stopLingering(s)
 	f.forget(pattern)
 	return joining{sub: s, view: v, last: f.last}, nil
 }

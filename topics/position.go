@@ -140,12 +140,21 @@ func (h *Hub) keepForPolls(s *sub) bool {
 		return false
 	}
 	h.lingered++
+	h.lingerers++
 	s.lingers = h.lingered
 	h.lingering = append(h.lingering, polledSub{s, h.lingered, now})
-	if len(h.lingering) > maxPolled {
+	for h.lingerers > maxPolled {
 		h.endOldestPolled()
 	}
 	return true
+}
+
+// stopLingering is of a pattern that somebody came back to, or that ends.
+func (h *Hub) stopLingering(s *sub) {
+	if s.lingers != 0 {
+		s.lingers = 0
+		h.lingerers--
+	}
 }
 
 // sweepPolled forgets the patterns to which nobody came back in time.
@@ -160,7 +169,7 @@ func (h *Hub) endOldestPolled() {
 	h.lingering[0] = polledSub{}
 	h.lingering = h.lingering[1:]
 	if s := first.sub; s.lingers == first.number {
-		s.lingers = 0
+		h.stopLingering(s)
 		s.feed.forget(s.pattern)
 		h.drop(s)
 	}

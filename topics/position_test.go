@@ -112,7 +112,24 @@ func TestPolledAreBounded(t *testing.T) {
 		t.Errorf("%d patterns are kept, want %d", n, maxPolled)
 	}
 	r.wantConsistent()
+	for range 2 * maxPolled { // who polls often takes nobody's place
+		c := r.connect(0, 1)
+		c.subscribe("b.x")
+		if _, ok := c.shard.members.Position(1, "b.x"); !ok {
+			t.Fatal("no position")
+		}
+		c.leave()
+	}
+	if n := r.hub.Counts().Patterns; n != maxPolled {
+		t.Errorf("after many polls of one more, %d patterns are kept, want %d", n, maxPolled)
+	}
+	if n := r.hub.lingerers; n != maxPolled {
+		t.Errorf("%d are counted, want %d", n, maxPolled)
+	}
 	r.hub.sweep(time.Now().Add(time.Hour))
+	if n := r.hub.lingerers; n != 0 || len(r.hub.lingering) != 0 {
+		t.Errorf("%d are counted, and %d listed, when all have ended", n, len(r.hub.lingering))
+	}
 	r.run()
 	r.wantEmpty()
 }
