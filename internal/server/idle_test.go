@@ -126,10 +126,11 @@ func TestIdleConnections(t *testing.T) {
 	for _, c := range []struct{ name, path string }{
 		{"one topic", "/ws?topic=scores.final"},
 		{"30 to each topic", "/ws?topic=stocks.S{i}"},
+		{"events, 30 to each topic", "/sse?topic=stocks.S{i}"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := startShipped(t)
-			crowd(t, b.addr, "/ws?topic=warm.up", 500)() // what is there once, whoever comes
+			crowd(t, b.addr, c.path[:strings.Index(c.path, "?")]+"?topic=warm.up", 500)() // what is there once, whoever comes
 			memory := b.rss
 			if n < manyEnough {
 				memory = func() int { return int(b.heap()) }

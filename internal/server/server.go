@@ -113,6 +113,7 @@ func New(cfg config.Config, log *slog.Logger) (s *Server, err error) {
 		},
 		Settings: func(namespace string) topics.Settings { return served(cfg.Namespace(namespace)) },
 		History:  s.bus,
+		Log:      s.log,
 	}, s.bus, encoder{})
 	s.pool = poller.NewPool(cfg.Workers, handoverQueue)
 	if err := s.openAccess(); err != nil {
