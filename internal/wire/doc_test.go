@@ -50,7 +50,7 @@ func TestPublishedExamples(t *testing.T) {
 		"subscribe", "unsubscribe", "publish", "auth", "presence command", "ping",
 		"welcome", "subscribed", "message", "gap", "skipped", "unsubscribed", "published",
 		"authenticated", "token_expires", "presence", "pong", "error", "reconnect",
-		"publication", "result", "failure", "refusal", "history",
+		"publication", "result", "failure", "refusal", "history", "polled",
 	} {
 		if !seen[kind] {
 			t.Errorf("%s shows no %s", published, kind)
@@ -180,6 +180,15 @@ func checkExample(example []byte) (kind string, err error) {
 		got = AppendReconnect(nil, time.Duration(e.After)*time.Millisecond, ReconnectReason(e.Reason))
 	case "":
 		switch {
+		case e.Messages != nil && e.Topic == "":
+			kind = "polled"
+			for _, m := range e.Messages {
+				if _, err := checkExample(m); err != nil {
+					return kind, err
+				}
+				got = append(append(got, m...), ',')
+			}
+			got = AppendPolled(nil, got, []byte(e.Cursor))
 		case e.Messages != nil:
 			kind, got = "history", AppendHistoryStart(nil, e.Topic)
 			got = append(got, bytes.Join(asBytes(e.Messages), []byte(","))...)
