@@ -134,6 +134,7 @@ export class Pushd implements api.Pushd, Watcher, Owner {
     if (type === "message") this._router._message(told, link);
     else if (type === "gap") route?._gap(reason, told.from, told.to);
     else if (type === "skipped") this._router._skipped.set(told.topic, told.count);
+    else if (type === "close") this._connection._ended(link, { _code: told.code, _reason: reason });
     else if (reason === "forbidden" && route) this._refused(route, new PushdError(reason)); // "unsubscribed"
     else if (type === "token_expires") this._connection._renew();
     else if (type === "reconnect") this._connection._advise(told, link);

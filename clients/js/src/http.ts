@@ -105,7 +105,7 @@ export function openHttp(host: Host, run: (call: Call, link: Link, host: Host) =
     };
     calls.add(call);
     call._await(host._timeout, true);
-    run(call, link, host).catch((end) => calls.has(call) && ended(end));
+    run(call, link, host).catch((end) => calls.has(call) && ended({ _unfit: !link._open, ...end }));
   }
 
   const link: Link = {
@@ -125,13 +125,12 @@ export function openHttp(host: Host, run: (call: Call, link: Link, host: Host) =
           body: encoding ? decode(data) : JSON.stringify(data),
         });
         told = await toldBy(response);
-        told.retry_after = +response.headers.get("Retry-After")! * 1000;
         if (response.status === 401 && host._token) {
           told.code = "rate_limited"; // it was not taken, and will be with another token
           ended({ _code: 401 });
         }
       } catch {}
-      if (command._answer(told)) setTimeout(host._again, told.retry_after || 1000, command);
+      if (command._answer(told)) setTimeout(host._again, 2000, command);
     },
 
     _renew: () => true,

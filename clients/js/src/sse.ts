@@ -25,8 +25,6 @@ async function stream(call: Call, link: Link, host: Host): Promise<never> {
       if (told.type === "welcome") {
         quiet = told.heartbeat + host._timeout;
         host._connection._welcome(link);
-      } else if (told.type === "close") {
-        throw { _code: told.code, _reason: told.reason };
       } else if (told.type === "subscribed") {
         const route = call._routes.find((route) => route._topic === told.topic);
         if (route) host._router._subscribed(route, told);

@@ -11,7 +11,9 @@ export function openWebSocket(host: Host): Link {
   const queue: Command[] = [];
   let lastId = 0;
   let mostBytes = 0;
-  let held: ReturnType<typeof setTimeout> | undefined; // until commands are taken again
+  let held: ReturnType<typeof setTimeout> | undefined; // until the next command may leave
+  let pace = 0; // ms between commands, since they came too often
+  let refused = 0; // for that: how many at the head of the queue, in their order
 
   let heartbeat = 0; // ms
   let unheard = 0; // looks in a row that found silence
@@ -29,12 +31,9 @@ export function openWebSocket(host: Host): Link {
     if (asked) {
       unanswered.delete(told.id!);
       if (asked._answer(told)) {
-        queue.unshift(asked);
-        clearTimeout(held);
-        held = setTimeout(() => {
-          held = undefined;
-          flush();
-        }, told.retry_after || 1000);
+        queue.splice(refused++, 0, asked);
+        pace = told.retry_after || 1000;
+        if (!held) hold();
       }
       flush();
     } else if (told.type === "welcome") {
@@ -61,6 +60,15 @@ export function openWebSocket(host: Host): Link {
     link._send(command(body, true, answered, failed));
   }
 
+  function hold(): void {
+    held = setTimeout(() => {
+      held = undefined;
+      refused = 0;
+      if (!queue[0]) pace = 0;
+      flush();
+    }, pace);
+  }
+
   function flush(): void {
     let next;
     while (!held && unanswered.size < mostUnanswered && (next = queue.shift())) {
@@ -75,6 +83,7 @@ export function openWebSocket(host: Host): Link {
       next._sent = true;
       unanswered.set(lastId, next);
       socket.send(text);
+      if (pace) hold();
     }
   }
 
