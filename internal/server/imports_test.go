@@ -28,6 +28,7 @@ var inside = map[string][]string{
 	"internal/browsertest": {},
 	"internal/natstest":    {},
 	"internal/server":      {"conn", "internal/auth", "internal/certs", "internal/config", "internal/gate", "internal/hostfeed", "internal/page", "internal/via", "internal/wire", "poller", "topics", "topics/natsbus"},
+	"clients/js":           {"internal/browsertest", "internal/wire"}, // the table of close codes is the same
 	"cmd/pushd":            {"internal/auth", "internal/config", "internal/server", "internal/wire", "topics"},
 	"bench/echo":           {"conn", "poller"},                         // nothing but the two, or it would measure something else
 	"bench/scale":          {"bench/load", "conn", "poller", "topics"}, // what it simulates, and what drives real ones

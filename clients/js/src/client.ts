@@ -112,8 +112,8 @@ export class Pushd implements api.Pushd, Watcher, Owner {
   }
 
   /** An error that nobody listens to goes to the console. */
-  _trouble = (error: unknown, sub?: Sub, heard?: unknown): void => {
-    if (!this._emit("error", error, sub) && !heard) console.warn(error);
+  _trouble = (error: unknown, sub?: Sub): void => {
+    if (!this._emit("error", error, sub)) console.warn(error);
   };
 
   // The connection.

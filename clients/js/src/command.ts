@@ -5,7 +5,7 @@ import { PushdError } from "./error.js";
 export interface Command {
   readonly _body: Record<string, any>; // as on a WebSocket
   readonly _repeat: boolean; // may be sent again where it is not known what became of it
-  readonly _lasting: boolean; // outlives its link
+  readonly _lasting: number | undefined; // where it outlives its link
   _sent?: boolean;
   _done?: boolean;
   /** Takes an answer. Returns true where the command is to be sent again instead. */
@@ -22,7 +22,7 @@ export function command(
   const it: Command = {
     _body: body,
     _repeat: repeat,
-    _lasting: !!timeout,
+    _lasting: timeout,
     _answer(told) {
       const { code } = told;
       if (it._done) return false;

@@ -68,7 +68,7 @@ export function openHttp(host: Host, run: (call: Call, link: Link, host: Host) =
         const [{ _mode, _rate }] = routes as [Route];
         const query = new URLSearchParams();
         if (_mode) query.set("mode", _mode);
-        if (_rate) query.set("max_rate", `${_rate}`);
+        if (_rate) query.set("max_rate", _rate as any);
         for (const route of routes) {
           query.append("topic", route._topic);
           query.append("cursor", route._place ?? route._cursor ?? "");
@@ -76,7 +76,7 @@ export function openHttp(host: Host, run: (call: Call, link: Link, host: Host) =
         const response = await request(path + query, { signal: abort.signal });
         const { ok, status } = response;
         if (ok) return response;
-        if (status !== 400 && status !== 403 && (status !== 401 || host._token)) {
+        if (![400, host._token ? 400 : 401, 403].includes(status)) {
           throw { _code: status, _unfit: ![401, 429, 503].includes(status) };
         }
         const { code, message } = await toldBy(response);

@@ -19,7 +19,7 @@ async function poll(call: Call, link: Link, host: Host): Promise<never> {
     const places = cursor.split(",");
     routes.forEach((route, n) => {
       const told = messages.find(({ type, topic }) => type === "subscribed" && topic === route._topic);
-      if (told || !route._on) router._subscribed(route, told ?? { cursor: route._cursor, recovered: route._cursor ? true : undefined });
+      if (told || !route._on) router._subscribed(route, told ?? { cursor: route._cursor, recovered: (route._cursor && true) as true | undefined });
       const place = (route._place = places[n]!);
       if (!place.includes("_")) route._cursor ??= place; // with "_" it is of a topic without history, and good for polls alone
     });

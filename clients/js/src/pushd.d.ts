@@ -51,7 +51,7 @@ export interface SubscribeOptions<T = unknown> {
   onSubscribed?: (info: Subscribed, subscription: Subscription<T>) => void;
   /** Messages are missing. */
   onGap?: (gap: Gap, subscription: Subscription<T>) => void;
-  /** The subscription has ended, and this is why. */
+  /** The subscription has ended, and this is why. Without it, the event `error` tells. */
   onError?: (error: PushdError, subscription: Subscription<T>) => void;
   /** How many messages wait for a `for await` at most; the oldest give way, told by a gap. Default: 1,000. */
   buffer?: number;
@@ -115,7 +115,7 @@ export interface Published {
 export interface Events {
   state: (state: State, info: StateInfo) => void;
   gap: (gap: Gap, subscription: Subscription) => void;
-  /** Of a subscription, which has ended then, or of the connection. */
+  /** Of the connection, or of a subscription that has ended by it and has neither an `onError` nor a `for await`. Without a listener it goes to the console. */
   error: (error: PushdError, subscription?: Subscription) => void;
   /** For good; with an error unless by `close()`. */
   close: (error?: PushdError) => void;

@@ -90,7 +90,7 @@ export class Router {
       this._routes.set(topic, route);
       if (route._pattern) this._patterns.add(route);
     } else if (options.cursor || options.mode !== route._mode || options.maxRate !== route._rate) {
-      throw new TypeError(`${topic}: already subscribed otherwise`);
+      throw new TypeError(`${topic} is in use otherwise`);
     }
     return route;
   }

@@ -7,7 +7,7 @@ type Handler = (message: Message<any>, context: Context<any>) => void;
 export interface Owner {
   _left(sub: Sub): void;
   _emit(event: "gap", gap: Gap, sub: Sub): void;
-  _trouble(error: PushdError, sub: Sub, heard: unknown): void;
+  _trouble(error: PushdError, sub: Sub): void;
 }
 
 /** Run calls a function of the program. What that throws is told as of any callback, and stops nothing here. */
@@ -79,9 +79,10 @@ export class Sub implements Subscription<any> {
     this._error = error;
     this._owner._left(this);
     this._wake?.();
+    const { onError } = this._options;
     if (!error) return;
-    run(this._options.onError, error, this);
-    this._owner._trouble(error, this, this._options.onError ?? this._queue);
+    if (onError) run(onError, error, this);
+    else if (!this._queue) this._owner._trouble(error, this); // a loop throws it
   }
 
   /** Ends with the subscription, and ends it when the loop is left. */
