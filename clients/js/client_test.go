@@ -111,12 +111,10 @@ func TestClient(t *testing.T) {
 // server's table, which is that of the protocol's page.
 func testClosing(t *testing.T) {
 	var client []struct {
-		Code       wire.CloseCode
-		Final      bool
-		Stale      bool
-		LeastWait  float64
-		Bounds     [2]float64
-		AfterTwice [2]float64
+		Code      wire.CloseCode
+		Final     bool
+		Stale     bool
+		LeastWait float64
 	}
 	if err := json.Unmarshal([]byte(command(t, nil, "node", "test/closing.mjs")), &client); err != nil {
 		t.Fatal(err)
@@ -207,13 +205,8 @@ connect("websocket");
 // startServer starts a pushd that ends with the test, and returns its URL.
 func startServer(t *testing.T, pushd string) string {
 	t.Helper()
-	dir := t.TempDir()
-	config := filepath.Join(dir, "pushd.yaml")
-	if err := os.WriteFile(config, []byte("namespaces: {scores: {delivery: all, history: {age: 1h}}}\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
 	cmd := exec.Command("node", "test/serve.mjs")
-	cmd.Env = append(os.Environ(), "JS_TEST_SERVER="+pushd, "JS_TEST_CONFIG="+config)
+	cmd.Env = append(os.Environ(), "JS_TEST_SERVER="+pushd)
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {

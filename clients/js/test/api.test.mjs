@@ -97,9 +97,7 @@ function token(secret, seconds) {
 for (const transport of ["websocket", "sse", "poll"]) {
   test(`tokens, by ${transport}`, async (t) => {
     const secret = "0123456789abcdef0123456789abcdef";
-    process.env.PUSHD_TOKEN_SECRET = secret;
-    const server = await startServer(t, { flags: ["--token-leeway", "0s"] });
-    delete process.env.PUSHD_TOKEN_SECRET;
+    const server = await startServer(t, { flags: ["--token-leeway", "0s"], env: { PUSHD_TOKEN_SECRET: secret } });
     let fetched = 0;
     const push = connect(t, server.url, { transports: [transport], token: () => token(secret, fetched++ ? 300 : 3) });
     const states = [];

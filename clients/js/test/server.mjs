@@ -10,6 +10,9 @@ import { join } from "node:path";
 const binary = process.env.JS_TEST_SERVER;
 if (!binary) throw new Error("JS_TEST_SERVER has to name the pushd program: go test ./clients/js sets it");
 
+/** The settings of whoever runs the tests are none of theirs. */
+const clean = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("PUSHD_")));
+
 async function freePort() {
   const server = net.createServer().listen(0, "127.0.0.1");
   await once(server, "listening");
@@ -27,11 +30,11 @@ namespaces:
 `;
 
 /** Starts a pushd that ends with the test. Its history survives restart(). */
-export async function startServer(t, { flags = [], yaml = config } = {}) {
+export async function startServer(t, { flags = [], env = {} } = {}) {
   const dir = await mkdtemp(join(tmpdir(), "pushd-js-"));
   const port = await freePort();
   const url = `http://127.0.0.1:${port}`;
-  await writeFile(join(dir, "pushd.yaml"), yaml);
+  await writeFile(join(dir, "pushd.yaml"), config);
   const args = ["--config", join(dir, "pushd.yaml"), "--store", join(dir, "data"), "--listen", `127.0.0.1:${port}`];
   args.push("--admin", "127.0.0.1:0", "--nats-listen", "127.0.0.1:0", "--log-level", "error", ...flags);
   let child;
@@ -39,7 +42,7 @@ export async function startServer(t, { flags = [], yaml = config } = {}) {
     url,
     port,
     async start() {
-      child = spawn(binary, args, { stdio: ["ignore", "ignore", "inherit"] });
+      child = spawn(binary, args, { env: { ...clean, ...env }, stdio: ["ignore", "ignore", "inherit"] });
       for (;;) {
         const ready = await fetch(url + "/readyz").catch(() => undefined);
         if (ready?.ok) return;
