@@ -96,7 +96,12 @@ export function keepConnected(host: Watcher, { token, transports = Object.keys(o
   /** While on a lesser transport, tries the best now and then. */
   function seek(): void {
     const from = link;
-    if (index) later(retryBetter * (0.5 + Math.random()), () => from === link && (better ??= make(0)));
+    const look = () => {
+      try {
+        if (from === link) better ??= make(0);
+      } catch {} // it is not to be had at all
+    };
+    if (index) later(retryBetter * (0.5 + Math.random()), look);
   }
 
   function wait({ _code, _reason }: End): void {

@@ -152,8 +152,16 @@ test("where WebSockets are blocked, and then are not", async (t) => {
 
 test("a Node without a WebSocket class, and a constructor that is no use", async (t) => {
   const server = await startServer(t);
-  const push = connect(t, server.url, { WebSocket: class { constructor() { throw new Error("no"); } } });
+  let tried = 0;
+  const WebSocket = class {
+    constructor() {
+      tried++;
+      throw new Error("no");
+    }
+  };
+  const push = connect(t, server.url, { WebSocket, retryBetter: 20 });
   const got = await listen(push, "chat.a");
+  await until("another try", () => tried > 1);
   assert.equal(push.transport, "sse");
   await server.publish("chat.a", 1);
   await until("it", () => got.data.length);
