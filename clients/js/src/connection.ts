@@ -69,8 +69,8 @@ export function keepConnected(host: Watcher, { token, transports = Object.keys(o
     try {
       if (may) link = make(index);
       else wait({});
-    } catch (e) {
-      next({ _unfit: true, _reason: `${e}` });
+    } catch {
+      next({ _unfit: true });
     }
   }
 
@@ -82,6 +82,7 @@ export function keepConnected(host: Watcher, { token, transports = Object.keys(o
       connect();
     } else {
       index = 0;
+      known = !(end._unfit && renew); // a page is not told that a WebSocket was refused for its token
       wait(end);
     }
   }

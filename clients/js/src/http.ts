@@ -94,7 +94,7 @@ export function openHttp(host: Host, run: (call: Call, link: Link, host: Host) =
 
       _await(ms, unfit) {
         clearTimeout(timer);
-        if (calls.has(call)) timer = setTimeout(() => ended({ _unfit: unfit, _reason: "silent" }), ms);
+        if (calls.has(call)) timer = setTimeout(() => ended({ _unfit: unfit }), ms);
       },
 
       _cut() {

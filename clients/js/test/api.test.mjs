@@ -116,6 +116,11 @@ for (const transport of ["websocket", "sse", "poll"]) {
     await until("the refusal", () => refused);
     assert.equal(refused, "forbidden");
 
+    let asked = 0;
+    const renewed = connect(t, server.url, { transports: [transport], token: () => token(secret, asked++ ? 300 : -10) });
+    await listen(renewed, "scores.a");
+    assert.equal(asked, 2);
+
     let why;
     const stale = connect(t, server.url, { transports: [transport], token: token(secret, -10) });
     stale.on("close", (error) => (why = error?.code));
