@@ -3,5 +3,4 @@
  * doubles each time (full jitter), so that those who lost one server together
  * do not come back together.
  */
-export const backoff = (attempt: number, min: number, max: number, random = Math.random) =>
-  random() * Math.min(max, min * 2 ** attempt);
+export const backoff = (attempt: number, min: number, max: number) => Math.random() * Math.min(max, min * 2 ** attempt);

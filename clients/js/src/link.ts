@@ -1,13 +1,27 @@
-import type { Transport } from "./pushd.js";
 import type { Command } from "./command.js";
+import type { Connection } from "./connection.js";
 import type { PushdError } from "./error.js";
 import type { Route, Router, Told } from "./router.js";
+
+/** Link is one connection, by whatever transport, from its beginning to its end. */
+export interface Link {
+  _index?: number; // of its transport; set by the connection
+  _open?: boolean; // set by it too, at the welcome
+  /** Tells the server of the routes that it does not know, and of the one that nobody wants any more. */
+  _sync(gone?: Route): void;
+  _send(command: Command): void;
+  /** Another token is in use. Returns whether the link needs another link in its place for that. */
+  _renew(): boolean | void;
+  /** Finds out now whether the other end is there. */
+  _check?(): void;
+  /** Lets go of everything. */
+  _close(): void;
+}
 
 /** How a connection ended. */
 export interface End {
   _code?: number; // a close code of the protocol, or the HTTP status of a refusal
   _reason?: string;
-  _wait?: number; // ms, as the server asked
   _unfit?: boolean; // this transport cannot be had here: try the next
 }
 
@@ -18,55 +32,16 @@ export interface Host {
   readonly _fetch: typeof fetch;
   readonly _WebSocket: typeof WebSocket | undefined;
   readonly _router: Router;
-  readonly _token: string | null | undefined;
-  _backoff(attempt?: number): number;
-  _welcome(link: Link): void;
+  _token: string | null | undefined;
+  readonly _connection: Connection;
   _told(told: Told, link: Link): void;
-  _ended(link: Link, end: End): void;
-  _replace(link: Link): void; // another of the same kind is to take its place
-  _trouble(error: PushdError): void;
   _refused(route: Route, error: PushdError): void;
+  _trouble(error: unknown): void;
   _again(command: Command): void; // it goes out over the next link
 }
 
-/** Link is one connection, by whatever transport, from its beginning to its end. */
-export abstract class Link {
-  abstract readonly _transport: Transport;
-  _open = false;
-  protected _over = false;
-  private readonly _late: ReturnType<typeof setTimeout>;
-
-  constructor(protected readonly _host: Host) {
-    this._late = setTimeout(() => this._end({ _unfit: true, _reason: "nothing came" }), _host._timeout);
-  }
-
-  /** Tells the server of the routes that it does not know, and of those that nobody wants any more. */
-  abstract _sync(gone?: Route): void;
-  abstract _send(command: Command): void;
-  /** Another token is in use. */
-  abstract _renew(): void;
-  /** Finds out now whether the other end is there. */
-  abstract _check(): void;
-  /** Lets go of everything. */
-  protected abstract _free(): void;
-
-  protected _welcomed(): void {
-    clearTimeout(this._late);
-    if (this._open) return;
-    this._open = true;
-    this._host._welcome(this);
-  }
-
-  /** The end, unless the client itself wants it. */
-  _end(end: End): void {
-    if (this._over) return;
-    this._close();
-    this._host._ended(this, end);
-  }
-
-  _close(): void {
-    this._over = true;
-    clearTimeout(this._late);
-    this._free();
-  }
+/** For a time that nobody waits for: in Node it keeps no process alive. */
+export function later(ms: number, call: () => void): void {
+  const timer: { unref?(): void } | number = setTimeout(call, ms);
+  (timer as { unref?(): void }).unref?.();
 }

@@ -1,24 +1,20 @@
-/** What a page tells of its network and of being seen. Outside of pages nothing ever does. */
-export interface Surroundings {
-  _online(): void;
-  _offline(): void;
-  _visible(): void;
-  _hidden(): void;
-}
-
-/** Watches until the returned function is called. */
-export function watchPage(s: Surroundings): () => void {
-  if (typeof document === "undefined") return () => {};
-  const seen = () => (document.hidden ? s._hidden() : s._visible());
-  const online = () => s._online();
-  const offline = () => s._offline();
-  addEventListener("online", online);
-  addEventListener("offline", offline);
-  document.addEventListener("visibilitychange", seen);
-  if (document.hidden) s._hidden();
-  return () => {
-    removeEventListener("online", online);
-    removeEventListener("offline", offline);
-    document.removeEventListener("visibilitychange", seen);
+/**
+ * Tells when there may be a reason to connect, or to look whether the connection
+ * is still there: at first, when the network has changed, when the page is seen again;
+ * and, with false, that it has been hidden for pauseHidden ms. Until the signal is aborted.
+ */
+export function watchPage(look: (visible: boolean) => void, signal: AbortSignal, pauseHidden: boolean | number = false): void {
+  const page = globalThis.document as Document | undefined;
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const changed = () => {
+    clearTimeout(timer);
+    if (page?.hidden && pauseHidden !== false) timer = setTimeout(look, +pauseHidden, false);
+    else look(true);
   };
+  if (page) {
+    addEventListener("online", changed, { signal });
+    addEventListener("offline", changed, { signal });
+    page.addEventListener("visibilitychange", changed, { signal });
+  }
+  changed();
 }

@@ -1,31 +1,28 @@
-import { HttpLink, type Call } from "./http.js";
+import { openHttp, type Call } from "./http.js";
+import type { Host, Link } from "./link.js";
 import type { Told } from "./router.js";
 
 /** How long the server may wait for a message, in s. */
 const longest = 25;
 
-/** PollLink asks again and again: for networks that let nothing else through. */
-export class PollLink extends HttpLink {
-  readonly _transport = "poll";
+/** Asking again and again: for networks that let nothing else through. */
+export const openPoll = (host: Host): Link => openHttp(host, poll);
 
-  protected async _run(call: Call): Promise<void> {
-    for (let wait = 0; ; wait = longest) {
-      const { _router, _timeout } = this._host;
-      call._routes = call._routes.filter((route) => _router._routes.get(route._topic) === route);
-      if (!call._routes.length) return;
-      if (wait) this._await(call, wait * 1000 + _timeout);
-      const response = await this._get(call, `/poll?wait=${wait}&`, (route) => (wait ? route._place : route._cursor));
-      if (!response) return;
-      const answer: { messages: Told[]; cursor: string } = await response.json().catch(() => ({}));
-      if (!answer.messages) throw { _unfit: true };
-      this._welcomed();
-      const places = answer.cursor.split(",");
-      call._routes.forEach((route, n) => {
-        const told = answer.messages.find(({ type, topic }) => type === "subscribed" && topic === route._topic);
-        if (told || !route._on) _router._subscribed(route, told ?? { cursor: route._cursor, recovered: route._cursor ? true : undefined });
-        route._place = places[n];
-      });
-      for (const told of answer.messages) if (told.type !== "subscribed") this._host._told(told, this);
-    }
+async function poll(call: Call, link: Link, host: Host): Promise<never> {
+  const router = host._router;
+  for (let wait = 0; ; wait = longest) {
+    const routes = call._routes;
+    if (wait) call._await(wait * 1000 + host._timeout);
+    const response = await call._get(`/poll?wait=${wait}&`);
+    const { messages, cursor }: { messages: Told[]; cursor: string } = await response.json();
+    host._connection._welcome(link);
+    const places = cursor.split(",");
+    routes.forEach((route, n) => {
+      const told = messages.find(({ type, topic }) => type === "subscribed" && topic === route._topic);
+      if (told || !route._on) router._subscribed(route, told ?? { cursor: route._cursor, recovered: (route._cursor && true) as true | undefined });
+      const place = (route._place = places[n]!);
+      if (!place.includes("_")) route._cursor ??= place; // with "_" it is of a topic without history, and good for polls alone
+    });
+    for (const told of messages) host._told(told, link);
   }
 }

@@ -26,7 +26,7 @@ export interface Options {
   token?: string | null | (() => string | null | undefined | Promise<string | null | undefined>);
   /** Which transports may be used, best first. Default: `["websocket", "sse", "poll"]`. */
   transports?: Transport[];
-  /** Where the page has been hidden so long, in ms, the client pauses; `true` is 10,000. Default: `false`, never. */
+  /** The client pauses while the page is hidden: `true` at once, a number after so many ms. Default: `false`. */
   pauseHidden?: boolean | number;
   /** Bounds of the time before a new attempt, in ms. Default: `{min: 500, max: 30000}`. */
   backoff?: { min?: number; max?: number };
@@ -51,7 +51,7 @@ export interface SubscribeOptions<T = unknown> {
   onSubscribed?: (info: Subscribed, subscription: Subscription<T>) => void;
   /** Messages are missing. */
   onGap?: (gap: Gap, subscription: Subscription<T>) => void;
-  /** The subscription has ended, and this is why. */
+  /** The subscription has ended, and this is why. Without it, the event `error` tells. */
   onError?: (error: PushdError, subscription: Subscription<T>) => void;
   /** How many messages wait for a `for await` at most; the oldest give way, told by a gap. Default: 1,000. */
   buffer?: number;
@@ -99,7 +99,7 @@ export interface Gap {
 
 export interface StateInfo {
   transport?: Transport;
-  /** In state `waiting`: ms until the next attempt; absent where it waits for the network. */
+  /** In state `waiting`: ms until the next attempt. */
   retryIn?: number;
   /** Why the last connection ended: a close code of the protocol, or an HTTP status. */
   code?: number;
@@ -115,15 +115,16 @@ export interface Published {
 export interface Events {
   state: (state: State, info: StateInfo) => void;
   gap: (gap: Gap, subscription: Subscription) => void;
-  /** Of a subscription, which has ended then, or of the connection. */
+  /** Of the connection, or of a subscription that has ended by it and has neither an `onError` nor a `for await`. Without a listener it goes to the console. */
   error: (error: PushdError, subscription?: Subscription) => void;
   /** For good; with an error unless by `close()`. */
   close: (error?: PushdError) => void;
 }
 
 /**
- * `code` is one of the protocol's error codes (`forbidden`, `rate_limited`, …), the name of a
- * close code (`kicked`, `no_token`, …), or one of
+ * `code` is one of the protocol's error codes (`forbidden`, `rate_limited`, …), or one of
+ * - `close_4003` and the like: the server has closed the connection for good with this close code
+ *   of the protocol, or has answered with this HTTP status
  * - `timeout`: no answer in time
  * - `disconnected`: the connection was lost before the answer, so that it is not known what became of it
  * - `closed`: by `close()`

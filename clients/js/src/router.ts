@@ -6,7 +6,7 @@
 // so: what came lately is remembered with those who had it; and while one is
 // being told what it missed, another knows by the time what is old to it.
 
-import type { Message, Mode, SubscribeOptions } from "./pushd.js";
+import type { Mode, SubscribeOptions } from "./pushd.js";
 import type { Link } from "./link.js";
 import { decode } from "./binary.js";
 import type { Sub } from "./subscription.js";
@@ -28,7 +28,7 @@ export interface Told {
   from?: string;
   to?: string;
   count: number;
-  code: string;
+  code: any; // a word of an error, the number of a close
   message?: string;
   retry_after?: number;
   after: number;
@@ -50,7 +50,7 @@ export class Route {
 
   _cursor: string | undefined; // of the last message, or where it began
   _time = 0; // of the last message, as the server gives it
-  _place: string | undefined; // where the last poll ended
+  _place: string | undefined; // where the last poll of this link ended
   _back = 0; // while it is being told what it missed: up to which time
 
   constructor(
@@ -79,7 +79,7 @@ export class Router {
   readonly _routes = new Map<string, Route>();
   private readonly _patterns = new Set<Route>();
   private readonly _recent = new Map<string, Set<Route>>(); // the newest last
-  private readonly _skipped = new Map<string, number>(); // by concrete topic, until its next message
+  readonly _skipped = new Map<string, number>(); // by concrete topic, until its next message
   private _newest = 0; // time of the newest message
 
   /** The route for one more subscription. */
@@ -89,10 +89,21 @@ export class Router {
       route = new Route(topic, options);
       this._routes.set(topic, route);
       if (route._pattern) this._patterns.add(route);
-    } else if (options.cursor || (options.mode ?? route._mode) !== route._mode || (options.maxRate ?? route._rate) !== route._rate) {
-      throw new TypeError(`${topic} is subscribed to already, from another place or in another mode: end that first`);
+    } else if (options.cursor || options.mode !== route._mode || options.maxRate !== route._rate) {
+      throw new TypeError(`${topic} is in use otherwise`);
     }
     return route;
+  }
+
+  /** The routes that a link knows nothing of; from now on it does. */
+  _fresh(link: Link): Route[] {
+    const fresh = [...this._routes.values()].filter((route) => route._link !== link);
+    for (const route of fresh) {
+      route._link = link;
+      route._on = false;
+      route._place = undefined;
+    }
+    return fresh;
   }
 
   _remove(route: Route): void {
@@ -121,7 +132,10 @@ export class Router {
     const skipped = this._skipped.get(topic) ?? 0;
     this._skipped.delete(topic);
     if (encoding) data = decode(data as string);
-    const had = cursor && this._had(topic + " " + cursor);
+    const key = topic + " " + cursor;
+    const had = cursor && (this._recent.get(key) ?? new Set());
+    if (had) this._recent.set(key, had);
+    if (this._recent.size > remembered) this._recent.delete(this._recent.keys().next().value!);
     for (const route of routes) {
       if (!route._on || route._link !== link) continue;
       if (had) {
@@ -131,25 +145,8 @@ export class Router {
       }
       route._time = time;
       if (time >= route._back) route._back = 0;
-      route._each((sub) => {
-        const message: Message = { topic, data, time };
-        if (cursor) message.cursor = cursor;
-        sub._deliver(message, skipped);
-      });
+      route._each((sub) => sub._deliver({ topic, data, time, cursor }, skipped));
     }
     this._newest = Math.max(this._newest, time);
-  }
-
-  private _had(key: string): Set<Route> {
-    let had = this._recent.get(key);
-    if (!had) {
-      this._recent.set(key, (had = new Set()));
-      if (this._recent.size > remembered) this._recent.delete(this._recent.keys().next().value!);
-    }
-    return had;
-  }
-
-  _skip({ topic, count }: Told): void {
-    this._skipped.set(topic, count);
   }
 }

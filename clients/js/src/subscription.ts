@@ -6,7 +6,8 @@ type Handler = (message: Message<any>, context: Context<any>) => void;
 /** What a subscription needs of its client. */
 export interface Owner {
   _left(sub: Sub): void;
-  _emit(event: "gap" | "error", what: Gap | PushdError, sub: Sub): boolean;
+  _emit(event: "gap", gap: Gap, sub: Sub): void;
+  _trouble(error: PushdError, sub: Sub): void;
 }
 
 /** Run calls a function of the program. What that throws is told as of any callback, and stops nothing here. */
@@ -78,28 +79,26 @@ export class Sub implements Subscription<any> {
     this._error = error;
     this._owner._left(this);
     this._wake?.();
+    const { onError } = this._options;
     if (!error) return;
-    run(this._options.onError, error, this);
-    if (!this._owner._emit("error", error, this) && !this._options.onError && !this._queue) {
-      console.warn(`pushd: ${this.topic}: ${error}`);
-    }
+    if (onError) run(onError, error, this);
+    else if (!this._queue) this._owner._trouble(error, this); // a loop throws it
   }
 
-  [Symbol.asyncIterator](): AsyncIterator<Message<any>> {
+  /** Ends with the subscription, and ends it when the loop is left. */
+  async *[Symbol.asyncIterator](): AsyncGenerator<Message<any>, void> {
     const queue = (this._queue ??= []);
-    return {
-      next: async () => {
-        while (!queue.length && !this._over) await new Promise<void>((wake) => (this._wake = wake));
-        const value = queue.shift();
+    try {
+      for (;;) {
+        const message = queue.shift();
         this._full = false;
-        if (value) return { value, done: false };
-        if (this._error) throw this._error;
-        return { value: undefined, done: true };
-      },
-      return: async () => {
-        this.unsubscribe();
-        return { value: undefined, done: true };
-      },
-    };
+        if (message) yield message;
+        else if (this._error) throw this._error;
+        else if (this._over) return;
+        else await new Promise<void>((wake) => (this._wake = wake));
+      }
+    } finally {
+      this.unsubscribe();
+    }
   }
 }
