@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"fmt"
+	"math"
 	"net/http"
 	"net/netip"
 	"strconv"
@@ -18,6 +19,7 @@ import (
 // connectionInfo is one connection of GET /connections.
 type connectionInfo struct {
 	Client        string   `json:"client"`
+	Operator      bool     `json:"operator,omitempty"` // it came by the admin listener
 	Identity      string   `json:"identity,omitempty"`
 	Shard         int      `json:"shard"`
 	Peer          string   `json:"peer"`
@@ -45,6 +47,7 @@ const (
 //	?address=192.0.2.0/24      an address, or a network
 //	?topic=stocks.AAPL         that get what is published there
 //	?pattern=stocks.*          that subscribed to exactly that
+//	?behind=true               that are behind in a feed
 //	?limit=100&after=NEXT      goes on where an answer that had "next" ended
 //
 // Connections come and go meanwhile. One that stays is listed exactly once.
@@ -61,7 +64,7 @@ func (s *Server) serveConnections(w http.ResponseWriter, r *http.Request) {
 	list := []connectionInfo{}
 	next, err := s.walk(r.Context(), at, func(sh *shard, c conn.Info) bool {
 		if filter(sh, c) {
-			list = append(list, sh.describe(c))
+			list = append(list, sh.describe(c, maxListPatterns))
 		}
 		return len(list) < limit
 	})
@@ -90,6 +93,13 @@ func (s *Server) connectionFilter(r *http.Request) (func(*shard, conn.Info) bool
 			return nil, err
 		}
 	}
+	behind := false
+	if text := q.Get("behind"); text != "" {
+		var err error
+		if behind, err = strconv.ParseBool(text); err != nil {
+			return nil, fmt.Errorf("behind=%.64q: it is true or false", text)
+		}
+	}
 	var within via.Networks
 	if address := q.Get("address"); address != "" {
 		var err error
@@ -99,7 +109,7 @@ func (s *Server) connectionFilter(r *http.Request) (func(*shard, conn.Info) bool
 	}
 	return func(sh *shard, c conn.Info) bool {
 		slot := c.ID.Slot()
-		if within != nil && !within[0].Overlaps(clientOf(c)) || identity != "" && sh.identityOf(slot) != identity {
+		if within != nil && !within[0].Overlaps(clientOf(c)) || identity != "" && sh.identityOf(slot) != identity || behind && sh.members.Behind(slot) == 0 {
 			return false
 		}
 		if topic == "" && pattern == "" {
@@ -123,12 +133,49 @@ func clientOf(c conn.Info) netip.Prefix {
 	return netip.PrefixFrom(peer, peer.BitLen())
 }
 
-// describe is a connection to a person. It is of its loop.
-func (sh *shard) describe(c conn.Info) connectionInfo {
+// serveConnection shows one connection, with all that it is subscribed to.
+func (s *Server) serveConnection(w http.ResponseWriter, r *http.Request) {
+	name := r.PathValue("client")
+	sh, id, ok := s.parseClient(name)
+	if !ok {
+		refuse(w, http.StatusNotFound, noClient(name))
+		return
+	}
+	seen := make(chan *connectionInfo, 1)
+	if !sh.loop.Post(poller.Func(func() { seen <- sh.find(id) })) {
+		refuse(w, 0, errStopping)
+		return
+	}
+	select {
+	case info := <-seen:
+		if info == nil {
+			refuse(w, http.StatusNotFound, &wire.Error{Code: wire.BadRequest, Message: fmt.Sprintf("client %s is not connected any more", name)})
+			return
+		}
+		writeIndented(w, http.StatusOK, info)
+	case <-r.Context().Done():
+	}
+}
+
+// find describes a connection, nil if it has ended.
+func (sh *shard) find(id poller.Token) (found *connectionInfo) {
+	sh.table.Each(id.Slot(), func(c conn.Info) bool {
+		if c.ID == id {
+			info := sh.describe(c, math.MaxInt)
+			found = &info
+		}
+		return false // its slot is the first
+	})
+	return found
+}
+
+// describe is a connection to a person, with most of its subscriptions. It is
+// of its loop.
+func (sh *shard) describe(c conn.Info, most int) connectionInfo {
 	slot := c.ID.Slot()
 	patterns := sh.members.Patterns(slot, []string{})
-	if len(patterns) > maxListPatterns {
-		patterns = append(patterns[:maxListPatterns], fmt.Sprintf("and %d more", len(patterns)-maxListPatterns))
+	if len(patterns) > most {
+		patterns = append(patterns[:most], fmt.Sprintf("and %d more", len(patterns)-most))
 	}
 	address := ""
 	switch {
@@ -138,7 +185,7 @@ func (sh *shard) describe(c conn.Info) connectionInfo {
 		address = c.Client.String()
 	}
 	return connectionInfo{
-		Client: sh.server.clientName(sh, c.ID), Identity: sh.identityOf(slot), Shard: sh.index,
+		Client: sh.server.clientName(sh, c.ID), Operator: sh.isOperator(slot), Identity: sh.identityOf(slot), Shard: sh.index,
 		Peer: c.Peer.String(), Address: address, State: c.State, Format: sh.client(slot).shape.format().String(), Subscriptions: patterns,
 		ReceivedMS: c.Received.Milliseconds(), SentMS: c.Sent.Milliseconds(),
 		UnsentBytes: c.Unsent, BehindFeeds: sh.members.Behind(slot), Reading: c.Reading,

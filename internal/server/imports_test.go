@@ -25,9 +25,11 @@ var inside = map[string][]string{
 	"internal/certstest":   {},
 	"internal/hostfeed":    {},
 	"internal/page":        {},
+	"internal/console":     {},
+	"internal/statistics":  {}, // what a node says, without what it says it of
 	"internal/browsertest": {},
 	"internal/natstest":    {},
-	"internal/server":      {"conn", "internal/auth", "internal/certs", "internal/config", "internal/gate", "internal/hostfeed", "internal/page", "internal/via", "internal/wire", "poller", "topics", "topics/natsbus"},
+	"internal/server":      {"conn", "internal/auth", "internal/certs", "internal/config", "internal/console", "internal/gate", "internal/hostfeed", "internal/page", "internal/statistics", "internal/via", "internal/wire", "poller", "topics", "topics/natsbus"},
 	"cmd/pushd":            {"internal/auth", "internal/config", "internal/server", "internal/wire", "topics"},
 	"bench/echo":           {"conn", "poller"},                         // nothing but the two, or it would measure something else
 	"bench/scale":          {"bench/load", "conn", "poller", "topics"}, // what it simulates, and what drives real ones

@@ -197,7 +197,7 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	for u := range topics.NumUrgencies {
 		count(descReads, b.Gets[u], u.String())
 	}
-	count(descPublished, b.Published)
+	count(descPublished, s.publishedByClients(b.Published))
 	count(descStored, b.Acked)
 	gauge(descUnacked, float64(b.Unacked))
 	count(descNATSDenied, b.Denied)

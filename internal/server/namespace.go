@@ -27,6 +27,9 @@ func streams(cfg *config.Config) map[string]natsbus.StreamConfig {
 	return all
 }
 
+// servedReserved is how subscribers are served with what nodes say of themselves.
+var servedReserved = topics.Settings{Mode: topics.ModeLive, RingMessages: statisticsRing}
+
 // served says how a namespace's subscribers are served.
 func served(ns config.Namespace) topics.Settings {
 	s := topics.Settings{ByTopic: ns.Interest == config.InterestTopic, History: ns.KeepsHistory(), BatchDelay: ns.BatchDelay, MaxRate: ns.MaxRate}

@@ -145,6 +145,9 @@ func (sh *shard) Drained(id poller.Token) { sh.members.Drained(id.Slot()) }
 // Closed implements conn.Handler.
 func (sh *shard) Closed(id poller.Token, why conn.Reason) {
 	sh.members.Leave(id.Slot())
+	if sh.isOperator(id.Slot()) {
+		sh.server.operators.Add(-1)
+	}
 	delete(sh.turns, id)
 	sh.endCheck(id)
 	sh.signOut(id.Slot())
