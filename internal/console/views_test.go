@@ -21,7 +21,7 @@ func TestViews(t *testing.T) {
 	page.Want(text("#state-text") + ` === "live"`)
 	page.Want(text("#verdict") + `.includes("All is well with 1 node")`)
 	page.Want(tile("Connections") + ` === "2"`)
-	page.Want(tile("NATS") + ` === "connected"`)
+	page.Want(tile("NATS") + ` === "connected" && ` + tile("State") + ` === "serving"`)
 	page.Want(tile("Subscriptions") + ` === "4"`) // the console's own is one
 	nc := n.publisher()
 	publishing := make(chan struct{})

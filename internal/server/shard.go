@@ -105,7 +105,9 @@ func (sh *shard) Tick(now uint32) {
 	sh.debts.forgive(&sh.server.paces)
 	sh.sweepSessions(now)
 	sh.missTokens(now)
-	sh.server.metrics.loopLag.Observe(sh.loop.Lag().Seconds())
+	lag := sh.loop.Lag()
+	sh.server.metrics.loopLag.Observe(lag.Seconds())
+	sh.server.reporter.lagged(lag)
 }
 
 func (sh *shard) Turn() (more bool) {

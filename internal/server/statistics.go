@@ -43,11 +43,12 @@ type reporter struct {
 	software string
 
 	// Only run touches these.
-	fanOut, loopLag lately
+	fanOut, loopLag lately    // of histograms
 	before          time.Time // when the last message was made
 	mayPublish      time.Time // zero: now
 
 	// Atomic.
+	worstLag  atomic.Int64           // ns, of all shards, since the last message
 	last      atomic.Pointer[[]byte] // the newest message, that nobody changes
 	confirmed atomic.Uint64          // of these messages, by NATS
 	roundTrip atomic.Int64           // ns until it had the last one; 0: it does not have it yet
@@ -59,6 +60,24 @@ func newReporter(s *Server) *reporter {
 	r.fanOut.of, r.loopLag.of = s.metrics.fanOut, s.metrics.loopLag
 	r.before = r.started
 	return r
+}
+
+// lagged notes how late a tick was. It is called by the shards, once a tick.
+func (r *reporter) lagged(lag time.Duration) {
+	for worst := r.worstLag.Load(); int64(lag) > worst; worst = r.worstLag.Load() {
+		if r.worstLag.CompareAndSwap(worst, int64(lag)) {
+			return
+		}
+	}
+}
+
+// lag reads what there was since the last message. A few ticks say little of a
+// bucket's place in it, so nothing is estimated beyond the worst of them.
+func (r *reporter) lag() statistics.Quantiles {
+	q := r.loopLag.read()
+	q.Max = milliseconds(time.Duration(r.worstLag.Swap(0)).Seconds())
+	q.P50, q.P99 = min(q.P50, q.Max), min(q.P99, q.Max)
+	return q
 }
 
 // software is the version that the Go toolchain recorded in this binary.

@@ -47,7 +47,7 @@ func (r *reporter) describe(now time.Time) *statistics.Node {
 			Published: s.publishedByClients(b.Published), Commands: c.Messages, BytesIn: c.BytesIn, BytesOut: c.BytesOut, RingEvicted: h.GivenUp,
 		},
 		Latency: statistics.Latency{
-			FanOut: r.fanOut.read(), LoopLag: r.loopLag.read(), NATS: milliseconds(time.Duration(r.roundTrip.Swap(0)).Seconds()),
+			FanOut: r.fanOut.read(), LoopLag: r.lag(), NATS: milliseconds(time.Duration(r.roundTrip.Swap(0)).Seconds()),
 		},
 		Memory: statistics.Memory{RingMessages: h.RingMessages, RingBytes: h.RingBytes, RingMax: int64(s.cfg.RingMemory), HistoryBytes: h.SharedBytes},
 		NATS: statistics.NATS{

@@ -97,7 +97,8 @@ type Latency struct {
 type Quantiles struct {
 	P50   float64 `json:"p50"`
 	P99   float64 `json:"p99"`
-	Count uint64  `json:"count"` // 0: there was nothing to measure
+	Max   float64 `json:"max,omitempty"` // exact; of LoopLag alone
+	Count uint64  `json:"count"`         // 0: there was nothing to measure
 }
 
 // Memory is what is kept for clients.

@@ -6,6 +6,8 @@ const height = 150; // px
 
 const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
+const clock = new Intl.DateTimeFormat("en", { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+
 // Chart draws some series of the model over time.
 export class Chart {
   #plot = null;
@@ -47,7 +49,7 @@ export class Chart {
       legend: { show: false },
       cursor: { drag: { x: false, y: false }, points: { size: 6 } },
       scales: { y: { range: (_, low, high) => [0, high > 0 ? high * 1.15 : 1] } },
-      axes: [{ ...axis, space: 60, size: 24 }, { ...axis, size: 58, space: 36, values: (_, splits) => splits.map((v) => this.#format(v)) }],
+      axes: [{ ...axis, space: 70, size: 24, values: (_, splits) => splits.map((t) => clock.format(1000 * t)) }, { ...axis, size: 58, space: 36, values: (_, splits) => splits.map((v) => this.#format(v)) }],
       series: [{}, ...this.#lines.map((line) => ({ label: line.label, stroke: color(line.color), width: 1.5, points: { show: false } }))],
     };
   }

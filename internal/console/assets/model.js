@@ -98,6 +98,7 @@ export class Model {
     for (const { last } of nodes) for (const [name, n] of Object.entries(last.connections.transports)) transports[name] = (transports[name] ?? 0) + n;
     return {
       nodes: nodes.length, transports,
+      serving: nodes.filter((n) => n.last.state === "serving").length, states: [...new Set(nodes.map((n) => n.last.state))],
       connections: add((n) => n.last.connections.open), most: add((n) => n.last.connections.max),
       identities: add((n) => n.last.connections.identities), http: add((n) => n.last.connections.http),
       subscriptions: add((n) => n.last.subscriptions.open), patterns: add((n) => n.last.subscriptions.patterns),

@@ -17,10 +17,13 @@ const tiles = [
   ["NATS", natsState, (s) => `answers in ${format.ms(s.nats)}, ${format.count(s.pending)} wait, ${format.count(s.unstored)} unstored`, (s) => (s.natsAway > 0 ? "bad" : level("pending", s.pending))],
   ["Rings", (s) => format.bytes(s.ring), (s) => `of ${format.bytes(s.ringMost)}, ${format.count(s.ringMessages)} messages; history ${format.bytes(s.history)}`],
   ["Process", (s) => format.bytes(s.resident), (s) => `CPU ${format.percent(s.cpu)} of ${format.count(100 * s.cpus)} %`, (s) => level("cpu", s.cpu / s.cpus)],
+  ["State", state, (s) => `${s.serving} of ${s.nodes} ${s.nodes === 1 ? "node" : "nodes"} serving`, (s) => (s.serving < s.nodes ? "warn" : "good")],
   ["Subscriptions", (s) => format.count(s.subscriptions), (s) => `${format.count(s.patterns)} topics and patterns, ${format.count(s.identities)} identities`],
 ];
 
 const transports = (s) => Object.entries(s.transports).map(([name, n]) => `${name} ${format.count(n)}`).concat(`HTTP ${format.count(s.http)}`).join(", ");
+
+const state = (s) => (s.states.length === 1 ? s.states[0] : "mixed");
 
 function natsState(s) {
   if (s.natsAway > 0) return s.nodes > 1 ? `away from ${s.natsAway} of ${s.nodes}` : "away";
@@ -88,7 +91,7 @@ export class Overview {
   #drawReasons(list) {
     byId("no-reasons").hidden = list.length > 0;
     byId("reasons").hidden = list.length === 0;
-    keyed(byId("reasons").tBodies[0], list, (r) => `${r.what} ${r.reason}`, () => row("", "", "number", "number"), (line, r) => {
+    keyed(byId("reasons").querySelector("tbody"), list, (r) => `${r.what} ${r.reason}`, () => row("", "", "number", "number"), (line, r) => {
       [r.what, format.words(r.reason), format.count(r.minute), format.count(r.total)].forEach((text, i) => setText(line.cells[i], text));
       line.dataset.level = r.minute > 0 && r.what !== "closed" ? "warn" : "good";
     });
