@@ -23,7 +23,7 @@ const tiles = [
 
 const transports = (s) => Object.entries(s.transports).map(([name, n]) => `${name} ${format.count(n)}`).concat(`HTTP ${format.count(s.http)}`).join(", ");
 
-const state = (s) => (s.states.length === 1 ? s.states[0] : "mixed");
+function state(s) { return s.states.length === 1 ? s.states[0] : "mixed"; }
 
 function natsState(s) {
   if (s.natsAway > 0) return s.nodes > 1 ? `away from ${s.natsAway} of ${s.nodes}` : "away";
