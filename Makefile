@@ -5,13 +5,16 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.8.0
 FUZZTIME ?= 30s
 
-.PHONY: build run test lint vulnerabilities soak fuzz bench microbench console-charts clean
+.PHONY: build run test lint vulnerabilities sdk soak fuzz bench microbench console-charts clean
 
 build: ## bin/pushd
 	$(GO) build -trimpath -ldflags="-s -w" -o bin/pushd ./cmd/pushd
 
 run: build ## a server with an embedded NATS and a live demo feed, on loopback
 	./bin/pushd serve --demo
+
+sdk: ## the JavaScript client: clients/js/dist, and the copy that pages load
+	cd clients/js && npm ci && npm run build -- ../../internal/page/assets/pushd.js
 
 test: lint ## everything that checks the project
 	$(GO) test -race -shuffle=on -timeout 10m ./...

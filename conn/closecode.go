@@ -42,6 +42,7 @@ const (
 	ReasonTLSFailed        // the TLS handshake failed, or a record was wrong
 	ReasonBadCertificate   // its certificate could not be verified
 	ReasonTLSBusy          // too many waited for their TLS handshake
+	ReasonAnswered         // a GET that was answered; its connection may go on with another request
 
 	// What it sent cannot be taken.
 	ReasonProtocolError   // breach of RFC 6455
@@ -96,6 +97,7 @@ var reasons = [NumReasons]struct {
 	ReasonTLSFailed:        {"tls_failed", 0},
 	ReasonBadCertificate:   {"bad_certificate", 0},
 	ReasonTLSBusy:          {"tls_busy", 0},
+	ReasonAnswered:         {"answered", 0},
 	ReasonProtocolError:    {"protocol_error", ws.StatusProtocolError},
 	ReasonUnsupportedData:  {"unsupported_data", ws.StatusUnsupportedData},
 	ReasonBadUTF8:          {"bad_utf8", ws.StatusInvalidFramePayloadData},

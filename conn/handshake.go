@@ -11,7 +11,7 @@ import (
 	"unsafe"
 )
 
-// Request is a valid request for an upgrade. Its strings are views of the read
+// Request is a valid request for an upgrade, or a GET of a path that is claimed. Its strings are views of the read
 // buffer: they are valid during the call that hands it over and must be cloned
 // to be kept.
 type Request struct {
@@ -23,6 +23,8 @@ type Request struct {
 	UserAgent     string
 	Offered       string // Sec-WebSocket-Protocol as sent; several lines are joined by ", "
 	Protocol      string // the first protocol offered that is known; "": none
+	LastEventID   string // of a GET: as sent, for who goes on with a stream
+	KeepAlive     bool   // of a GET: the client can make another request on this connection
 
 	Address     netip.Addr        // the client's, as far as proxies that are trusted tell it; not valid where the socket has none
 	Unlimited   bool              // Address is one that limits do not concern
@@ -130,6 +132,41 @@ func (h *handshaker) accept(f fields) *Refusal {
 		Protocol:      protocol,
 	}
 	return nil
+}
+
+// get reads a complete head, for which Table.claims is true. req is valid until
+// the next call.
+func (h *handshaker) get(head []byte) (req *Request, refused *Refusal) {
+	f, refused := readFields(head)
+	if refused != nil {
+		return nil, refused
+	}
+	path, query, authority, ok := splitTarget(f.target)
+	old := string(f.version) == "HTTP/1.0"
+	switch {
+	case !old && !atLeastHTTP11(f.version):
+		return nil, badRequest("this is neither HTTP/1.1 nor HTTP/1.0")
+	case !ok:
+		return nil, badRequest("the request target is no path, and no http URL")
+	case !validHost(f.host) && !(old && f.host == nil): // RFC 9112, 3.2
+		return nil, badRequest("one Host header with the server's name is required")
+	case f.body:
+		return nil, badRequest("this request has no body") // what follows could be one, or another request
+	}
+	if len(authority) > 0 {
+		f.host = authority
+	}
+	h.req = Request{
+		Path:          view(path),
+		Query:         view(query),
+		Host:          view(f.host),
+		Origin:        view(f.origin),
+		Authorization: view(f.authorization),
+		UserAgent:     view(f.userAgent),
+		LastEventID:   view(f.lastEventID),
+		KeepAlive:     !f.close && (!old || f.keepAlive), // RFC 9112, 9.3
+	}
+	return &h.req, nil
 }
 
 // choose returns the first known protocol of the client's list, which is in

@@ -10,8 +10,8 @@ import (
 // that a read cut, and bytes that the socket did not take.
 type side struct {
 	decoder decoder                    // in the middle of a message
-	head    *bytebufferpool.ByteBuffer // an unfinished request; while the 101 is held, the frames behind it
-	client  netip.Addr                 // until the upgrade: whose connection it is, where that is not the socket's address
+	head    *bytebufferpool.ByteBuffer // an unfinished request; while a response is held or on its way, what came behind its request
+	client  netip.Addr                 // while requests are read: whose connection it is, where that is not the socket's address
 	shared  []byte                     // rest of a frame that other connections share: never written to
 	own     *bytebufferpool.ByteBuffer // control frames and replies that leave after shared
 	ownSent int                        // how much of own has left
@@ -28,7 +28,7 @@ func (s *side) unsent() int {
 }
 
 func (s *side) empty() bool {
-	return s.decoder.idle() && s.head == nil && s.shared == nil && s.own == nil
+	return s.decoder.idle() && s.head == nil && s.shared == nil && s.own == nil && !s.client.IsValid()
 }
 
 // appendOwn keeps a copy of p behind everything that waits already.

@@ -19,7 +19,7 @@ import (
 
 // admit gives a new socket a record, unless its address has too many.
 func (t *Table) admit(fd int, from netip.Addr) {
-	v, f, why := t.knock(from)
+	begins, v, f, why := t.knock(from)
 	if why != ReasonNone {
 		t.stats.refused[why].Add(1)
 		t.dismiss(fd, t.cannedAnswer(why))
@@ -31,24 +31,25 @@ func (t *Table) admit(fd int, from netip.Addr) {
 		return
 	}
 	if _, r := t.adopt(fd); r != nil {
-		r.visit, r.flags = v, f
+		r.state, r.visit, r.flags = begins, v, f
 	} else {
 		t.cfg.Gate.Leave(v)
 	}
 }
 
-// knock asks the gate about a new socket, if its address is the client's.
-func (t *Table) knock(from netip.Addr) (gate.Visit, flags, Reason) {
+// knock asks the gate about a new socket, if its address is the client's, and says
+// what is read of it first.
+func (t *Table) knock(from netip.Addr) (state, gate.Visit, flags, Reason) {
 	switch {
 	case t.cfg.ProxyProtocol.Contains(from):
-		return 0, flagAwaitsProxy, ReasonNone
+		return stateArriving, 0, 0, ReasonNone
 	case t.cfg.TrustForwarded.Contains(from):
-		return 0, 0, ReasonNone
+		return stateHandshake, 0, 0, ReasonNone
 	case t.cfg.Gate.Unlimited(from, false):
-		return 0, flagUnlimited, ReasonNone
+		return stateHandshake, 0, flagUnlimited, ReasonNone
 	}
 	v, verdict := t.cfg.Gate.Enter(from, true)
-	return v, 0, reasonOfVerdict(verdict)
+	return stateHandshake, v, 0, reasonOfVerdict(verdict)
 }
 
 func reasonOfVerdict(v gate.Verdict) Reason {
@@ -126,7 +127,7 @@ func (t *Table) behindProxyHeader(id poller.Token, r *record, p []byte) (rest []
 		}
 		return nil
 	}
-	r.flags &^= flagAwaitsProxy
+	r.state = stateHandshake
 	rest = p[size:]
 	if cut { // no longer than a read, so it fits where reads go to
 		rest = t.buf[:copy(t.buf, rest)]

@@ -136,6 +136,7 @@ func (e *entry) weight() int64 { return int64(2*len(e.Data) + 2*len(e.Topic) + e
 type match struct {
 	subs   []*sub // of a mark of loss that stands in a ring none: it concerns all
 	shards uint64 // those with at least one subscription concerned
+	polled bool   // somebody is likely to come back for it
 }
 
 // sub is one distinct pattern to which somebody on this node is subscribed.
@@ -143,13 +144,16 @@ type sub struct {
 	// Static.
 	pattern string
 	feed    *feed
+	life    uint64 // while it is one, what is for it comes into the ring: see RingPlace
 
 	// Atomic.
 	members atomic.Int64 // connections, over all shards
+	polled  atomic.Int64 // when somebody last left who will come back, as Hub.since says; 0: nobody
 
 	// Guarded by Hub.mu.
-	at     int    // where it stands in feed.list
-	shards uint64 // those with members
+	at      int    // where it stands in feed.list
+	shards  uint64 // those with members
+	lingers uint64 // number in Hub.lingering; 0: it has members
 
 	// Guarded by feed.mu.
 	evicted uint64 // newest message for it that the ring has given up
@@ -206,6 +210,7 @@ func (f *feed) match(topic string) *match {
 	m := &match{subs: f.subs.match(topic, nil)}
 	for _, s := range m.subs {
 		m.shards |= s.shards
+		m.polled = m.polled || s.lingers != 0
 	}
 	if f.cache == nil || len(f.cache) >= maxCachedMatches {
 		f.cache = make(map[string]*match)
@@ -231,6 +236,7 @@ func (f *feed) everybody() *match {
 	m := &match{}
 	for _, s := range f.list {
 		m.shards |= s.shards
+		m.polled = m.polled || s.lingers != 0
 	}
 	return m
 }

@@ -138,8 +138,9 @@ func NewMembers(h *Hub, to Sender, post func(Task) bool, max int) *Members {
 type Want struct {
 	Mode    Mode    // ModeDefault: as the namespace says
 	MaxRate float64 // of ModeLatest: updates a second for each topic; 0: no limit
-	Resume  bool    // go on from Cursor
+	Resume  bool    // go on from Cursor, or from Ring
 	Cursor  Cursor
+	Ring    RingPlace // where the namespace keeps no history
 }
 
 // Errors of Subscribe, beside *NameError and ErrNoWildcards.

@@ -122,7 +122,7 @@ func TestStreamCutShortAndTooLarge(t *testing.T) {
 		h.answer(nil)
 		all.store("all.x", nil)
 		publish("11'")
-		r.lasts(h, time.Second, nil)
+		r.lasts(h, 2*time.Second, nil)
 		c.wants("gap all.x restarted", "all.x 1", "all.x 2", "all.x 3", "all.x 4", "all.x 5", "all.x 6", "all.x 7", "all.x 8", "all.x 9",
 			"gap all.x upstream", "all.x 11'")
 	})

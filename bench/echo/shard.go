@@ -64,6 +64,9 @@ func (sh *shard) Turn() (more bool) {
 // Upgrade implements conn.Handler: any path will do.
 func (sh *shard) Upgrade(poller.Token, *conn.Request) *conn.Refusal { return nil }
 
+// Get implements conn.Handler. No path is claimed, so it is not called.
+func (sh *shard) Get(poller.Token, *conn.Request) *conn.Refusal { return nil }
+
 // Message implements conn.Handler.
 func (sh *shard) Message(id poller.Token, op ws.OpCode, payload []byte) {
 	sh.frame = conn.AppendFrame(sh.frame[:0], op, payload)

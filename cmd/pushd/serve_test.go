@@ -21,7 +21,7 @@ func TestServe(t *testing.T) {
 	go func() {
 		code <- p.run(ctx, []string{"--demo", "--listen=127.0.0.1:0", "--admin=127.0.0.1:0", "--nats-listen=127.0.0.1:0", "--store=memory", "--log-format=json"})
 	}()
-	invited := regexp.MustCompile(`^open       (http://127\.0\.0\.1:\d+)/
+	invited := regexp.MustCompile(`^open       (http://127\.0\.0\.1:\d+)/demo/
 subscribe  \./bin/pushd subscribe --server (\S+) 'host\.>'
 publish    curl -d '"hello"' (\S+)/publish/host\.demo\.greeting
 $`)

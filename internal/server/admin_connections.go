@@ -25,6 +25,7 @@ type connectionInfo struct {
 	Peer          string   `json:"peer"`
 	Address       string   `json:"address,omitempty"` // the client's, where the peer is a proxy
 	State         string   `json:"state"`
+	Transport     string   `json:"transport"`
 	Format        string   `json:"format"`
 	Subscriptions []string `json:"subscriptions"`
 	ReceivedMS    int64    `json:"received_ms_ago"`
@@ -186,7 +187,8 @@ func (sh *shard) describe(c conn.Info, most int) connectionInfo {
 	}
 	return connectionInfo{
 		Client: sh.server.clientName(sh, c.ID), Operator: sh.isOperator(slot), Identity: sh.identityOf(slot), Shard: sh.index,
-		Peer: c.Peer.String(), Address: address, State: c.State, Format: sh.client(slot).shape.format().String(), Subscriptions: patterns,
+		Peer: c.Peer.String(), Address: address, State: c.State,
+		Transport: sh.client(slot).shape.transport().String(), Format: sh.client(slot).shape.format().String(), Subscriptions: patterns,
 		ReceivedMS: c.Received.Milliseconds(), SentMS: c.Sent.Milliseconds(),
 		UnsentBytes: c.Unsent, BehindFeeds: sh.members.Behind(slot), Reading: c.Reading,
 	}

@@ -111,6 +111,9 @@ func (s *Server) serveDisconnectIdentity(w http.ResponseWriter, r *http.Request)
 // disconnect ends a connection that is open, or about to be, and reports
 // whether it was one.
 func (sh *shard) disconnect(id poller.Token, why conn.Reason) bool {
+	if sh.disconnectPoll(id, why) {
+		return true
+	}
 	there := sh.table.IsOpen(id) || sh.table.IsHeld(id)
 	if there {
 		sh.table.Close(id, why)

@@ -166,6 +166,11 @@ func (sh *shard) drain(now time.Time) {
 
 func (sh *shard) tellToLeave(slot uint32, after time.Duration) {
 	id := sh.table.ID(slot)
+	if p := sh.poll(id); p != nil {
+		sh.tellPoll(p, wire.AppendReconnect(sh.json[:0], max(0, after), wire.ReconnectDraining))
+		sh.hurryPoll(p)
+		return
+	}
 	if sh.table.IsOpen(id) && sh.client(slot).shape.tells() && !sh.isOperator(slot) {
 		sh.reply(id, wire.AppendReconnect(sh.json[:0], max(0, after), wire.ReconnectDraining))
 	}

@@ -66,7 +66,7 @@ func (sh *shard) mustWait(id poller.Token, d decision) bool {
 func (sh *shard) forbidden(id poller.Token, action auth.Action, topic string) *wire.Error {
 	c := sh.client(id.Slot())
 	err := sh.server.forbidden(action, topic, c.session != 0)
-	if sh.server.access != nil && c.session == 0 && (!c.shape.tells() || c.standing&mustAuthenticate != 0) {
+	if sh.server.access != nil && c.session == 0 && (!c.shape.talks() || c.standing&mustAuthenticate != 0) {
 		err.Code = wire.Unauthorized // it is told over HTTP, or with a token it might
 	}
 	return err

@@ -57,7 +57,8 @@ func (sh *shard) admitOperator(id poller.Token, r *conn.Request) *conn.Refusal {
 	if err != nil {
 		return refusal(0, err)
 	}
-	*sh.client(id.Slot()) = client{shape: shapeOfSocket(open.format), unlimited: true, standing: operator}
+	open.shape = shapeOfSocket(open.format)
+	*sh.client(id.Slot()) = client{shape: open.shape, unlimited: true, standing: operator}
 	refused := sh.beginNow(id, &open)
 	if refused == nil {
 		sh.server.operators.Add(1)

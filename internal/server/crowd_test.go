@@ -21,7 +21,7 @@ import (
 const crowdVariable = "PUSHD_TEST_CROWD"
 
 // crowdMain is the crowd's process: "ADDRESS PATH COUNT". It opens that many
-// WebSockets (over TLS where the path begins with "tls:"), says so, keeps them until its input ends, and counts what came.
+// WebSockets, or streams of events (over TLS where the path begins with "tls:"), says so, keeps them until its input ends, and counts what came.
 func crowdMain(spec string) int {
 	var address, path string
 	var count int
@@ -51,16 +51,19 @@ func crowdMain(spec string) int {
 			}
 			topicPath = strings.ReplaceAll(topicPath, "{token}", token)
 		}
-		_, err = fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
-			"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", topicPath)
+		upgrade, begins := "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", "HTTP/1.1 101 "
+		if strings.HasPrefix(path, eventsPath) {
+			upgrade, begins = "", "HTTP/1.1 200 "
+		}
+		_, err = fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: x\r\n%s\r\n", topicPath, upgrade)
 		if err != nil {
 			fmt.Fprintln(os.Stderr, i, err)
 			return 1
 		}
-		// 101, welcome and subscribed leave in one write, so they come in one read.
+		// The head, welcome and subscribed leave in one write, so they come in one read.
 		c.SetReadDeadline(time.Now().Add(patience))
 		n, err := c.Read(buf)
-		if got := string(buf[:n]); err != nil || !strings.HasPrefix(got, "HTTP/1.1 101 ") || !strings.Contains(got, `"subscribed"`) {
+		if got := string(buf[:n]); err != nil || !strings.HasPrefix(got, begins) || !strings.Contains(got, `"subscribed"`) {
 			fmt.Fprintf(os.Stderr, "client %d got %q, %v\n", i, got, err)
 			return 1
 		}

@@ -15,7 +15,14 @@ import (
 type encoder struct{}
 
 func (encoder) Message(f topics.Format, m *topics.Message) []byte {
-	if !shape(f).tells() {
+	switch shape(f) {
+	case eventsJSON:
+		return wire.AppendMessageEvent(nil, m.Topic, m.Cursor.String(), m.Time, m.Data)
+	case eventsRaw:
+		return wire.AppendRawEvent(nil, m.Topic, m.Cursor.String(), m.Data)
+	case polled:
+		return append(wire.AppendMessage(nil, m.Topic, m.Cursor.String(), m.Time, m.Data), ',')
+	case socketRaw:
 		op := ws.OpBinary
 		if utf8.Valid(m.Data) {
 			op = ws.OpText
@@ -39,12 +46,24 @@ func (encoder) Gap(f topics.Format, pattern string, why topics.LossReason, from,
 	if !shape(f).tells() {
 		return nil // a raw client has no envelope in which it could be told
 	}
-	return conn.AppendFrame(nil, ws.OpText, wire.AppendGap(nil, pattern, from.String(), to.String(), gapReasons[why]))
+	return appendTold(nil, shape(f), wire.AppendGap(nil, pattern, from.String(), to.String(), gapReasons[why]))
 }
 
 func (encoder) Skipped(f topics.Format, topic string, count int) []byte {
 	if !shape(f).tells() {
 		return nil // as above
 	}
-	return conn.AppendFrame(nil, ws.OpText, wire.AppendSkipped(nil, topic, count))
+	return appendTold(nil, shape(f), wire.AppendSkipped(nil, topic, count))
+}
+
+// appendTold appends a message that is no publication, as a connection that tells
+// such has it.
+func appendTold(dst []byte, s shape, json []byte) []byte {
+	switch s.transport() {
+	case overEvents:
+		return wire.AppendEvent(dst, "", json)
+	case overPolls:
+		return append(append(dst, json...), ',')
+	}
+	return conn.AppendFrame(dst, ws.OpText, json)
 }

@@ -23,13 +23,19 @@ type shipped struct {
 
 var servingLine = regexp.MustCompile(`listen=(\S+) admin=(\S+)`)
 
+// build makes the program pushd.
+func build(t testing.TB, path string) {
+	t.Helper()
+	if out, err := exec.Command("go", "build", "-o", path, "github.com/pushd/pushd/cmd/pushd").CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+}
+
 // startShipped builds and starts pushd.
 func startShipped(t testing.TB, flags ...string) *shipped {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "pushd")
-	if out, err := exec.Command("go", "build", "-o", path, "github.com/pushd/pushd/cmd/pushd").CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
-	}
+	build(t, path)
 	b := &shipped{cmd: exec.Command(path, append([]string{"serve", "--listen=127.0.0.1:0", "--admin=127.0.0.1:0",
 		"--nats-listen=127.0.0.1:0", "--store=memory"}, flags...)...)}
 	b.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -126,10 +132,11 @@ func TestIdleConnections(t *testing.T) {
 	for _, c := range []struct{ name, path string }{
 		{"one topic", "/ws?topic=scores.final"},
 		{"30 to each topic", "/ws?topic=stocks.S{i}"},
+		{"events, 30 to each topic", "/sse?topic=stocks.S{i}"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := startShipped(t)
-			crowd(t, b.addr, "/ws?topic=warm.up", 500)() // what is there once, whoever comes
+			crowd(t, b.addr, c.path[:strings.Index(c.path, "?")]+"?topic=warm.up", 500)() // what is there once, whoever comes
 			memory := b.rss
 			if n < manyEnough {
 				memory = func() int { return int(b.heap()) }

@@ -23,13 +23,14 @@ var inside = map[string][]string{
 	"internal/auth":        {"topics"}, // what a pattern is
 	"internal/certs":       {},
 	"internal/certstest":   {},
+	"internal/demofeed":    {},
 	"internal/hostfeed":    {},
 	"internal/page":        {},
 	"internal/console":     {},
 	"internal/statistics":  {}, // what a node says, without what it says it of
 	"internal/browsertest": {},
 	"internal/natstest":    {},
-	"internal/server":      {"conn", "internal/auth", "internal/certs", "internal/config", "internal/console", "internal/gate", "internal/hostfeed", "internal/page", "internal/statistics", "internal/via", "internal/wire", "poller", "topics", "topics/natsbus"},
+	"internal/server":      {"conn", "internal/auth", "internal/certs", "internal/config", "internal/console", "internal/demofeed", "internal/gate", "internal/hostfeed", "internal/page", "internal/statistics", "internal/via", "internal/wire", "poller", "topics", "topics/natsbus"},
 	"cmd/pushd":            {"internal/auth", "internal/config", "internal/server", "internal/wire", "topics"},
 	"bench/echo":           {"conn", "poller"},                         // nothing but the two, or it would measure something else
 	"bench/scale":          {"bench/load", "conn", "poller", "topics"}, // what it simulates, and what drives real ones

@@ -23,6 +23,7 @@ type metrics struct {
 	plainShed prometheus.Counter
 	responses *prometheus.CounterVec
 	history   *prometheus.CounterVec
+	polls     *prometheus.CounterVec
 
 	adminActions *prometheus.CounterVec
 	adminRefused *prometheus.CounterVec
@@ -48,6 +49,8 @@ func newMetrics(s *Server) *metrics {
 			Help: "HTTP requests answered 503 because too many were under way."}),
 		history: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "pushd_history_requests_total",
 			Help: "Requests for a topic's history, by result: served, refused (wrong), failed (NATS did not answer, or too many at a time)."}, []string{"result"}),
+		polls: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "pushd_polls_total",
+			Help: "Requests for GET /poll that were answered, by result: messages, empty, refused."}, []string{"result"}),
 		adminActions: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "pushd_admin_actions_total",
 			Help: "What operators had done over the admin listener."}, []string{"action"}),
 		adminRefused: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "pushd_admin_refused_total",
@@ -68,14 +71,19 @@ func newMetrics(s *Server) *metrics {
 	for _, action := range []string{actDisconnectClient, actDisconnectIdentity, actDrain, actUndrain} {
 		m.adminActions.WithLabelValues(action)
 	}
-	m.registry.MustRegister(m.loopLag, m.fanOut, m.refusals, m.plainShed, m.responses, m.history, m.adminActions, m.adminRefused, commands, m,
+	for _, result := range []string{pollMessages, pollEmpty, pollRefused} {
+		m.polls.WithLabelValues(result)
+	}
+	m.registry.MustRegister(m.polls, m.loopLag, m.fanOut, m.refusals, m.plainShed, m.responses, m.history, m.adminActions, m.adminRefused, commands, m,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
 // Series that are read from shards, hub and bus. Each is described here once.
 var (
-	descConnections   = desc("pushd_connections", "Upgraded connections now.")
+	descConnections   = desc("pushd_connections", "Upgraded connections now, and streams of events.")
+	descByTransport   = desc("pushd_transport_connections", "Upgraded connections and streams of events and polls now, by transport: websocket, sse, poll.", "transport")
+	descOpened        = desc("pushd_transport_connections_total", "Connections that were taken, by transport.", "transport")
 	descSockets       = desc("pushd_sockets", "Sockets of clients now, those in handshake and closing included.")
 	descMaxConns      = desc("pushd_connections_max", "Connections that are taken at most.")
 	descAccepted      = desc("pushd_sockets_accepted_total", "Sockets taken from the listener.")
@@ -145,6 +153,11 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	}
 	s.collectTLS(out, &c)
 	gauge(descConnections, float64(c.Open))
+	for over := range numTransports {
+		opened, closed := s.countTransport(over)
+		gauge(descByTransport, float64(opened-closed), over.String())
+		count(descOpened, opened, over.String())
+	}
 	gauge(descSockets, float64(c.Sockets))
 	gauge(descMaxConns, float64(s.quota.Max()))
 	count(descAccepted, c.Accepted)
@@ -211,6 +224,15 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	if s.plain != nil {
 		gauge(descPlain, float64(s.plain.open.Load()))
 	}
+}
+
+// countTransport says how many connections of a transport were opened, and closed again.
+func (s *Server) countTransport(over transport) (opened, closed uint64) {
+	for _, sh := range s.shards {
+		closed += sh.counted[over].closed.Load() // first: it never exceeds the other
+		opened += sh.counted[over].opened.Load()
+	}
+	return opened, closed
 }
 
 // addAccess makes what counts who may do what, with all its series from the start.

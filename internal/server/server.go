@@ -20,7 +20,6 @@ import (
 	"github.com/pushd/pushd/conn"
 	"github.com/pushd/pushd/internal/certs"
 	"github.com/pushd/pushd/internal/config"
-	"github.com/pushd/pushd/internal/hostfeed"
 	"github.com/pushd/pushd/poller"
 	"github.com/pushd/pushd/topics"
 	"github.com/pushd/pushd/topics/natsbus"
@@ -79,6 +78,9 @@ const notSentLowat = 64 << 10
 func New(cfg config.Config, log *slog.Logger) (s *Server, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
+	}
+	if cfg.Demo {
+		cfg = withDemo(cfg)
 	}
 	s = &Server{cfg: cfg, log: log, node: rand.Uint32(), history: make(chan struct{}, maxHistoryRequests)}
 	if s.name = cfg.NodeName; s.name == "" {
@@ -304,18 +306,6 @@ func (s *Server) awaitClosed(ctx context.Context) int64 {
 		case <-tick.C:
 		}
 	}
-}
-
-// startDemo publishes what this machine measures of itself.
-func (s *Server) startDemo(ctx context.Context, running *sync.WaitGroup) error {
-	feed, err := hostfeed.New(time.Second, func(topic string, payload []byte) {
-		s.bus.Publish(natsbus.Publication{Topic: topic, Data: payload})
-	})
-	if err != nil {
-		return err
-	}
-	running.Go(func() { feed.Run(ctx) })
-	return nil
 }
 
 // keptFiles is how many open files are kept for everything but clients:

@@ -56,6 +56,14 @@ func TestReservedNamespace(t *testing.T) {
 			t.Errorf("%s reads history: %s", name, answer)
 		}
 		s.conn.Close()
+		if mayHear {
+			return
+		}
+		for _, path := range []string{"/sse", "/poll"} {
+			if status, _, answer := r.request("GET", "http://"+r.Addr()+path+"?wait=0&topic=_pushd.nodes.alpha&"+query, "", "", split(headers)...); status != 401 && status != 403 {
+				t.Errorf("%s: GET %s: %d %s", name, path, status, answer)
+			}
+		}
 	}
 	named := func(c *config.Config) { c.NodeName = "alpha" }
 

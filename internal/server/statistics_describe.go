@@ -38,7 +38,7 @@ func (r *reporter) describe(now time.Time) *statistics.Node {
 		Process: s.process(),
 		Connections: statistics.Connections{
 			Open: s.clientsOpen(), Max: s.quota.Max(), Sockets: c.Sockets, Operators: s.operators.Load(),
-			Transports: map[string]int{"websocket": s.clientsOpen()}, HTTP: s.plain.open.Load(),
+			Transports: s.transports(), HTTP: s.plain.open.Load(),
 			Accepted: c.Accepted, Upgraded: c.Upgraded,
 		},
 		Subscriptions: statistics.Subscriptions{Open: m.Subscriptions, Patterns: h.Patterns, Feeds: h.Feeds, Behind: m.Behind},
@@ -77,6 +77,17 @@ func (r *reporter) describe(now time.Time) *statistics.Node {
 		put(n.Lost.NATS, string(why), count)
 	}
 	return n
+}
+
+// transports has the connections of clients by how they are made.
+func (s *Server) transports() map[string]int {
+	by := make(map[string]int)
+	for over := range numTransports {
+		opened, closed := s.countTransport(over)
+		by[over.String()] = int(opened - closed)
+	}
+	by[overSocket.String()] = max(0, by[overSocket.String()]-int(s.operators.Load()))
+	return by
 }
 
 // publishedByClients leaves out what the node has published of itself.
