@@ -58,7 +58,7 @@ func TestNodes(t *testing.T) {
 				ended <- err
 				return
 			}
-			if i%2 == 0 && i < 400 {
+			if i%2 == 0 && i < 100 {
 				if err := nc.Publish("push.stocks.LARGE", large); err != nil {
 					ended <- err
 					return

@@ -9,12 +9,21 @@ import (
 	"github.com/pushd/pushd/internal/config"
 )
 
-// TestViews goes through every view in one browser, since that is slow to start.
-func TestViews(t *testing.T) {
+// TestConsole uses the console in one browser, since that is slow to start.
+func TestConsole(t *testing.T) {
+	b := browsertest.Start(t)
+	views(t, b)
+	identity(t, b)
+	keyboard(t, b)
+	phone(t, b)
+	b.WantNoTrouble()
+}
+
+// views goes through every view.
+func views(t *testing.T, b *browsertest.Browser) {
 	n := start(t)
 	c := n.subscribe("topic=stocks.AAPL&topic=stocks.*")
 	n.subscribe("topic=stocks.AAPL")
-	b := browsertest.Start(t)
 	page := b.Open("http://" + n.AdminAddr() + "/") // which leads to the console
 
 	// The overview: values that move.
@@ -87,17 +96,15 @@ func TestViews(t *testing.T) {
 	page.Do(`location.hash = "#/overview"`)
 	page.Want(tile("Connections") + ` === "1"`)
 	page.Want(`[...document.querySelectorAll("#reasons tbody tr")].some((r) => r.textContent === "closedkicked11")`)
-	b.WantNoTrouble()
 }
 
-// TestIdentity disconnects all connections of an identity.
-func TestIdentity(t *testing.T) {
+// identity disconnects all connections of one.
+func identity(t *testing.T, b *browsertest.Browser) {
 	key, hash := auth.NewAPIKey()
 	n := start(t, func(c *config.Config) {
 		c.APIKeys = []config.APIKey{{Name: "alice", Hash: hash, Subscribe: []string{"stocks.>"}}}
 	})
 	one, two := n.subscribe("topic=stocks.AAPL&token="+key), n.subscribe("topic=stocks.MSFT&token="+key)
-	b := browsertest.Start(t)
 	page := b.Open(n.console("connections?by=identity&value=alice"))
 	page.Want(`document.querySelectorAll("#connections tbody tr").length === 2`)
 	page.Do(`document.querySelector("#connections tbody button").click()`)
@@ -108,5 +115,4 @@ func TestIdentity(t *testing.T) {
 	two.wantClosed(t, 4002)
 	page.Want(text("#detail-result") + ` === "2 disconnected (token_expired)."`)
 	page.Want(`document.querySelectorAll("#connections tbody tr").length === 0`)
-	b.WantNoTrouble()
 }
