@@ -25,6 +25,7 @@ type Request struct {
 	Protocol      string // the first protocol offered that is known; "": none
 	LastEventID   string // of a GET: as sent, for who goes on with a stream
 	KeepAlive     bool   // of a GET: the client can make another request on this connection
+	Deflate       bool   // permessage-deflate is agreed on: Deflater frames may be sent
 
 	Address     netip.Addr        // the client's, as far as proxies that are trusted tell it; not valid where the socket has none
 	Unlimited   bool              // Address is one that limits do not concern
@@ -42,19 +43,24 @@ type Request struct {
 type handshaker struct {
 	// Static after construction.
 	protocols []string
+	deflate   bool // permessage-deflate is accepted
 
 	// Loop-only: the request being answered.
-	req     Request
-	offered []byte // Sec-WebSocket-Protocol, if it came in several lines
+	req    Request
+	joined []byte // what came in several lines
 }
 
-// newHandshaker makes one that knows the given subprotocols.
-func newHandshaker(protocols []string) *handshaker { return &handshaker{protocols: protocols} }
+// newHandshaker makes one that knows the given subprotocols, and accepts
+// compression or does not.
+func newHandshaker(protocols []string, deflate bool) *handshaker {
+	return &handshaker{protocols: protocols, deflate: deflate}
+}
 
 // upgrade answers a complete head, for which WantsUpgrade is true: either the
 // 101 appended to dst, and what was asked for; or dst as it is, and why not.
 // req is valid until the next call.
 func (h *handshaker) upgrade(head, dst []byte) (response []byte, req *Request, refused *Refusal) {
+	h.joined = h.joined[:0]
 	f, refused := readFields(head)
 	if refused == nil {
 		refused = h.accept(f)
@@ -62,12 +68,21 @@ func (h *handshaker) upgrade(head, dst []byte) (response []byte, req *Request, r
 	if refused != nil {
 		return dst, nil, refused
 	}
-
-	return appendSwitching(dst, f.key, h.req.Protocol), &h.req, nil
+	dst = appendSwitching(dst, f.key, h.req.Protocol)
+	if h.deflate && f.extensions != nil {
+		if f.moreExtensions {
+			f.extensions = h.join(f.lines, "sec-websocket-extensions")
+		}
+		var offer deflateOffer
+		if offer, h.req.Deflate = acceptable(f.extensions); h.req.Deflate {
+			dst = appendAccepted(dst, offer)
+		}
+	}
+	return append(dst, "\r\n\r\n"...), &h.req, nil
 }
 
-// appendSwitching appends the 101. Extensions are declined by saying nothing of
-// them, well formed or not (RFC 6455, 9.1).
+// appendSwitching appends the 101, but for what is said of extensions and the
+// blank line.
 func appendSwitching(dst, key []byte, protocol string) []byte {
 	const keyGUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11" // RFC 6455, 1.3
 	var salted [24 + len(keyGUID)]byte
@@ -77,7 +92,7 @@ func appendSwitching(dst, key []byte, protocol string) []byte {
 	if protocol != "" {
 		dst = append(append(dst, "\r\nSec-WebSocket-Protocol: "...), protocol...)
 	}
-	return append(dst, "\r\n\r\n"...)
+	return dst
 }
 
 // accept checks the fields that decide whether there is a handshake, and makes
@@ -115,7 +130,7 @@ func (h *handshaker) accept(f fields) *Refusal {
 
 	offered := f.protocol
 	if f.moreProtocols {
-		offered = h.joinProtocols(f.lines)
+		offered = h.join(f.lines, "sec-websocket-protocol")
 	}
 	protocol, ok := h.choose(offered)
 	if !ok {
@@ -192,19 +207,19 @@ func (h *handshaker) choose(offered []byte) (protocol string, ok bool) {
 	return protocol, true
 }
 
-// joinProtocols makes one list of several Sec-WebSocket-Protocol lines (RFC
-// 9110, 5.3).
-func (h *handshaker) joinProtocols(lines headLines) []byte {
-	h.offered = h.offered[:0]
+// join makes one list of several lines of a header (RFC 9110, 5.3), behind
+// those that it made for the same request.
+func (h *handshaker) join(lines headLines, header string) []byte {
+	start := len(h.joined)
 	separator := ""
 	for {
 		line, ok := lines.next()
 		if !ok {
-			return h.offered
+			return h.joined[start:]
 		}
 		name, value, _ := splitField(line)
-		if equalFold(name, "sec-websocket-protocol") {
-			h.offered = append(append(h.offered, separator...), value...)
+		if equalFold(name, header) {
+			h.joined = append(append(h.joined, separator...), value...)
 			separator = ", "
 		}
 	}

@@ -134,6 +134,7 @@ type shard struct {
 	ended  chan struct{} // closed at the end of run
 	err    error         // of run, once ended is closed
 	onTick func()        // loop-only; before the table's own
+	onTurn func()        // likewise
 }
 
 // settings changes how a shard is made.
@@ -209,6 +210,9 @@ func (sh *shard) Tick(now uint32) {
 }
 
 func (sh *shard) Turn() (more bool) {
+	if sh.onTurn != nil {
+		sh.onTurn()
+	}
 	sh.Table.Turn()
 	return false
 }

@@ -82,6 +82,8 @@ type fields struct {
 	lastEventID                            []byte
 	key, wsVersion, protocol               []byte // Sec-WebSocket-…
 	moreProtocols                          bool   // protocol is only the first of several lines
+	extensions                             []byte // Sec-WebSocket-Extensions
+	moreExtensions                         bool   // … only the first of several lines
 	upgrade                                bool   // Upgrade has websocket
 	connection                             bool   // Connection has Upgrade
 	keepAlive, close                       bool   // … and these
@@ -133,6 +135,12 @@ func readFields(head []byte) (f fields, refused *Refusal) {
 				f.protocol = value
 			} else {
 				f.moreProtocols = true // RFC 6455, 11.3.4: it may come again
+			}
+		case equalFold(name, "sec-websocket-extensions"):
+			if f.extensions == nil {
+				f.extensions = value
+			} else {
+				f.moreExtensions = true // RFC 6455, 11.3.2
 			}
 		case equalFold(name, "upgrade"):
 			f.upgrade = f.upgrade || listHas(value, "websocket")

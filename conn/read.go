@@ -129,6 +129,9 @@ func (t *Table) upgrade(id poller.Token, r *record, head, rest []byte) {
 		t.refuse(id, r, refused, why)
 		return
 	}
+	if request.Deflate {
+		r.flags |= flagDeflates
+	}
 	t.accepted(id, r, rest)
 }
 
@@ -163,7 +166,9 @@ func (t *Table) goOn(id poller.Token, r *record, rest []byte) {
 		// Out of the head's buffer: what is kept of a message has its own.
 		t.inbound(id, r, rest)
 	}
-	t.trimHead(r)
+	if r.flags&flagBacklog == 0 {
+		t.trimHead(r)
+	}
 }
 
 // inbound takes what came of an open connection. A stream expects nothing.
@@ -319,19 +324,28 @@ func (t *Table) handshakeExpired(id poller.Token, r *record) {
 // frames feeds what came to the connection's decoder. Nearly every connection
 // is between two messages and shares one.
 func (t *Table) frames(id poller.Token, r *record, p []byte) {
+	if r.flags&flagBacklog != 0 { // in the records of one read
+		t.sides.all[r.side].head.Write(p)
+		return
+	}
 	d, own := &t.fresh, false
 	if r.side != 0 && !t.sides.all[r.side].decoder.idle() {
 		d, own = &t.sides.all[r.side].decoder, true
 	}
 	t.cork(id)
 	t.in.id, t.in.r = id, r
-	fail := d.feed(p, t.cfg.MaxMessage, &t.in)
+	var inflater *inflater
+	if r.flags&flagDeflates != 0 {
+		inflater = &t.inflater
+	}
+	fail := d.feed(p, t.cfg.MaxMessage, inflater, &t.in)
 	n := len(p)
 	if t.secures != nil {
 		n = 0 // records has charged what it came in
 	}
-	t.charge(id, r, n, int(d.frames))
-	d.frames = 0
+	t.charge(id, r, n+d.inflated, int(d.frames))
+	rest := p[len(p)-d.unread:]
+	d.frames, d.inflated, d.unread = 0, 0, 0
 	t.flushCork(id, r)
 	if fail != 0 && r.state == stateOpen {
 		var frame [ws.MaxControlFramePayloadSize + 2]byte
@@ -347,6 +361,9 @@ func (t *Table) frames(id poller.Token, r *record, p []byte) {
 	case !d.idle():
 		t.sideOf(r).decoder = t.fresh
 		t.fresh = decoder{}
+	}
+	if len(rest) > 0 && r.state == stateOpen {
+		t.keepRest(id, r, rest)
 	}
 }
 

@@ -312,7 +312,7 @@ func (t *Table) watchWritable(id poller.Token, r *record) {
 
 // watch tells the poller what to report of a connection.
 func (t *Table) watch(id poller.Token, r *record, read, write bool) {
-	read = read && r.flags&flagThrottled == 0
+	read = read && r.flags&flagThrottled == 0 && (r.flags&flagBacklog == 0 || r.state != stateOpen)
 	want := r.flags &^ (flagReadPaused | flagWriteWatch)
 	var e poller.Events
 	if read {

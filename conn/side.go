@@ -10,7 +10,7 @@ import (
 // that a read cut, and bytes that the socket did not take.
 type side struct {
 	decoder decoder                    // in the middle of a message
-	head    *bytebufferpool.ByteBuffer // an unfinished request; while a response is held or on its way, what came behind its request
+	head    *bytebufferpool.ByteBuffer // an unfinished request; while a response is held or on its way, what came behind its request; with flagBacklog, frames that wait
 	client  netip.Addr                 // while requests are read: whose connection it is, where that is not the socket's address
 	shared  []byte                     // rest of a frame that other connections share: never written to
 	own     *bytebufferpool.ByteBuffer // control frames and replies that leave after shared

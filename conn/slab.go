@@ -23,7 +23,7 @@ const (
 // held reports whether nothing is read or sent until the handler says so.
 func (s state) held() bool { return s == stateHeld || s == stateAwaiting }
 
-type flags uint16
+type flags uint32
 
 const (
 	flagUpgraded    flags = 1 << iota // the handler accepted it and is owed a Closed
@@ -41,6 +41,8 @@ const (
 	flagUnlimited                     // its address is one that limits do not concern
 	flagProxied                       // its socket is a proxy's: visit has the client's address
 	flagThrottled                     // it sent too much: nothing is read of it until that is forgiven
+	flagBacklog                       // part of what was read of it waits in its side's head: nothing more is read
+	flagDeflates                      // it negotiated permessage-deflate: what it sends may be compressed
 )
 
 // record is one connection, without a pointer, so that a million of them are

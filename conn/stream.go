@@ -150,7 +150,7 @@ func (t *Table) renew(old poller.Token, r *record) {
 	if r.state = stateIdle; pipelined { // read it first, and not here, where connections end
 		watch = poller.IgnoreHalfClose
 		r.flags |= flagReadPaused
-		t.loop.Post(poller.Func(func() { t.readOn(id) }))
+		t.loop.Post(poller.Func(func() { t.readBehind(id) }))
 	}
 	t.deadlines.idle.add(id, t.loop.Now()+t.ticks.idle)
 	err := t.loop.Remove(int(r.fd))
@@ -163,8 +163,8 @@ func (t *Table) renew(old poller.Token, r *record) {
 	}
 }
 
-// readOn begins with a request that came right behind another.
-func (t *Table) readOn(id poller.Token) {
+// readBehind begins with a request that came right behind another.
+func (t *Table) readBehind(id poller.Token) {
 	r := t.live(id)
 	if r == nil {
 		return

@@ -19,7 +19,7 @@ func FuzzGet(f *testing.F) {
 	} {
 		f.Add([]byte(seed))
 	}
-	h := newHandshaker(nil)
+	h := newHandshaker(nil, true)
 	table := &Table{cfg: Config{Claims: func(path string) bool { return strings.HasPrefix(path, "/get") }}}
 	f.Fuzz(func(t *testing.T, input []byte) {
 		end, v := scanHead(input, 0)

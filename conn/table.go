@@ -3,7 +3,7 @@
 //
 // A Table has the connections of one shard and belongs to that shard's loop:
 // every method is to be called on the loop's goroutine, except where it says
-// otherwise. A connection is a file descriptor and a pointer-free record of 36
+// otherwise. A connection is a file descriptor and a pointer-free record of 40
 // bytes in a slab; whatever only few connections need at a time (a cut frame,
 // unsent bytes) lies in a side record that is given back as soon as it is empty.
 package conn
@@ -74,6 +74,7 @@ type Config struct {
 	CloseTimeout     time.Duration                       // how long unsent bytes may take to leave before a close; 5 s
 	MaxUnsent        int                                 // bytes kept for one connection that does not read, the rest of a data frame included; 1 MiB + MaxMessage
 	Subprotocols     []string                            // known values of Sec-WebSocket-Protocol
+	Deflate          bool                                // permessage-deflate (RFC 7692) is accepted where a client offers it
 	Lane             string                              // how data is sent: LaneAuto, LaneWrite or LaneURing; LaneWrite
 	Quota            *Quota                              // connections over all tables; nil: no limit
 	Gate             *gate.Gate                          // connections of each address, and how fast they come; nil: no limit
@@ -144,6 +145,7 @@ type Table struct {
 	corked    uint32                     // its slot; noSlot: none
 	fresh     decoder                    // serves every connection that keeps nothing between reads
 	in        inboundTo                  // where decoders deliver
+	inflater  inflater                   // serves every connection that sends compressed messages
 	dying     []dying                    // connections that end with this turn
 	deadlines deadlines                  // handshakes, closings, unsent bytes that do not move
 	sweepAt   uint32                     // next slot of the heartbeat sweep
@@ -189,7 +191,7 @@ func NewTable(cfg Config, loop *poller.Loop, listener *poller.Listener, h Handle
 		loop:     loop,
 		handler:  h,
 		listener: listener,
-		shaker:   newHandshaker(cfg.Subprotocols),
+		shaker:   newHandshaker(cfg.Subprotocols, cfg.Deflate),
 		buf:      make([]byte, readSize),
 		corked:   noSlot,
 		accepts:  acceptPace{next: 1},

@@ -10,6 +10,7 @@ package topics
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,6 +28,7 @@ type HubConfig struct {
 	Settings     func(namespace string) Settings // how it is served; nil: each as the zero Settings says
 	History      History                         // of the namespaces that keep it; nil: none does
 	Final        func(error) bool                // the bus's answer means that an interest will never bring anything; nil: none does
+	Log          *slog.Logger                    // says now and then why history cannot be read; nil: nobody is told
 }
 
 // maxIdleFeeds bounds the feeds that linger: subscribers could invent topics
@@ -104,6 +106,9 @@ func NewHub(cfg HubConfig, bus Bus, enc Encoder) *Hub {
 	}
 	if cfg.Final == nil {
 		cfg.Final = func(error) bool { return false }
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Hub{cfg: cfg, bus: bus, enc: enc, began: time.Now(), streams: make(map[string]*stream)}
 }

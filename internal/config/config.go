@@ -74,6 +74,10 @@ type Config struct {
 	MaxCommandRate int   `name:"max-command-rate" env:"PUSHD_MAX_COMMAND_RATE" default:"100" group:"Rates" help:"Obey this many commands a second of one connection, and ten seconds' worth at once; 16 topics in one count as a further command. 0 obeys any number."`
 	MaxPublishRate int   `name:"max-publish-rate" env:"PUSHD_MAX_PUBLISH_RATE" default:"100" group:"Rates" help:"Take this many messages a second of one connection, or over HTTP of one address, and ten seconds' worth at once. Put publishers of your own into --unlimited. 0 takes any number."`
 
+	Compression        Switch `name:"compression" env:"PUSHD_COMPRESSION" default:"on" enum:"on,off" group:"Compression" help:"Compress messages for WebSocket clients that offer permessage-deflate, once for all of them, and let them compress what they send (on); or decline every offer (off)."`
+	CompressionMinSize Bytes  `name:"compression-min-size" env:"PUSHD_COMPRESSION_MIN_SIZE" default:"512" group:"Compression" help:"Send messages whose payload is smaller than this as they are, since compressing them saves little (bytes, or with a unit such as KiB)."`
+	CompressionLevel   int    `name:"compression-level" env:"PUSHD_COMPRESSION_LEVEL" default:"5" group:"Compression" help:"Compress messages of up to 4 KiB at this level: 1 takes the least time, 6 leaves the fewest bytes. Larger ones are compressed at 5."`
+
 	Shards       int    `name:"shards" env:"PUSHD_SHARDS" default:"0" group:"Tuning" help:"Spread connections over this many event loops, at most 64. 0 is one for each CPU that Go may use."`
 	Workers      int    `name:"workers" env:"PUSHD_WORKERS" default:"4" group:"Tuning" help:"Run what may block on this many goroutines, beside the event loops."`
 	Poller       string `name:"poller" env:"PUSHD_POLLER" default:"epoll" enum:"epoll,easygo" group:"Tuning" help:"Wait for sockets with this backend: epoll, or easygo, which costs 105 bytes more for each connection."`
@@ -101,15 +105,16 @@ type Flags Config
 // that is named leaves out has the default in the tags, whatever
 // [Config.Default] says.
 type Namespace struct {
-	Delivery   Delivery      `name:"delivery" default:"live" enum:"live,latest,all"`
-	Interest   Interest      `name:"interest" default:"namespace" enum:"namespace,topic"`
-	BatchDelay time.Duration `name:"batch_delay" default:"0s"` // how long deliveries of a feed are gathered, to leave together; 0: not at all
-	MaxRate    float64       `name:"max_rate" default:"0"`     // updates a second for each topic, at most, of a subscriber in mode latest; 0: as it asks
-	MaxMessage Bytes         `name:"max_message" default:"0B"` // of what clients and HTTP publish there; 0: --max-message
-	Public     Public        `name:"public" default:"none"`    // what may be done without permission; "": none
-	Stream     string        `name:"stream"`                   // keeps the history instead of one of pushd's own; it is never created nor changed
-	Subject    string        `name:"subject"`                  // below which the topics lie; "": PREFIX.NAMESPACE. It needs history
-	History    History       `kong:"-"`
+	Delivery    Delivery      `name:"delivery" default:"live" enum:"live,latest,all"`
+	Interest    Interest      `name:"interest" default:"namespace" enum:"namespace,topic"`
+	BatchDelay  time.Duration `name:"batch_delay" default:"0s"` // how long deliveries of a feed are gathered, to leave together; 0: not at all
+	MaxRate     float64       `name:"max_rate" default:"0"`     // updates a second for each topic, at most, of a subscriber in mode latest; 0: as it asks
+	MaxMessage  Bytes         `name:"max_message" default:"0B"` // of what clients and HTTP publish there; 0: --max-message
+	Public      Public        `name:"public" default:"none"`    // what may be done without permission; "": none
+	Compression Switch        `name:"compression" default:"on"` // of its messages, where --compression is on; "": on
+	Stream      string        `name:"stream"`                   // keeps the history instead of one of pushd's own; it is never created nor changed
+	Subject     string        `name:"subject"`                  // below which the topics lie; "": PREFIX.NAMESPACE. It needs history
+	History     History       `kong:"-"`
 }
 
 // KeepsHistory reports whether messages are kept, in a stream of pushd's own
@@ -124,6 +129,15 @@ const (
 	DeliveryLive   Delivery = "live"   // what is still in memory, else a gap
 	DeliveryLatest Delivery = "latest" // the newest value of each topic
 	DeliveryAll    Delivery = "all"    // every message
+)
+
+// Switch is on or off.
+type Switch string
+
+// The values of a Switch.
+const (
+	On  Switch = "on"
+	Off Switch = "off"
 )
 
 // Interest is what a node subscribes to on NATS while somebody listens.

@@ -77,6 +77,11 @@ func (v *validator) common(key string, c *Config, ns Namespace) {
 	if !(ns.MaxRate >= 0 && ns.MaxRate <= mostRate) {
 		v.addf(key+".max_rate", "%s.max_rate is %v, but must be 0 (no limit) to %v updates a second", key, ns.MaxRate, mostRate)
 	}
+	switch ns.Compression {
+	case "", On, Off:
+	default:
+		v.addf(key+".compression", "%s.compression is %q, but must be %s or %s", key, ns.Compression, On, Off)
+	}
 	if ns.MaxMessage > c.MaxMessage {
 		v.addf(key+".max_message", "%s.max_message is %v, but no message may be larger than --max-message %v", key, ns.MaxMessage, c.MaxMessage)
 	}

@@ -157,6 +157,8 @@ func (v *validator) bounds(c *Config) {
 	between(v, "heartbeat", c.Heartbeat, time.Second, time.Hour)
 	between(v, "write-timeout", c.WriteTimeout, 10*time.Millisecond, time.Hour)
 	between(v, "shutdown-timeout", c.ShutdownTimeout, 0, time.Hour)
+	between(v, "compression-min-size", c.CompressionMinSize, 0, 64<<20)
+	between(v, "compression-level", c.CompressionLevel, 1, 6)
 	between(v, "shards", c.Shards, 0, 64)
 	between(v, "workers", c.Workers, 1, 1024)
 	between(v, "ring-messages", c.RingMessages, 1, 1<<20)

@@ -108,7 +108,13 @@ func TestValidate(t *testing.T) {
 	f(func(c *Config) { c.RingMemory, c.MaxMessage = 1<<20, 2<<20 },
 		"--ring-memory is 1MiB, but must hold at least one message of --max-message 2MiB")
 
+	f(func(c *Config) { c.CompressionMinSize, c.CompressionLevel = 0, 1 })
+	f(func(c *Config) { c.CompressionMinSize = 65 << 20 }, "--compression-min-size is 65MiB, but must be 0 to 64MiB")
+	f(func(c *Config) { c.CompressionLevel = 0 }, "--compression-level is 0, but must be 1 to 6")
+	f(func(c *Config) { c.CompressionLevel = 7 }, "--compression-level is 7, but must be 1 to 6")
+
 	// Words.
+	f(func(c *Config) { c.Compression = "yes" }, `--compression is "yes", but must be on or off`)
 	f(func(c *Config) { c.Poller = "kqueue" }, `--poller is "kqueue", but must be epoll or easygo`)
 	f(func(c *Config) { c.LogLevel = "loud" }, `--log-level is "loud", but must be debug, info, warn or error`)
 	f(func(c *Config) { c.LogFormat = "xml" }, `--log-format is "xml", but must be text or json`)
@@ -117,6 +123,8 @@ func TestValidate(t *testing.T) {
 	f(func(c *Config) { c.Default.BatchDelay = time.Second })
 	f(func(c *Config) { c.Default.BatchDelay = -1 }, "default.batch_delay is -1ns, but must be 0s to 1s")
 	f(func(c *Config) { c.Default.Interest = "all" }, `default.interest is "all", but must be namespace or topic`)
+	f(func(c *Config) { c.Default.Compression = Off })
+	f(func(c *Config) { c.Default.Compression = "auto" }, `default.compression is "auto", but must be on or off`)
 	f(func(c *Config) {
 		c.Namespaces = map[string]Namespace{"b": c.Default, "a": {Delivery: DeliveryAll, Interest: InterestTopic}, "": c.Default, "*": c.Default}
 	},

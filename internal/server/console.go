@@ -57,7 +57,7 @@ func (sh *shard) admitOperator(id poller.Token, r *conn.Request) *conn.Refusal {
 	if err != nil {
 		return refusal(0, err)
 	}
-	open.shape = shapeOfSocket(open.format)
+	open.shape = shapeOfSocket(open.format, r.Deflate)
 	*sh.client(id.Slot()) = client{shape: open.shape, unlimited: true, standing: operator}
 	refused := sh.beginNow(id, &open)
 	if refused == nil {

@@ -152,11 +152,12 @@ func (s *socket) next() ws.Frame {
 	return f
 }
 
+// tryNext waits so long for a frame, however many pings come meanwhile.
 func (s *socket) tryNext(wait time.Duration) (ws.Frame, error) {
+	if err := s.conn.SetReadDeadline(time.Now().Add(wait)); err != nil {
+		return ws.Frame{}, err
+	}
 	for {
-		if err := s.conn.SetReadDeadline(time.Now().Add(wait)); err != nil {
-			return ws.Frame{}, err
-		}
 		var f ws.Frame
 		var err error
 		if f.Header, err = ws.ReadHeader(s.read); err != nil {

@@ -166,7 +166,7 @@ func socketThrough(t *testing.T, from *net.Dialer, address string) func() string
 				brought <- err.Error()
 				return
 			}
-			if data, ok := dataOf(text); ok {
+			if data, ok := payloadOf(text); ok {
 				brought <- data
 				return
 			}
@@ -187,7 +187,7 @@ func eventsThrough(t *testing.T, client *http.Client, address string) func() str
 	return func() string {
 		for lines.Scan() {
 			if text, ok := strings.CutPrefix(lines.Text(), "data: "); ok {
-				if data, ok := dataOf([]byte(text)); ok {
+				if data, ok := payloadOf([]byte(text)); ok {
 					return data
 				}
 			}
@@ -217,7 +217,7 @@ func pollThrough(t *testing.T, client *http.Client, address string) (data []stri
 		}
 		cursor = answer.Cursor
 		for _, m := range answer.Messages {
-			if text, ok := dataOf(m); ok {
+			if text, ok := payloadOf(m); ok {
 				data = append(data, text)
 			}
 		}
@@ -225,8 +225,8 @@ func pollThrough(t *testing.T, client *http.Client, address string) (data []stri
 	return data
 }
 
-// dataOf is the payload of a message; what is none is not ok.
-func dataOf(text []byte) (data string, ok bool) {
+// payloadOf is the payload of a message; what is none is not ok.
+func payloadOf(text []byte) (data string, ok bool) {
 	var m struct {
 		Type string
 		Data json.RawMessage

@@ -35,6 +35,7 @@ type Server struct {
 	addr       string
 	bus        *natsbus.Bus
 	hub        *topics.Hub
+	encoder    *encoder
 	shards     []*shard
 	pool       *poller.Pool
 	quota      *conn.Quota
@@ -115,6 +116,9 @@ func New(cfg config.Config, log *slog.Logger) (s *Server, err error) {
 		return s, err
 	}
 	s.metrics = newMetrics(s)
+	if s.encoder, err = newEncoder(&s.cfg); err != nil {
+		return s, err
+	}
 	s.hub = topics.NewHub(topics.HubConfig{
 		RingMessages: cfg.RingMessages,
 		RingMemory:   int64(cfg.RingMemory),
@@ -128,7 +132,8 @@ func New(cfg config.Config, log *slog.Logger) (s *Server, err error) {
 			return served(cfg.Namespace(namespace))
 		},
 		History: s.bus,
-	}, s.bus, encoder{})
+		Log:     s.log,
+	}, s.bus, s.encoder)
 	s.pool = poller.NewPool(cfg.Workers, handoverQueue)
 	if err := s.openAccess(); err != nil {
 		return s, err

@@ -7,16 +7,23 @@ import "github.com/pushd/pushd/internal/wire"
 type shape uint8
 
 const (
-	socketJSON shape = iota // WebSocket, format json
-	socketRaw               // WebSocket, format raw
-	eventsJSON              // Server-Sent Events, format json
-	eventsRaw               // Server-Sent Events, format raw
-	polled                  // GET /poll: objects with a comma behind each
+	socketJSON   shape = iota // WebSocket, format json
+	socketRaw                 // WebSocket, format raw
+	deflatedJSON              // WebSocket with permessage-deflate, format json
+	deflatedRaw               // WebSocket with permessage-deflate, format raw
+	eventsJSON                // Server-Sent Events, format json
+	eventsRaw                 // Server-Sent Events, format raw
+	polled                    // GET /poll: objects with a comma behind each
 )
 
 // shapeOfSocket is the shape of a WebSocket.
-func shapeOfSocket(f wire.Format) shape {
-	if f == wire.Raw {
+func shapeOfSocket(f wire.Format, deflate bool) shape {
+	switch {
+	case deflate && f == wire.Raw:
+		return deflatedRaw
+	case deflate:
+		return deflatedJSON
+	case f == wire.Raw:
 		return socketRaw
 	}
 	return socketJSON
@@ -30,9 +37,20 @@ func shapeOfEvents(f wire.Format) shape {
 	return eventsJSON
 }
 
+// plain is the shape without compression.
+func (s shape) plain() shape {
+	switch s {
+	case deflatedJSON:
+		return socketJSON
+	case deflatedRaw:
+		return socketRaw
+	}
+	return s
+}
+
 // format is how the payload is laid out.
 func (s shape) format() wire.Format {
-	if s == socketRaw || s == eventsRaw {
+	if s.plain() == socketRaw || s == eventsRaw {
 		return wire.Raw
 	}
 	return wire.JSON

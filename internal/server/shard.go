@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/pushd/pushd/conn"
+	"github.com/pushd/pushd/internal/config"
 	"github.com/pushd/pushd/internal/wire"
 	"github.com/pushd/pushd/poller"
 	"github.com/pushd/pushd/topics"
@@ -84,6 +85,7 @@ func (s *Server) newShard(index int, l *poller.Listener) (*shard, error) {
 		Beat:             []byte(wire.EventHeartbeat),
 		LastWords:        lastWords,
 		Subprotocols:     []string{wire.SubprotocolJSON, wire.SubprotocolRaw},
+		Deflate:          s.cfg.Compression == config.On,
 		Lane:             s.cfg.Send,
 		Quota:            s.quota,
 		Gate:             s.gate,

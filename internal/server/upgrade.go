@@ -59,7 +59,7 @@ func (sh *shard) openSocket(id poller.Token, r *conn.Request) *conn.Refusal {
 	if err != nil {
 		return refusal(0, err)
 	}
-	open.shape = shapeOfSocket(open.format)
+	open.shape = shapeOfSocket(open.format, r.Deflate)
 	if sh.server.access != nil {
 		return sh.admit(id, r, &open)
 	}

@@ -1,0 +1,189 @@
+package server
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/pushd/pushd/internal/browsertest"
+)
+
+const foreignDir = "testdata/foreign"
+
+// foreignResult is what a client of another library says of itself.
+type foreignResult struct {
+	Offer      any
+	Extensions string
+	Problem    *string
+}
+
+// foreign runs a client in a process of its own, and returns what it says.
+func foreign(t *testing.T, r *running, command ...string) (results []foreignResult) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), command[0], append(command[1:], "ws://"+r.Addr()+"/ws")...)
+	var said, complained bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &said, &complained
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%v: %v\n%s", command, err, &complained)
+	}
+	for lines := bufio.NewScanner(&said); lines.Scan(); {
+		var result foreignResult
+		if err := json.Unmarshal(lines.Bytes(), &result); err != nil {
+			t.Fatalf("%s: %v", lines.Bytes(), err)
+		}
+		if result.Problem != nil {
+			t.Errorf("%v: %s", result.Offer, *result.Problem)
+		}
+		results = append(results, result)
+	}
+	if len(results) == 0 {
+		t.Fatalf("%v said nothing\n%s", command, &complained)
+	}
+	return results
+}
+
+// need finds a program; where there is none the test is skipped, but not under CI.
+func need(t *testing.T, program string) string {
+	t.Helper()
+	path, err := exec.LookPath(program)
+	switch {
+	case err == nil:
+	case os.Getenv("CI") != "":
+		t.Fatal(err)
+	default:
+		t.Skip(err)
+	}
+	return path
+}
+
+// npmInstall installs what foreignDir locks, once for all runs, and returns where.
+func npmInstall(t *testing.T) string {
+	t.Helper()
+	need(t, "node")
+	npm := need(t, "npm")
+	lock, err := os.ReadFile(filepath.Join(foreignDir, "package-lock.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(cache, "pushd-tests", fmt.Sprintf("foreign-%x", sha256.Sum256(lock))[:32])
+	if _, err := os.Stat(filepath.Join(dir, "node_modules", "ws", "package.json")); err == nil {
+		return dir
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"package.json", "package-lock.json"} {
+		text, err := os.ReadFile(filepath.Join(foreignDir, name))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, name), text, 0o644)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := exec.CommandContext(t.Context(), npm, "ci", "--no-audit", "--no-fund")
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatalf("npm ci: %v\n%s", err, out)
+		}
+		t.Skipf("npm ci: %v\n%s", err, out)
+	}
+	return dir
+}
+
+// npm's ws, with every combination of its options.
+func TestCompressionWithWS(t *testing.T) {
+	dir := npmInstall(t)
+	r := start(t)
+	script, err := filepath.Abs(filepath.Join(foreignDir, "ws.cjs"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("NODE_PATH", filepath.Join(dir, "node_modules"))
+	results := foreign(t, r, "node", script)
+	negotiated := 0
+	for _, result := range results {
+		offer, _ := result.Offer.(map[string]any)
+		bits, limits := offer["serverMaxWindowBits"].(float64)
+		want := result.Offer != false && (!limits || bits >= 12)
+		if got := result.Extensions != ""; got != want {
+			t.Errorf("%v: extensions %q", result.Offer, result.Extensions)
+		}
+		if want {
+			negotiated++
+		}
+	}
+	if c := r.encoder.deflater.Counts(); int(c.Messages) < 2*negotiated || negotiated < 100 {
+		t.Errorf("%d clients negotiated compression, and %d messages were compressed", negotiated, c.Messages)
+	}
+}
+
+// wantCompressed checks what clients negotiated who got a message each.
+func wantCompressed(t *testing.T, r *running, results []foreignResult, extensions ...string) {
+	t.Helper()
+	for i, want := range extensions {
+		if results[i].Extensions != want {
+			t.Errorf("extensions %q, want %q", results[i].Extensions, want)
+		}
+	}
+	if c := r.encoder.deflater.Counts(); int(c.Messages) != len(extensions) {
+		t.Errorf("%d messages were compressed, want %d", c.Messages, len(extensions))
+	}
+}
+
+// Node's own WebSocket, which offers compression unasked.
+func TestCompressionWithNode(t *testing.T) {
+	node := need(t, "node")
+	r := start(t)
+	results := foreign(t, r, node, "--no-warnings", "--experimental-websocket", foreignDir+"/own.cjs")
+	wantCompressed(t, r, results, accepted)
+}
+
+// Python's websockets.
+func TestCompressionWithPython(t *testing.T) {
+	for _, python := range []string{"python3", "/usr/bin/python3"} {
+		if exec.Command(python, "-c", "import websockets").Run() != nil {
+			continue
+		}
+		r := start(t)
+		results := foreign(t, r, python, foreignDir+"/python.py")
+		wantCompressed(t, r, results, accepted, accepted+"; server_max_window_bits=12")
+		return
+	}
+	t.Skip("no Python with websockets (apt-get install python3-websockets)")
+}
+
+// A page in a browser, which offers compression unasked.
+func TestCompressionInBrowser(t *testing.T) {
+	browser := browsertest.Start(t)
+	r := start(t)
+	tab := browser.Open("http://" + r.Addr() + "/")
+	tab.Do(`
+		window.data = {text: "äöü€ price ".repeat(400)};
+		const ws = new WebSocket("ws://" + location.host + "/ws?topic=foreign.page");
+		ws.onopen = () => ws.send(JSON.stringify({type: "publish", topic: "foreign.page", data}));
+		ws.onmessage = (event) => {
+			const message = JSON.parse(event.data);
+			if (message.type === "message") {
+				window.came = JSON.stringify(message.data);
+				window.extensions = ws.extensions;
+			}
+		}`)
+	tab.Want(`window.came === JSON.stringify(window.data)`)
+	tab.Want(`window.extensions === "` + accepted + `"`)
+	if c := r.encoder.deflater.Counts(); c.Messages != 1 {
+		t.Errorf("%d messages were compressed, want 1", c.Messages)
+	}
+	browser.WantNoTrouble()
+}
