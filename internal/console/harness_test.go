@@ -17,10 +17,14 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/pushd/pushd/internal/config"
+	"github.com/pushd/pushd/internal/natstest"
 	"github.com/pushd/pushd/internal/server"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	natstest.Main()
+	goleak.VerifyTestMain(m)
+}
 
 // patience is how long a test waits for what must come; nothing waits so long
 // unless it fails.

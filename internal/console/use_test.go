@@ -8,6 +8,7 @@ import (
 
 	"github.com/pushd/pushd/internal/browsertest"
 	"github.com/pushd/pushd/internal/config"
+	"github.com/pushd/pushd/internal/natstest"
 )
 
 // TestToken asks for the admin token, keeps it for the tab, and shows nothing before.
@@ -105,14 +106,18 @@ func phone(t *testing.T, b *browsertest.Browser) {
 	page.Want(`document.querySelector("#detail").open && document.querySelector("#detail").scrollWidth <= 340 && document.documentElement.scrollWidth <= 360`)
 }
 
-// TestRestart comes back when the server does, with what was subscribed to by hand.
-func TestRestart(t *testing.T) {
-	first := start(t)
+// TestTrouble tells that NATS is away, which no message of a node can, and that
+// the server is; and comes back when that does, with what was subscribed to by hand.
+func TestTrouble(t *testing.T) {
+	bus := natstest.Start(t)
+	first := start(t, func(c *config.Config) { c.NATS = []string{bus.URL()} })
 	b := browsertest.Start(t)
 	page := b.Open(first.console("try"))
 	page.Want(text("#state-text") + ` === "live"`)
 	page.Do(`const f = document.querySelector("#subscribe"); f.elements.topic.value = "stocks.AAPL"; f.requestSubmit()`)
 	page.Want(text("#subscribed") + `.includes("stocks.AAPL")`)
+	bus.Kill()
+	page.Want(text("#problems") + `.includes("alpha: NATS is away") && document.querySelector("#health").dataset.level === "bad"`)
 	admin := first.AdminAddr()
 	first.stop()
 	page.Want(`document.querySelector("#state").dataset.state === "waiting"`)
