@@ -232,8 +232,8 @@ func (s *Server) Run(ctx context.Context) error {
 			s.log.Warn("no demo feed", "err", err)
 		}
 	}
-	s.log.Info("serving", "node", s.name, "listen", s.addr, "admin", s.AdminAddr(), "nats", s.NATSURL(),
-		"shards", len(s.shards), "send", s.shards[0].table.Lane(), "max_connections", s.quota.Max(), "tls", s.certs != nil)
+	s.log.Info("serving", "listen", s.addr, "admin", s.AdminAddr(), "nats", s.NATSURL(),
+		"shards", len(s.shards), "send", s.shards[0].table.Lane(), "max_connections", s.quota.Max(), "tls", s.certs != nil, "node", s.name)
 
 	var err error
 	select {
