@@ -61,6 +61,25 @@ func (h *Hub) frame(e *entry, f Format) []byte {
 	return s.bytes
 }
 
+// encodedPerSend is how many bytes of messages can be encoded, and compressed,
+// in about the time that one send takes.
+const encodedPerSend = 512
+
+// frame is Hub.frame, whose time counts as that of sends does.
+func (m *Members) frame(e *entry, f Format) []byte {
+	if e.frames.of(f) == nil {
+		m.making += len(e.Data)
+	}
+	return m.hub.frame(e, f)
+}
+
+// effort is how many sends the frames come to that were made since the last call.
+func (m *Members) effort() (sends int) {
+	sends = m.making / encodedPerSend
+	m.making %= encodedPerSend
+	return sends
+}
+
 // charge adds to what an entry is known to hold, unless its ring has given it up.
 func (h *Hub) charge(e *entry, bytes int64) {
 	for {

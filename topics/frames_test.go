@@ -77,3 +77,30 @@ func TestEntryWeighsWhatItTakes(t *testing.T) {
 		t.Errorf("a frames has %d bytes, and is counted for %d", n, framesSize)
 	}
 }
+
+// Making frames takes time, and counts as sends do: a turn with many large
+// messages of one member each ends earlier.
+func TestMakingFramesEndsTurn(t *testing.T) {
+	const messages, size = 40, 8 * encodedPerSend
+	for _, overlap := range []bool{false, true} {
+		r := newRig(t, HubConfig{}, 1)
+		c := r.connect(0, 0)
+		c.subscribe("a.*")
+		if overlap { // so that it goes by a blend
+			c.subscribe("a.x")
+		}
+		m := c.shard.members
+		m.pace.slice, m.pace.turn, m.pace.writeBytes = 8, 64, size
+		var batch []Message
+		for range messages {
+			batch = append(batch, Message{Topic: "a.x", Data: make([]byte, size)})
+		}
+		r.hub.Deliver(batch)
+		turns := 1
+		for c.shard.runTasks(); m.Turn(); turns++ {
+		}
+		if turns < messages*8/64/2 {
+			t.Errorf("overlap %v: %d messages of %d bytes were made and sent within %d turns", overlap, messages, size, turns)
+		}
+	}
+}

@@ -316,7 +316,7 @@ func (m *Members) sendOwed(slot uint32, s *seating, l *lag) (last *entry, all, o
 		if p.skipped != 0 {
 			m.buf = append(m.buf, enc.Skipped(s.format, p.entry.Topic, max(0, p.skipped))...)
 		}
-		m.buf = append(m.buf, m.hub.frame(p.entry, s.format)...)
+		m.buf = append(m.buf, m.frame(p.entry, s.format)...)
 		frames++
 		if last = p.entry; len(m.buf) >= m.pace.writeBytes {
 			break

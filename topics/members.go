@@ -71,6 +71,7 @@ type Members struct {
 	ticks     uint32
 	refused   *view // whose members are being told so
 	pacer     pacer
+	making    int // bytes of messages of which frames were made, and effort has not counted
 
 	// Loop-only: what is read of history.
 	asking     map[wanted]map[uint32]struct{} // slots that wait for it

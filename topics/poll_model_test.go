@@ -1,7 +1,6 @@
 package topics
 
 import (
-	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -50,9 +49,9 @@ type polled struct {
 	lost    int  // those up to here may be missing: a gap told so
 
 	// Of the poll under way.
-	stands       bool
-	start2, low2 int // start and floor, if it is the first
-	gap          bool
+	stands             bool
+	startNow, floorNow int // start and floor, if it is the first
+	gap                bool
 }
 
 var pollNamespaces = []string{"all", "one", "latest", "live", "n", "u"}
@@ -139,7 +138,7 @@ func (c *pollClient) poll(room int) {
 	c.failed = false
 	m.note("poll of slot %d begins on shard %d, room %d: %+v", c.socket.slot, slices.Index(m.shards, c.socket.shard), room, c.want)
 	for _, p := range c.topics {
-		p.stands, p.gap, p.low2 = false, false, 0 // who joins others may get what was on its way to them
+		p.stands, p.gap, p.floorNow = false, false, 0 // who joins others may get what was on its way to them
 		want := c.want
 		if p.has {
 			want.Resume, want.Cursor, want.Ring = true, p.at.Cursor, p.at.Ring
@@ -163,9 +162,9 @@ func (c *pollClient) standsAt(pattern string, st Standing, err error) {
 		c.failed = true
 		return
 	}
-	p.stands, p.start2 = true, len(m.log[ns])
+	p.stands, p.startNow = true, len(m.log[ns])
 	if !st.Cursor.IsZero() {
-		p.low2 = m.place(ns, st.Cursor)
+		p.floorNow = m.place(ns, st.Cursor)
 	}
 	if st.Resumed == NotRecovered {
 		if !m.mayGap(p) {
@@ -218,101 +217,12 @@ func (c *pollClient) finish(lost bool) {
 			continue
 		}
 		if p.start < 0 {
-			p.start, p.floor = p.start2, p.low2
+			p.start, p.floor = p.startNow, p.floorNow
 		}
 		if p.gap {
 			p.lost = len(m.log[Namespace(p.pattern)])
 		}
 		p.at, p.has = at[i], true
-	}
-}
-
-// check looks at a line of an answer. Those of one that is lost must be right too.
-func (c *pollClient) check(slot uint32, line string, lost bool) {
-	m := c.model
-	words := strings.Fields(line)
-	switch words[0] {
-	case "gap":
-		p := c.find(words[1])
-		if p == nil || !p.stands {
-			m.t.Fatalf("slot %d got %q, and has no such subscription", slot, line)
-		}
-		if !m.mayGap(p) && !(Namespace(p.pattern) == "live" && words[2] == "slow") && !(words[2] == "upstream" && Namespace(p.pattern) == "n") {
-			m.t.Fatalf("slot %d got %q, and nothing is lost", slot, line)
-		}
-		p.gap = true
-		return
-	case "skipped":
-		if !c.latest() {
-			m.t.Fatalf("slot %d got %q, and does not want the newest alone", slot, line)
-		}
-		return
-	}
-	topic, number := words[0], 0
-	fmt.Sscan(words[1], &number)
-	ns := Namespace(topic)
-	matching := 0
-	floor := 1 << 30
-	for _, p := range c.topics {
-		if !p.stands || !Match(p.pattern, topic) {
-			continue
-		}
-		matching++
-		if p.start < 0 {
-			floor = min(floor, p.low2)
-		} else {
-			floor = min(floor, p.floor)
-		}
-	}
-	feed := ns
-	if m.hub.cfg.Settings(ns).ByTopic {
-		feed = topic
-	}
-	switch {
-	case matching == 0:
-		m.t.Fatalf("slot %d got %q, and has no subscription for it", slot, line)
-	case c.latest():
-		if was := c.values[topic]; number < was && matching == 1 || number == was && matching == 1 {
-			m.t.Fatalf("slot %d got %s after %d", slot, line, was)
-		}
-	case number <= c.last[feed] || number <= floor:
-		m.t.Fatalf("slot %d got %q after %d, from %d", slot, line, c.last[feed], floor)
-	}
-	if c.latest() || !lost {
-		if !lost {
-			c.values[topic] = max(c.values[topic], number)
-		}
-	}
-	if lost {
-		return
-	}
-	if !c.latest() {
-		c.missing(feed, topic, number)
-	}
-	c.last[feed] = max(c.last[feed], number)
-}
-
-// missing checks that nothing before a message is missing without having been told.
-func (c *pollClient) missing(feed, topic string, number int) {
-	m := c.model
-	ns := Namespace(topic)
-	for i := c.last[feed]; i < number-1; i++ {
-		msg := &m.log[ns][i]
-		if feed != ns && msg.Topic != feed {
-			continue
-		}
-		for _, p := range c.topics {
-			if !Match(p.pattern, msg.Topic) || p.start < 0 && !p.stands || p.gap || i < p.lost {
-				continue
-			}
-			start := p.start
-			if start < 0 {
-				start = p.start2
-			}
-			if i >= start {
-				m.t.Fatalf("%s %d came, and %s %d did not, for %s from %d", topic, number, msg.Topic, i+1, p.pattern, start)
-			}
-		}
 	}
 }
 
@@ -474,36 +384,6 @@ func (m *pollModel) caughtUp() bool {
 		}
 	}
 	return true
-}
-
-// wantAll checks that a client has all there is to have.
-func (c *pollClient) wantAll() {
-	m := c.model
-	for _, p := range c.topics {
-		ns := Namespace(p.pattern)
-		newest := make(map[string]int)
-		for i := max(p.start, 0); i < len(m.log[ns]); i++ {
-			topic := m.log[ns][i].Topic
-			feed := ns
-			if m.hub.cfg.Settings(ns).ByTopic {
-				feed = topic
-			}
-			if !Match(p.pattern, topic) || i < p.lost {
-				continue
-			}
-			newest[topic] = i + 1
-			if !c.latest() && i+1 > c.last[feed] {
-				m.t.Fatalf("%s of mode %d from %d lacks %s %d: it has come to %d", p.pattern, c.want.Mode, p.start, topic, i+1, c.last[feed])
-			}
-		}
-		for topic, number := range newest {
-			history := ns != "n" && ns != "u"
-			kept := !history || slices.ContainsFunc(m.history.stream(ns).kept, func(msg Message) bool { return string(msg.Data) == fmt.Sprint(number) })
-			if kept && cmp.Compare(c.values[topic], number) < 0 {
-				m.t.Fatalf("%s of mode %d from %d lacks %s %d, the newest: it has %d", p.pattern, c.want.Mode, p.start, topic, number, c.values[topic])
-			}
-		}
-	}
 }
 
 func checkPolls(t testing.TB, seed uint64) {

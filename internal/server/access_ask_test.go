@@ -102,6 +102,10 @@ func TestAuthorize(t *testing.T) {
 		if want := map[string]int{"": 101, "forbidden": 403, "unavailable": 503}[c.subscribe]; a.status != want {
 			t.Errorf("raw on %s: %d %s", c.topic, a.status, a.body)
 		}
+		e := r.events("topic=token.a&topic="+c.topic, "Authorization: Bearer "+token)
+		if want := map[string]int{"": 200, "forbidden": 403, "unavailable": 503}[c.subscribe]; e.status != want {
+			t.Errorf("events of %s: %d %s", c.topic, e.status, e.body)
+		}
 	}
 	other := r.signedIn(tokenFor(t, "bob", may{}, time.Hour))
 	other.send(`{"type":"subscribe","topic":"yes.a"}`)
@@ -282,6 +286,9 @@ func TestCheckTooSlow(t *testing.T) {
 	late.conn.Close()
 	if a := r.upgrade("token=" + token); a.status != 503 || !strings.Contains(a.body, "Retry-After") {
 		t.Errorf("%d %s", a.status, a.body)
+	}
+	if s := r.events("topic=a&token=" + token); s.status != 503 || s.header.Get("Retry-After") == "" {
+		t.Errorf("events: %d %s", s.status, s.body)
 	}
 	eventually(t, "all have gone", func() bool { return r.metric("pushd_connections") == "0" })
 	close(hold)

@@ -21,7 +21,9 @@ import (
 const crowdVariable = "PUSHD_TEST_CROWD"
 
 // crowdMain is the crowd's process: "ADDRESS PATH COUNT". It opens that many
-// WebSockets, or streams of events (over TLS where the path begins with "tls:"), says so, keeps them until its input ends, and counts what came.
+// WebSockets, or streams of events (over TLS where the path begins with "tls:",
+// with compression where it begins with "deflate:"), says so, keeps them until
+// its input ends, and counts what came.
 func crowdMain(spec string) int {
 	var address, path string
 	var count int
@@ -30,6 +32,11 @@ func crowdMain(spec string) int {
 		return 2
 	}
 	path, secured := strings.CutPrefix(path, "tls:")
+	path, deflates := strings.CutPrefix(path, "deflate:")
+	extensions := ""
+	if deflates {
+		extensions = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"
+	}
 	conns := make([]net.Conn, count)
 	buf := make([]byte, 4096)
 	for i := range conns {
@@ -51,8 +58,8 @@ func crowdMain(spec string) int {
 			}
 			topicPath = strings.ReplaceAll(topicPath, "{token}", token)
 		}
-		upgrade, begins := "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", "HTTP/1.1 101 "
-		if strings.HasPrefix(path, eventsPath) {
+		upgrade, begins := "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"+extensions, "HTTP/1.1 101 "
+		if strings.HasPrefix(path, eventsPath) || strings.HasPrefix(path, pollPath) {
 			upgrade, begins = "", "HTTP/1.1 200 "
 		}
 		_, err = fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: x\r\n%s\r\n", topicPath, upgrade)
@@ -60,10 +67,13 @@ func crowdMain(spec string) int {
 			fmt.Fprintln(os.Stderr, i, err)
 			return 1
 		}
+		if strings.HasPrefix(path, pollPath) {
+			continue // nothing comes while it waits
+		}
 		// The head, welcome and subscribed leave in one write, so they come in one read.
 		c.SetReadDeadline(time.Now().Add(patience))
 		n, err := c.Read(buf)
-		if got := string(buf[:n]); err != nil || !strings.HasPrefix(got, begins) || !strings.Contains(got, `"subscribed"`) {
+		if got := string(buf[:n]); err != nil || !strings.HasPrefix(got, begins) || !strings.Contains(got, `"subscribed"`) || strings.Contains(got, "permessage-deflate") != deflates {
 			fmt.Fprintf(os.Stderr, "client %d got %q, %v\n", i, got, err)
 			return 1
 		}

@@ -127,6 +127,25 @@ func TestEventsResumeLatest(t *testing.T) {
 	if values["latest.a"] != "1" || values["latest.b"] != "2" {
 		t.Errorf("the current values came as %v", values)
 	}
+
+	// What max_rate leaves out is told, before the value that replaces it.
+	for n := 2; n <= 9; n++ {
+		r.store("latest.a", fmt.Sprint(n))
+	}
+	skipped, last := 0, ""
+	for last != "9" {
+		switch e := s.next(); e.Type {
+		case "skipped":
+			if skipped += e.Count; e.typ != "skipped" || e.Topic != "latest.a" {
+				t.Errorf("event %q with %s", e.typ, e.data)
+			}
+		case "message":
+			last = string(e.Data)
+		}
+	}
+	if skipped == 0 {
+		t.Error("nothing was told of the values between")
+	}
 }
 
 // A stream that does not read falls behind, and then gets from history what it

@@ -126,19 +126,24 @@ const manyEnough = 10_000
 
 // TestIdleConnections holds that a connection costs no goroutine, and no more
 // memory than budget, whether all are subscribed to one topic or 30 to each. Of
-// few connections it is the heap and the stacks in use that are looked at.
+// few connections, and of streams of events, it is the heap and the stacks in use that are looked at.
 func TestIdleConnections(t *testing.T) {
 	n := crowdSize(t)
 	for _, c := range []struct{ name, path string }{
 		{"one topic", "/ws?topic=scores.final"},
+		{"one topic, compressed", "deflate:/ws?topic=scores.final"},
 		{"30 to each topic", "/ws?topic=stocks.S{i}"},
 		{"events, 30 to each topic", "/sse?topic=stocks.S{i}"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			n, inUse := n, n < manyEnough
+			if strings.HasPrefix(c.path, eventsPath) {
+				n, inUse = min(n, manyEnough), true
+			}
 			b := startShipped(t)
 			crowd(t, b.addr, c.path[:strings.Index(c.path, "?")]+"?topic=warm.up", 500)() // what is there once, whoever comes
 			memory := b.rss
-			if n < manyEnough {
+			if inUse {
 				memory = func() int { return int(b.heap()) }
 			}
 			before, beforeMemory := b.goroutines(), memory()

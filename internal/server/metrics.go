@@ -125,6 +125,9 @@ var (
 	descIdentities    = desc("pushd_identities", "Distinct identities that are connected now.")
 	descTokenKeys     = desc("pushd_token_keys", "Keys that tokens are verified with now.")
 	descKeyFetches    = desc("pushd_jwks_fetches_total", "Times that the key set of --jwks-url was fetched, by result: ok, failed.", "result")
+	descCompressed    = desc("pushd_compressed_messages_total", "Messages that were compressed, once each for all who negotiated it.")
+	descCompressedIn  = desc("pushd_compressed_bytes_in_total", "Bytes of those messages.")
+	descCompressedOut = desc("pushd_compressed_bytes_out_total", "Bytes that they came to.")
 	descPlain         = desc("pushd_http_connections", "Connections that HTTP requests have now.")
 )
 
@@ -199,6 +202,13 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	count(descRepeated, h.Repeated)
 	count(descRestarts, h.Restarts)
 	gauge(descShared, float64(h.SharedBytes))
+
+	if s.encoder.deflater != nil {
+		d := s.encoder.deflater.Counts()
+		count(descCompressed, d.Messages)
+		count(descCompressedIn, d.BytesIn)
+		count(descCompressedOut, d.BytesOut)
+	}
 
 	b := s.bus.State()
 	gauge(descNATSUp, float64(boolInt(b.Connected)))

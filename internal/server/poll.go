@@ -26,7 +26,7 @@ type poll struct {
 	places []string // where each goes on from, as the client says; "": from now
 	origin string   // of the page; "": it is no browser's
 	wait   time.Duration
-	rate   float64
+	ask    topics.Want // what all topics have in common
 
 	// Loop-only.
 	keep    bool          // the connection goes on with another request
@@ -40,10 +40,9 @@ type poll struct {
 	frames  []byte        // what was gathered: objects with a comma behind each
 	refused *conn.Refusal // the answer, if there is no other
 	closed  conn.Reason   // why the server ends it; none: it does not
-	ask     topics.Want   // what all topics have in common
 }
 
-// polls are those of one shard.
+// polls are those of one shard. They belong to its loop.
 type polls struct {
 	of    map[uint32]*poll          // by slot
 	due   []*poll                   // are looked at in the next turn
@@ -51,8 +50,8 @@ type polls struct {
 	later map[uint32][]poller.Token // by the tick at which they are looked at
 	tick  uint32                    // up to which that was done
 	place []byte                    // the cursor that is being made
-	body  []byte
-	bytes []byte
+	body  []byte                    // the answer that is
+	bytes []byte                    // the same with its head
 }
 
 // poll returns the request that waits in a slot, nil if there is none.
@@ -291,6 +290,9 @@ func (sh *shard) joinPoll(p *poll, topic string, want topics.Want) *wire.Error {
 
 // subscribedPoll is what sender.Subscribed is to a poll.
 func (sh *shard) subscribedPoll(p *poll, topic string, st topics.Standing, err error) {
+	if p == nil {
+		return // it has been answered
+	}
 	p.lacking--
 	if err != nil {
 		sh.refusePoll(p, refusal(0, notBrought(topic, err)))

@@ -111,17 +111,12 @@ func TestPollShutdown(t *testing.T) {
 func TestPollTooFast(t *testing.T) {
 	r := start(t, func(c *config.Config) { c.MaxCommandRate, c.Unlimited = 1, nil })
 	p := r.poller("chat.a")
-	p.wants("wait=0")
-	polls := 1
-	for ; polls < 100; polls++ {
-		r.hub.Deliver(nil)
-		before := time.Now()
-		if p.wants("wait=0"); time.Since(before) > 500*time.Millisecond {
-			break
-		}
+	begun := time.Now()
+	for range 12 { // ten at once, and then one a second
+		p.wants("wait=0")
 	}
-	if polls < 9 || polls > 20 {
-		t.Errorf("the %dth poll was slowed down, want that after ten", polls)
+	if took := time.Since(begun); took < time.Second {
+		t.Errorf("12 polls took %v", took)
 	}
 }
 
@@ -162,7 +157,7 @@ func TestPollMaxRate(t *testing.T) {
 		}
 		return last == want
 	})
-	if polls > 6 || polls < 2 {
-		t.Errorf("%d answers in a second, want about 4", polls)
+	if polls > 6 {
+		t.Errorf("%d answers in a second, of at most 4 and a few", polls)
 	}
 }

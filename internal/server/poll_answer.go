@@ -27,6 +27,8 @@ const pollPatience = 2 * time.Second
 // answer has no others.
 func (sh *shard) take(p *poll, frames []byte, shared bool) topics.Outcome {
 	switch {
+	case p == nil: // it has been answered
+		return topics.Gone
 	case p.full || p.refused != nil:
 		return topics.Blocked
 	case int32(sh.loop.Now()-p.opens) < 0:

@@ -225,3 +225,18 @@ func headerOf(origin string) []string {
 	}
 	return []string{"Origin", origin}
 }
+
+// Who has said its last with its request gets the answer that can be given at once.
+func TestPollHalfClosed(t *testing.T) {
+	r := start(t)
+	r.poller("chat.a").wants("wait=0") // from here on NATS need not be asked
+	for range 20 {
+		p := r.poller("chat.a")
+		p.open()
+		io.WriteString(p.conn, p.request("wait=0"))
+		p.conn.(*net.TCPConn).CloseWrite()
+		if a, err := p.answer(); err != nil || a.status != 200 {
+			t.Fatalf("%+v, %v", a, err)
+		}
+	}
+}

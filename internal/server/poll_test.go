@@ -33,8 +33,7 @@ func TestPoll(t *testing.T) {
 			p.wants("", topic+" 1")
 			publish(topic, "2")
 			publish(topic, "3")
-			eventually(t, "both came", func() bool { return len(p.poll("wait=0").words()) > 0 })
-
+			p.gathers(topic+" 2", topic+" 3")
 			p.wants("wait=0.2") // nothing comes
 			answered := make(chan polledAnswer, 1)
 			go func() {

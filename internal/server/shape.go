@@ -58,7 +58,7 @@ func (s shape) format() wire.Format {
 
 // tells reports whether there is an envelope in which a client can be told of
 // more than payloads: what became of its subscription, or that messages are missing.
-func (s shape) tells() bool { return s != socketRaw }
+func (s shape) tells() bool { return s.plain() != socketRaw }
 
 // talks reports whether a client may send commands, and is told of what is wrong
 // with them. Of any other, all it wants stands in its request, which is refused.
