@@ -6,7 +6,7 @@ GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.8.0
 FUZZTIME ?= 30s
 FUZZ     ?=
 
-.PHONY: build run test lint vulnerabilities sdk soak fuzz bench microbench clean
+.PHONY: build run test lint vulnerabilities sdk soak fuzz bench microbench console-charts clean
 
 build: ## bin/pushd
 	$(GO) build -trimpath -ldflags="-s -w" -o bin/pushd ./cmd/pushd
@@ -47,6 +47,10 @@ bench: ## pushd beside its peers, into bench/RESULTS.md: about 40 minutes; BENCH
 
 microbench: ## the benchmarks that are in the packages
 	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+console-charts: ## uPlot of the console, of the version in internal/console/charts
+	cd internal/console/charts && npm ci --ignore-scripts && cp node_modules/uplot/dist/uPlot.iife.min.js ../assets/uplot.js && \
+	  cp node_modules/uplot/dist/uPlot.min.css ../assets/uplot.css && cp node_modules/uplot/LICENSE ../assets/uplot-license.txt && rm -rf node_modules
 
 clean:
 	rm -rf bin pushd-data

@@ -106,7 +106,7 @@ func (t *Table) shake(id poller.Token, r *record, p []byte) {
 
 // upgrade answers an upgrade request. rest came behind it: frames already.
 func (t *Table) upgrade(id poller.Token, r *record, head, rest []byte) {
-	if !t.cfg.Quota.admits() {
+	if !t.operator && !t.cfg.Quota.admits() {
 		t.refuse(id, r, overloaded, ReasonOverloaded)
 		return
 	}

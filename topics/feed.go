@@ -125,6 +125,7 @@ func (s *sub) givenUp() uint64 { return max(s.evicted, s.feed.markEvicted) }
 type feed struct {
 	// Static.
 	in    Interest
+	most  int    // entries of its ring
 	delay *delay // nil: shards are told when the batch is in
 
 	// Guarded by Hub.mu.

@@ -194,7 +194,7 @@ func (h *Hub) table(in Interest) *table[string, *feed] {
 // append puts an entry into its feed's ring, and gives up the oldest of all
 // where the rings have become too heavy.
 func (h *Hub) append(f *feed, e *entry) {
-	if old := f.append(e, h.cfg.RingMessages); old != nil {
+	if old := f.append(e, f.most); old != nil {
 		h.unlink(old)
 		h.stats.evicted.Add(1)
 	}
@@ -328,7 +328,10 @@ func (h *Hub) acquire(m *Members, pattern string) (joining, error) {
 	defer h.mu.Unlock()
 	f, ok := h.table(in).get(in.Name)
 	if !ok {
-		f = &feed{in: in, delay: h.delayOf(settings.BatchDelay)}
+		f = &feed{in: in, most: h.cfg.RingMessages, delay: h.delayOf(settings.BatchDelay)}
+		if !settings.History && settings.RingMessages > 0 {
+			f.most = settings.RingMessages
+		}
 		if settings.History && h.cfg.History != nil {
 			f.kept = &kept{stream: h.streamOf(namespace)}
 		}

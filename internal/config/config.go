@@ -18,6 +18,8 @@ type Config struct {
 	Demo bool   `name:"demo" env:"PUSHD_DEMO" group:"General" help:"Serve demo pages at /demo/ and publish what they show: measurements of this machine once a second (topics host.NAME.METRIC), simulated prices, a match, a pulse (demo-stocks, demo-match, demo-crowd)."`
 	Open bool   `name:"open" env:"PUSHD_OPEN" group:"General" help:"Allow listening beyond loopback without authentication: whoever reaches the port may subscribe and publish."`
 
+	NodeName string `name:"node-name" env:"PUSHD_NODE_NAME" placeholder:"NAME" group:"General" help:"Call this node so in the console and in its statistics: one token of A-Z a-z 0-9 _ -, of at most 64. No two nodes may have the same. Empty is the host's name with a random end."`
+
 	Listen         string `name:"listen" env:"PUSHD_LISTEN" default:"127.0.0.1:8080" group:"Listeners" help:"Serve clients at this address: WebSockets, publishing over HTTP, health. Port 0 takes a free one."`
 	Admin          string `name:"admin" env:"PUSHD_ADMIN" default:"127.0.0.1:8081" group:"Listeners" help:"Serve metrics, profiles, /debug and what disconnects clients at this address, which is for operators and not for clients. Port 0 takes a free one."`
 	AdminTokenFile string `name:"admin-token-file" env:"PUSHD_ADMIN_TOKEN_FILE" placeholder:"FILE" group:"Listeners" help:"Answer at --admin only who sends the token in this file (Authorization: Bearer TOKEN), which has at least 32 characters; /healthz and /readyz stay open. The environment variable PUSHD_ADMIN_TOKEN may hold it instead. Needed where --admin is not on loopback."`
@@ -178,6 +180,9 @@ func Default() Config {
 
 // Namespace returns the settings of the namespace, named or not.
 func (c *Config) Namespace(name string) Namespace {
+	if name == ReservedNamespace {
+		return reserved
+	}
 	if ns, ok := c.Namespaces[name]; ok {
 		return ns
 	}

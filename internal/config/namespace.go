@@ -37,6 +37,10 @@ func (v *validator) namespaces(c *Config) {
 			v.addf(key, "%q under namespaces: is no namespace: it must be one token of A-Z a-z 0-9 _ -", name)
 			continue
 		}
+		if name == ReservedNamespace {
+			v.addf(key, "%q under namespaces: is the server's own, and has no settings: choose another name", name)
+			continue
+		}
 		before := len(v.found)
 		v.namespace(key, c, c.Namespaces[name])
 		if len(v.found) == before && c.Namespaces[name].KeepsHistory() {

@@ -43,6 +43,7 @@ func (c *Config) problems() []problem {
 	v.nats(c)
 	v.tls(c)
 	v.prefix(c.Prefix)
+	v.node(c.NodeName)
 	v.bounds(c)
 	v.limits(c)
 	v.namespaces(c)

@@ -52,6 +52,12 @@ func TestValidate(t *testing.T) {
 	f(func(c *Config) { c.NATSListen, c.NATS = ":4222", []string{"nats://a"} }) // unused
 	f(func(c *Config) { c.Listen, c.NATSListen, c.Open = ":1", ":3", true })
 
+	f(func(c *Config) { c.NodeName = "web-1_A" })
+	f(func(c *Config) { c.NodeName = strings.Repeat("x", 64) })
+	for _, name := range []string{"a.b", "*", ">", "a b", "ü", strings.Repeat("x", 65)} {
+		f(func(c *Config) { c.NodeName = name }, `--node-name is "`+name+`", but must be one token of A-Z a-z 0-9 _ -, of at most 64`)
+	}
+
 	// NATS.
 	f(func(c *Config) {
 		c.NATS = []string{"nats://a:4222", "tls://u:p@b", "ws://c", "wss://d:443/path", "e:4222", "127.0.0.1"}

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"fmt"
+	"math"
 	"net/http"
 	"net/netip"
 	"strconv"
@@ -18,6 +19,7 @@ import (
 // connectionInfo is one connection of GET /connections.
 type connectionInfo struct {
 	Client        string   `json:"client"`
+	Operator      bool     `json:"operator,omitempty"` // it came by the admin listener
 	Identity      string   `json:"identity,omitempty"`
 	Shard         int      `json:"shard"`
 	Peer          string   `json:"peer"`
@@ -46,6 +48,7 @@ const (
 //	?address=192.0.2.0/24      an address, or a network
 //	?topic=stocks.AAPL         that get what is published there
 //	?pattern=stocks.*          that subscribed to exactly that
+//	?behind=true               that are behind in a feed
 //	?limit=100&after=NEXT      goes on where an answer that had "next" ended
 //
 // and, at once with the first of them, requests of NDJSON that are under way.
@@ -64,7 +67,7 @@ func (s *Server) serveConnections(w http.ResponseWriter, r *http.Request) {
 	list := []connectionInfo{}
 	next, err := s.walk(r.Context(), at, func(sh *shard, c conn.Info) bool {
 		if filter.has(sh, c) {
-			list = append(list, sh.describe(c))
+			list = append(list, sh.describe(c, maxListPatterns))
 		}
 		return len(list) < limit
 	})
@@ -87,6 +90,7 @@ func (s *Server) serveConnections(w http.ResponseWriter, r *http.Request) {
 // connectionFilter is which connections are asked for.
 type connectionFilter struct {
 	identity, topic, pattern string
+	behind                   bool
 	within                   via.Networks // nil: anywhere
 }
 
@@ -103,6 +107,11 @@ func readFilter(r *http.Request) (f connectionFilter, err error) {
 			return f, err
 		}
 	}
+	if text := q.Get("behind"); text != "" {
+		if f.behind, err = strconv.ParseBool(text); err != nil {
+			return f, fmt.Errorf("behind=%.64q: it is true or false", text)
+		}
+	}
 	if address := q.Get("address"); address != "" {
 		if f.within, err = via.ParseNetworks([]string{address}); err != nil {
 			return f, fmt.Errorf("address=%w", err)
@@ -114,7 +123,7 @@ func readFilter(r *http.Request) (f connectionFilter, err error) {
 // has is of the shard's loop.
 func (f *connectionFilter) has(sh *shard, c conn.Info) bool {
 	slot := c.ID.Slot()
-	if f.within != nil && !f.within[0].Overlaps(clientOf(c)) || f.identity != "" && sh.identityOf(slot) != f.identity {
+	if f.within != nil && !f.within[0].Overlaps(clientOf(c)) || f.identity != "" && sh.identityOf(slot) != f.identity || f.behind && sh.members.Behind(slot) == 0 {
 		return false
 	}
 	if f.topic == "" && f.pattern == "" {
@@ -130,7 +139,7 @@ func (f *connectionFilter) has(sh *shard, c conn.Info) bool {
 
 // hasRequest is has for a request of NDJSON, which gets nothing.
 func (f *connectionFilter) hasRequest(identity string, client netip.Addr) bool {
-	return (f.identity == "" || f.identity == identity) && (f.within == nil || f.within.Contains(client)) && f.topic == "" && f.pattern == ""
+	return (f.identity == "" || f.identity == identity) && (f.within == nil || f.within.Contains(client)) && f.topic == "" && f.pattern == "" && !f.behind
 }
 
 // clientOf is where a connection's client is: behind a proxy, as far as that is kept.
@@ -142,12 +151,49 @@ func clientOf(c conn.Info) netip.Prefix {
 	return netip.PrefixFrom(peer, peer.BitLen())
 }
 
-// describe is a connection to a person. It is of its loop.
-func (sh *shard) describe(c conn.Info) connectionInfo {
+// serveConnection shows one connection, with all that it is subscribed to.
+func (s *Server) serveConnection(w http.ResponseWriter, r *http.Request) {
+	name := r.PathValue("client")
+	sh, id, ok := s.parseClient(name)
+	if !ok {
+		refuse(w, http.StatusNotFound, noClient(name))
+		return
+	}
+	seen := make(chan *connectionInfo, 1)
+	if !sh.loop.Post(poller.Func(func() { seen <- sh.find(id) })) {
+		refuse(w, 0, errStopping)
+		return
+	}
+	select {
+	case info := <-seen:
+		if info == nil {
+			refuse(w, http.StatusNotFound, &wire.Error{Code: wire.BadRequest, Message: fmt.Sprintf("client %s is not connected any more", name)})
+			return
+		}
+		writeIndented(w, http.StatusOK, info)
+	case <-r.Context().Done():
+	}
+}
+
+// find describes a connection, nil if it has ended.
+func (sh *shard) find(id poller.Token) (found *connectionInfo) {
+	sh.table.Each(id.Slot(), func(c conn.Info) bool {
+		if c.ID == id {
+			info := sh.describe(c, math.MaxInt)
+			found = &info
+		}
+		return false // its slot is the first
+	})
+	return found
+}
+
+// describe is a connection to a person, with most of its subscriptions. It is
+// of its loop.
+func (sh *shard) describe(c conn.Info, most int) connectionInfo {
 	slot := c.ID.Slot()
 	patterns := sh.members.Patterns(slot, []string{})
-	if len(patterns) > maxListPatterns {
-		patterns = append(patterns[:maxListPatterns], fmt.Sprintf("and %d more", len(patterns)-maxListPatterns))
+	if len(patterns) > most {
+		patterns = append(patterns[:most], fmt.Sprintf("and %d more", len(patterns)-most))
 	}
 	address := ""
 	switch {
@@ -157,7 +203,7 @@ func (sh *shard) describe(c conn.Info) connectionInfo {
 		address = c.Client.String()
 	}
 	return connectionInfo{
-		Client: sh.server.clientName(sh, c.ID), Identity: sh.identityOf(slot), Shard: sh.index,
+		Client: sh.server.clientName(sh, c.ID), Operator: sh.isOperator(slot), Identity: sh.identityOf(slot), Shard: sh.index,
 		Peer: c.Peer.String(), Address: address, State: c.State,
 		Transport: sh.client(slot).shape.transport().String(), Format: sh.client(slot).shape.format().String(), Subscriptions: patterns,
 		ReceivedMS: c.Received.Milliseconds(), SentMS: c.Sent.Milliseconds(),

@@ -49,7 +49,7 @@ func (s *Server) serveDisconnectClient(w http.ResponseWriter, r *http.Request) {
 	}
 	sh, id, ok := s.parseClient(name)
 	if !ok {
-		refuse(w, http.StatusNotFound, &wire.Error{Code: wire.BadRequest, Message: fmt.Sprintf("%.64q is no client of this node", name)})
+		refuse(w, http.StatusNotFound, noClient(name))
 		return
 	}
 	closed := make(chan bool, 1)
@@ -68,6 +68,10 @@ func (s *Server) serveDisconnectClient(w http.ResponseWriter, r *http.Request) {
 	}
 	s.acted(r, actDisconnectClient, "client", name, "reason", why.String())
 	writeIndented(w, http.StatusOK, disconnected{Client: name, Reason: why.String(), Disconnected: 1})
+}
+
+func noClient(name string) *wire.Error {
+	return &wire.Error{Code: wire.BadRequest, Message: fmt.Sprintf("%.64q is no client of this node", name)}
 }
 
 // disconnected answers what was done.

@@ -20,6 +20,7 @@ const (
 	mustAuthenticate standing = 1 << iota // nothing but `auth` and `ping` is obeyed
 	checking                              // a token of it is being checked
 	overdue                               // … and its time to show one has passed
+	operator                              // it came by the admin listener, and may do everything
 )
 
 // maxDenials is how many tokens in a row may be refused on one connection

@@ -158,11 +158,7 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	s.collectTLS(out, &c)
 	gauge(descConnections, float64(c.Open))
 	for over := range numTransports {
-		opened, closed := uint64(0), uint64(0)
-		for _, sh := range s.shards {
-			closed += sh.counted[over].closed.Load() // first: it never exceeds the other
-			opened += sh.counted[over].opened.Load()
-		}
+		opened, closed := s.countTransport(over)
 		gauge(descByTransport, float64(opened-closed), over.String())
 		count(descOpened, opened, over.String())
 	}
@@ -226,7 +222,7 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	for u := range topics.NumUrgencies {
 		count(descReads, b.Gets[u], u.String())
 	}
-	count(descPublished, b.Published)
+	count(descPublished, s.publishedByClients(b.Published))
 	count(descStored, b.Acked)
 	gauge(descUnacked, float64(b.Unacked))
 	count(descNATSDenied, b.Denied)
@@ -240,6 +236,15 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	if s.plain != nil {
 		gauge(descPlain, float64(s.plain.open.Load()))
 	}
+}
+
+// countTransport says how many connections of a transport were opened, and closed again.
+func (s *Server) countTransport(over transport) (opened, closed uint64) {
+	for _, sh := range s.shards {
+		closed += sh.counted[over].closed.Load() // first: it never exceeds the other
+		opened += sh.counted[over].opened.Load()
+	}
+	return opened, closed
 }
 
 // addAccess makes what counts who may do what, with all its series from the start.

@@ -27,6 +27,9 @@ func streams(cfg *config.Config) map[string]natsbus.StreamConfig {
 	return all
 }
 
+// servedReserved is how subscribers are served with what nodes say of themselves.
+var servedReserved = topics.Settings{Mode: topics.ModeLive, RingMessages: statisticsRing}
+
 // feedOf names the feed that a topic or pattern is of.
 func (s *Server) feedOf(pattern string) string {
 	namespace := topics.Namespace(pattern)

@@ -288,10 +288,15 @@ func (p *plainHTTP) giveBack(w http.ResponseWriter, head []byte) error {
 	if _, err := io.ReadFull(buffered, behind); err != nil {
 		return err
 	}
-	head = append(head, behind...)
+	handed := conn.Handed{Client: c.proxied(), TLS: c.from.TLS}
+	return p.server.toShard(c.socket, append(head, behind...), handed, c.leave)
+}
 
-	fd, client := -1, c.proxied()
-	raw, err := c.socket.SyscallConn()
+// toShard hands a socket to a shard, with what was read of it. leave closes the
+// end that net/http has of it, and nothing else.
+func (s *Server) toShard(socket *net.TCPConn, read []byte, h conn.Handed, leave func()) error {
+	fd := -1
+	raw, err := socket.SyscallConn()
 	if err != nil {
 		return err
 	}
@@ -304,10 +309,9 @@ func (p *plainHTTP) giveBack(w http.ResponseWriter, head []byte) error {
 	if dupErr != nil {
 		return os.NewSyscallError("fcntl", dupErr)
 	}
-	c.leave() // before the shard may close its own, which has to be the last then (poller.Loop.CloseFD)
-	s := p.server
+	leave() // before the shard may close its own, which has to be the last then (poller.Loop.CloseFD)
 	sh := s.shards[int(s.nextHome.Add(1))%len(s.shards)]
-	if !sh.loop.Post(poller.Func(func() { sh.table.Adopt(fd, head, conn.Handed{Client: client, TLS: c.from.TLS}) })) {
+	if !sh.loop.Post(poller.Func(func() { sh.table.Adopt(fd, read, h) })) {
 		return errors.Join(syscall.ESHUTDOWN, unix.Close(fd))
 	}
 	return nil

@@ -79,6 +79,11 @@ func (s *Server) serveSocketPath(w http.ResponseWriter, r *http.Request) {
 		}
 		return
 	}
+	refuseNoUpgrade(w)
+}
+
+// refuseNoUpgrade answers a request for a WebSocket that asks for none.
+func refuseNoUpgrade(w http.ResponseWriter) {
 	w.Header().Set("Sec-WebSocket-Version", "13") // RFC 6455, 4.4
 	w.Header().Set("Upgrade", "websocket")
 	w.Header().Set("Connection", "Upgrade")

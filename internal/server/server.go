@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -30,6 +31,7 @@ type Server struct {
 	cfg        config.Config
 	log        *slog.Logger
 	node       uint32 // random: part of each client's name
+	name       string // of the node, to people and to other nodes
 	addr       string
 	bus        *natsbus.Bus
 	hub        *topics.Hub
@@ -41,20 +43,22 @@ type Server struct {
 	certs      *certs.Store     // nil: no TLS
 	handshakes *conn.Handshakes // of TLS; nil: none
 	admission
-	metrics *metrics
-	access  *access    // nil: everybody may do everything
-	plain   *plainHTTP // requests that are no upgrade
-	admin   *http.Server
-	adminLn net.Listener
-	history chan struct{}                 // holds one for each request for history under way
-	sink    func(topics.Sink) topics.Sink // what NATS brings passes through it; nil: straight to the hub
+	metrics  *metrics
+	access   *access    // nil: everybody may do everything
+	plain    *plainHTTP // requests that are no upgrade
+	reporter *reporter
+	admin    *http.Server
+	adminLn  net.Listener
+	history  chan struct{}                 // holds one for each request for history under way
+	sink     func(topics.Sink) topics.Sink // what NATS brings passes through it; nil: straight to the hub
 
 	draining drainOrder // has its own mu
 	lasting  lasting    // the same
 
 	// Atomic.
-	stopping atomic.Bool
-	nextHome atomic.Uint32 // shard of the next socket that net/http gives back
+	stopping  atomic.Bool
+	operators atomic.Int64  // connections of them
+	nextHome  atomic.Uint32 // shard of the next socket that net/http gives back
 }
 
 // pongTimeout is part of the protocol: heartbeat + 10 s of silence end a connection.
@@ -82,6 +86,10 @@ func New(cfg config.Config, log *slog.Logger) (s *Server, err error) {
 		cfg = withDemo(cfg)
 	}
 	s = &Server{cfg: cfg, log: log, node: rand.Uint32(), history: make(chan struct{}, maxHistoryRequests)}
+	if s.name = cfg.NodeName; s.name == "" {
+		host, _ := os.Hostname() // without one it is called node
+		s.name = nodeName(host, s.node)
+	}
 	defer func() {
 		if err != nil {
 			s.release()
@@ -120,9 +128,14 @@ func New(cfg config.Config, log *slog.Logger) (s *Server, err error) {
 		Final: func(err error) bool { // what NATS will not have one day either
 			return errors.Is(err, natsbus.ErrDenied)
 		},
-		Settings: func(namespace string) topics.Settings { return served(cfg.Namespace(namespace)) },
-		History:  s.bus,
-		Log:      s.log,
+		Settings: func(namespace string) topics.Settings {
+			if namespace == config.ReservedNamespace {
+				return servedReserved
+			}
+			return served(cfg.Namespace(namespace))
+		},
+		History: s.bus,
+		Log:     s.log,
 	}, s.bus, s.encoder)
 	s.pool = poller.NewPool(cfg.Workers, handoverQueue)
 	if err := s.openAccess(); err != nil {
@@ -160,6 +173,7 @@ func (s *Server) openShards() error {
 		s.shards = append(s.shards, sh)
 	}
 	s.plain = newPlainHTTP(s)
+	s.reporter = newReporter(s)
 	return nil
 }
 
@@ -215,13 +229,14 @@ func (s *Server) Run(ctx context.Context) error {
 	serve("admin listener", func() error { return s.admin.Serve(s.adminLn) })
 	beside, stopBeside := context.WithCancel(context.Background())
 	s.watchCerts(beside, &others)
+	s.startReporter(beside, &others)
 	if s.cfg.Demo {
 		if err := s.startDemo(beside, &others); err != nil {
 			s.log.Warn("no demo feed", "err", err)
 		}
 	}
 	s.log.Info("serving", "listen", s.addr, "admin", s.AdminAddr(), "nats", s.NATSURL(),
-		"shards", len(s.shards), "send", s.shards[0].table.Lane(), "max_connections", s.quota.Max(), "tls", s.certs != nil)
+		"shards", len(s.shards), "send", s.shards[0].table.Lane(), "max_connections", s.quota.Max(), "tls", s.certs != nil, "node", s.name)
 
 	var err error
 	select {

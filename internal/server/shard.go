@@ -117,7 +117,9 @@ func (sh *shard) Tick(now uint32) {
 	sh.debts.forgive(&sh.server.paces)
 	sh.sweepSessions(now)
 	sh.missTokens(now)
-	sh.server.metrics.loopLag.Observe(sh.loop.Lag().Seconds())
+	lag := sh.loop.Lag()
+	sh.server.metrics.loopLag.Observe(lag.Seconds())
+	sh.server.reporter.lagged(lag)
 }
 
 func (sh *shard) Turn() (more bool) {
@@ -159,6 +161,9 @@ func (sh *shard) Drained(id poller.Token) { sh.members.Drained(id.Slot()) }
 // Closed implements conn.Handler.
 func (sh *shard) Closed(id poller.Token, why conn.Reason) {
 	sh.members.Leave(id.Slot())
+	if sh.isOperator(id.Slot()) {
+		sh.server.operators.Add(-1)
+	}
 	delete(sh.polls.of, id.Slot())
 	delete(sh.turns, id)
 	sh.endCheck(id)

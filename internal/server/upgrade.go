@@ -40,11 +40,14 @@ func (sh *shard) openSocket(id poller.Token, r *conn.Request) *conn.Refusal {
 	if sh.server.stopping.Load() {
 		return refusal(0, errStopping)
 	}
-	if sh.leaving.begun(time.Now()) {
+	if sh.leaving.begun(time.Now()) && !r.Operator {
 		return refusal(503, errDraining)
 	}
 	if r.Path != socketPath {
 		return refusal(404, &wire.Error{Code: wire.BadRequest, Message: "there is no WebSocket at this path; it is at " + socketPath})
+	}
+	if r.Operator {
+		return sh.admitOperator(id, r)
 	}
 	if refused := sh.server.checkOrigin(r.Origin, r.Host); refused != nil {
 		return refusal(0, refused)
