@@ -27,8 +27,8 @@ func (t *Table) keepRest(id poller.Token, r *record, rest []byte) {
 // resumeRest goes on with it.
 func (t *Table) resumeRest(id poller.Token) {
 	r := t.live(id)
-	if r == nil || r.flags&flagBacklog == 0 || r.flags&flagThrottled != 0 && r.state == stateOpen {
-		return // if it is throttled, resumeThrottled comes back to it
+	if r == nil || r.flags&flagBacklog == 0 || r.state == stateOpen && (r.flags&flagThrottled != 0 || t.frozen) {
+		return // resumeThrottled comes back to it, or Thaw
 	}
 	s := t.sideOf(r)
 	rest := s.head.B

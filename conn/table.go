@@ -167,6 +167,7 @@ type Table struct {
 	canned    [NumReasons]canned
 	paused    bool  // the listener is off until the next tick: no file descriptors
 	stopped   bool  // no more accepts
+	frozen    bool  // nothing is read or accepted for now, see Freeze
 	tally     tally // published to stats once a turn
 
 	// Atomic.
@@ -242,8 +243,13 @@ func ticksOf(d, tick time.Duration) uint32 {
 
 // Ready is the loop's Handler.Ready.
 func (t *Table) Ready(id poller.Token, e poller.Events) {
+	if t.frozen {
+		e &= poller.Writable
+	}
 	if id == listenerToken {
-		t.accept()
+		if !t.frozen {
+			t.accept()
+		}
 		return
 	}
 	r := t.live(id)

@@ -70,7 +70,7 @@ func (t *Table) charge(id poller.Token, r *record, bytes, frames int) {
 // resumeThrottled reads on of those who have been forgiven enough, and of those
 // who are closing, whose last is awaited.
 func (t *Table) resumeThrottled(now uint32) {
-	for {
+	for !t.frozen {
 		id, ok := t.deadlines.throttled.next(now)
 		if !ok {
 			return
