@@ -96,16 +96,17 @@ type sub struct {
 	// Static.
 	pattern string
 	feed    *feed
-	life    uint64 // while it is one, what is for it comes into the ring: see RingPlace
+	life    uint64 // while it is one, what is for it comes into the ring: see RingPlace; changed by Hub.Import alone, before there are members
 
 	// Atomic.
 	members atomic.Int64 // connections, over all shards
 	polled  atomic.Int64 // when somebody last left who will come back, as Hub.since says; 0: nobody
 
 	// Guarded by Hub.mu.
-	at      int    // where it stands in feed.list
-	shards  uint64 // those with members
-	lingers uint64 // number in Hub.lingering; 0: it has members
+	at       int    // where it stands in feed.list
+	shards   uint64 // those with members
+	lingers  uint64 // number in Hub.lingering; 0: it has members
+	expected bool   // members are still to be imported
 
 	// Guarded by feed.mu.
 	evicted uint64 // newest message for it that the ring has given up
@@ -140,6 +141,11 @@ type feed struct {
 	due      uint64  // shards to wake when the batch is in, or the delay has ended
 	idle     uint64  // number in Hub.idle while nobody listens; 0: somebody does
 
+	collecting bool           // members are still to be imported: its ring is larger
+	expected   []func(error)  // who waits until it is ready
+	recent     []Digest       // what came, while Hub.recording
+	seam       map[Digest]int // what came to the process before this one, and may come here
+
 	kept *kept // nil: its namespace keeps no history
 
 	// Guarded by mu, and changed only with Hub.mu held too: the hub reads without.
@@ -162,7 +168,7 @@ func (f *feed) match(topic string) *match {
 	m := &match{subs: f.subs.match(topic, nil)}
 	for _, s := range m.subs {
 		m.shards |= s.shards
-		m.polled = m.polled || s.lingers != 0
+		m.polled = m.polled || s.lingers != 0 || s.expected
 	}
 	if f.cache == nil || len(f.cache) >= maxCachedMatches {
 		f.cache = make(map[string]*match)
@@ -188,7 +194,7 @@ func (f *feed) everybody() *match {
 	m := &match{}
 	for _, s := range f.list {
 		m.shards |= s.shards
-		m.polled = m.polled || s.lingers != 0
+		m.polled = m.polled || s.lingers != 0 || s.expected
 	}
 	return m
 }

@@ -9,7 +9,6 @@ package topics
 
 import (
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -62,9 +61,11 @@ type Hub struct {
 	pending        int64                // of the messages that wait in kept.pend
 	streams        map[string]*stream   // by namespace, of those with feeds
 	shared         shared
-	delays         []*delay // each once; none: no feed gathers
-	gathered       int64    // weight of what has come since all who gather were told
-	closed         bool     // nobody gathers any more
+	delays         []*delay  // each once; none: no feed gathers
+	gathered       int64     // weight of what has come since all who gather were told
+	closed         bool      // nobody gathers any more
+	recording      bool      // what comes is noted, for who takes over
+	seamEnds       time.Time // when feeds forget what came to the process before this one; zero: none knows
 
 	// Its own guard.
 	timers sync.WaitGroup // of delays: those that run, or whose end is under way
@@ -128,6 +129,12 @@ func (h *Hub) Deliver(batch []Message) {
 		if f == nil || !f.ready { // not ready: what is still under way to one that ended
 			h.stats.unheard.Add(1)
 			continue
+		}
+		if f.seam != nil && f.isDoubled(&batch[i]) {
+			continue
+		}
+		if h.recording {
+			f.recent = append(f.recent, digestOf(&batch[i]))
 		}
 		m := f.match(batch[i].Topic)
 		if m.shards == 0 && !m.polled {
@@ -194,7 +201,11 @@ func (h *Hub) table(in Interest) *table[string, *feed] {
 // append puts an entry into its feed's ring, and gives up the oldest of all
 // where the rings have become too heavy.
 func (h *Hub) append(f *feed, e *entry) {
-	if old := f.append(e, f.most); old != nil {
+	most := f.most
+	if f.collecting {
+		most = max(most, collectMost)
+	}
+	if old := f.append(e, most); old != nil {
 		h.unlink(old)
 		h.stats.evicted.Add(1)
 	}
@@ -306,64 +317,15 @@ func (h *Hub) tell(f *feed) {
 	f.due, f.gathered = 0, 0
 }
 
-// joining is what a shard learns when it asks for a pattern.
-type joining struct {
-	sub  *sub
-	view *view
-	last uint64 // the feed's newest entry: what comes after it is for the shard
-}
-
-// acquire notes that a shard has its first member for a pattern, and keeps it.
-func (h *Hub) acquire(m *Members, pattern string) (joining, error) {
-	in := Interest{Name: Namespace(pattern), Namespace: true}
-	settings := h.cfg.Settings(in.Name)
-	namespace := in.Name
-	if settings.ByTopic {
-		if HasWildcard(pattern) {
-			return joining{}, fmt.Errorf("%q: %w", pattern, ErrNoWildcards)
-		}
-		in = Interest{Name: pattern}
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	f, ok := h.table(in).get(in.Name)
-	if !ok {
-		f = &feed{in: in, most: h.cfg.RingMessages, delay: h.delayOf(settings.BatchDelay)}
-		if !settings.History && settings.RingMessages > 0 {
-			f.most = settings.RingMessages
-		}
-		if settings.History && h.cfg.History != nil {
-			f.kept = &kept{stream: h.streamOf(namespace)}
-		}
-		h.table(in).put(in.Name, f)
-		h.stats.feeds.Add(1)
-		h.bus.Subscribe(in, func(err error) { h.answered(f, err) })
-	}
-	f.idle = 0
-	v := f.view(m)
-	if v == nil {
-		v = &view{feed: f, members: m, pos: f.last, ready: f.ready} // if not, an activation follows
-		f.views = append(f.views, v)
-	}
-	s, ok := f.subs.get(pattern)
-	if !ok {
-		s = &sub{pattern: pattern, feed: f, life: newLife(), at: len(f.list)}
-		f.subs.insert(pattern, s)
-		f.list = append(f.list, s)
-		h.stats.subs.Add(1)
-	}
-	s.shards |= m.bit
-	h.stopLingering(s)
-	f.forget(pattern)
-	return joining{sub: s, view: v, last: f.last}, nil
-}
-
 // answered passes on that the bus brings a feed's messages from now on. That it
 // may say it cannot promise so now is no matter here: when it is back, it tells
 // of the loss. But a final answer ends the feed, and who comes later asks anew.
 func (h *Hub) answered(f *feed, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if err != nil {
+		f.tellExpected(err)
+	}
 	switch {
 	case err != nil && h.cfg.Final(err):
 		h.refuse(f, err)
@@ -379,6 +341,7 @@ func (h *Hub) answered(f *feed, err error) {
 // activate lets those know who wait that a feed brings messages from now on.
 func (h *Hub) activate(f *feed) {
 	f.ready = true
+	f.tellExpected(nil)
 	for _, v := range f.views {
 		v.members.post(&activation{v, f.last})
 	}
@@ -399,7 +362,7 @@ func (h *Hub) release(m *Members, s *sub) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s.feed.forget(s.pattern)
-	if s.shards &^= m.bit; s.shards != 0 || h.keepForPolls(s) {
+	if s.shards &^= m.bit; s.shards != 0 || s.expected || h.keepForPolls(s) {
 		return
 	}
 	h.drop(s)
@@ -434,6 +397,7 @@ func (h *Hub) sweep(now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.sweepPolled(now)
+	h.endSeams(now)
 	for len(h.idle) > 0 && now.Sub(h.idle[0].since) >= h.cfg.Linger {
 		h.endOldestIdle()
 	}

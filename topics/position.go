@@ -67,19 +67,25 @@ func (m *Members) Position(slot uint32, pattern string) (p Position, ok bool) {
 	if g == nil || !g.view.ready || g.awaits(slot) {
 		return p, false
 	}
+	if g.view.feed.kept == nil {
+		g.sub.polled.Store(m.hub.since(time.Now()))
+	}
+	return m.positionOf(slot, s, g), true
+}
+
+func (m *Members) positionOf(slot uint32, s *seating, g *group) Position {
 	m.goBehind(slot, s, g.view)
 	at := m.lagOf(s, g.view).after(g)
 	f := g.view.feed
 	if f.kept == nil {
-		g.sub.polled.Store(m.hub.since(time.Now()))
-		return Position{Ring: RingPlace{g.sub.life, at}}, true
+		return Position{Ring: RingPlace{g.sub.life, at}}
 	}
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	if at <= f.kept.begin { // it has not been told that history began anew, and is when it comes with a cursor of another life
-		return Position{Cursor: Cursor{Epoch: ^f.kept.epoch, Seq: at}}, true
+		return Position{Cursor: Cursor{Epoch: ^f.kept.epoch, Seq: at}}
 	}
-	return Position{Cursor: f.cursorAt(at)}, true
+	return Position{Cursor: f.cursorAt(at)}
 }
 
 // GoesOn reports whether the next Turn has more for a connection that is behind.
