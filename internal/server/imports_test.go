@@ -18,6 +18,7 @@ var inside = map[string][]string{
 	"topics/natsbus":       {"topics"},
 	"internal/wire":        {},                                          // the protocol alone, so that it can be read and tested alone
 	"internal/config":      {"internal/auth", "internal/via", "topics"}, // what a valid permission, network, and name is
+	"internal/handover":    {"conn", "poller", "topics"},                // what it carries; it knows no server
 	"internal/gate":        {"internal/via"},                            // addresses alone: it knows no socket
 	"internal/via":         {},
 	"internal/auth":        {"topics"}, // what a pattern is
@@ -32,7 +33,7 @@ var inside = map[string][]string{
 	"internal/natstest":    {},
 	"internal/peertest":    {"internal/wire"},
 	"clients/go":           {}, // who copies it has all of it
-	"internal/server":      {"conn", "internal/auth", "internal/certs", "internal/config", "internal/console", "internal/demofeed", "internal/gate", "internal/hostfeed", "internal/page", "internal/statistics", "internal/via", "internal/wire", "poller", "topics", "topics/natsbus"},
+	"internal/server":      {"conn", "internal/auth", "internal/certs", "internal/config", "internal/console", "internal/demofeed", "internal/gate", "internal/handover", "internal/hostfeed", "internal/page", "internal/statistics", "internal/via", "internal/wire", "poller", "topics", "topics/natsbus"},
 	"cmd/pushd":            {"clients/go", "internal/auth", "internal/config", "internal/server", "internal/wire", "topics"},
 	"clients/js":           {"internal/browsertest", "internal/wire"},  // the table of close codes is the same
 	"bench/echo":           {"conn", "poller"},                         // nothing but the two, or it would measure something else
@@ -53,7 +54,7 @@ var outside = []struct {
 	{library: "github.com/nats-io/nats.go", only: []string{"bench", "internal/natstest", "topics/natsbus"}, reason: "NATS stays behind topics.Bus"},
 	{library: "github.com/nats-io/nats-server/v2", only: []string{"bench", "internal/natstest", "topics/natsbus"}, reason: "NATS stays behind topics.Bus"},
 	{library: "github.com/mailru/easygo", only: []string{"poller"}, reason: "it is one backend, and its traps are known there"},
-	{library: "github.com/gobwas/ws", only: []string{"bench", "clients", "conn", "internal/peertest", "internal/server"}, reason: "frames are the matter of conn, of who answers them, and of clients"},
+	{library: "github.com/gobwas/ws", only: []string{"bench", "clients", "conn", "internal/handover", "internal/peertest", "internal/server"}, reason: "frames are the matter of conn, of who answers them, and of clients"},
 	{library: "github.com/klauspost/compress", only: []string{"conn"}, reason: "messages are compressed where frames are made, once for all"},
 	{library: "github.com/prometheus/client_golang", only: []string{"internal/server"}, reason: "packages count for themselves; the server shows it"},
 	{library: "github.com/golang-jwt/jwt/v5", only: []string{"internal/auth"}, reason: "who somebody is, is decided in one place"},
