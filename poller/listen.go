@@ -256,3 +256,23 @@ func listenHint(err error) string {
 	}
 	return limitHint(err)
 }
+
+// Inherit goes on with a listener of another process. fd is the Listener's from here on, an error included.
+func Inherit(fd int) (*Listener, error) {
+	listening, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
+	if err == nil && listening == 0 {
+		err = unix.EINVAL
+	}
+	if err == nil {
+		err = unix.SetNonblock(fd, true)
+	}
+	var bound unix.Sockaddr
+	if err == nil {
+		bound, err = unix.Getsockname(fd)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("poller: file descriptor %d is not a listener: %w", fd, err)
+	}
+	return &Listener{fd: fd, addr: addrPort(bound)}, nil
+}

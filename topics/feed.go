@@ -96,7 +96,7 @@ type sub struct {
 	// Static.
 	pattern string
 	feed    *feed
-	life    uint64 // while it is one, what is for it comes into the ring: see RingPlace; changed by Hub.Import alone, before there are members
+	life    uint64 // while it is one, what is for it comes into the ring: see RingPlace; changed by Hub.ImportFeed alone, before there are members
 
 	// Atomic.
 	members atomic.Int64 // connections, over all shards

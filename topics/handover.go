@@ -17,7 +17,7 @@ import (
 // one has, by topic and data, however often each came.
 //
 // The old: Hub.Record, and when no shard does anything any more Hub.Export, and
-// Members.Export for each connection. The new: Hub.Expect, Hub.Import,
+// Members.Export for each connection. The new: Hub.Expect, Hub.ImportFeed,
 // Members.Import, Hub.Settle; and only then its shards run.
 
 // TagCarried is the tag of what Sender.Subscribed says of a subscription that
@@ -141,10 +141,10 @@ func (h *Hub) Export() (all []CarriedFeed) {
 	return all
 }
 
-// collectMost is how many messages a feed may collect between Expect and Import.
+// collectMost is how many messages a feed may collect between Expect and ImportFeed.
 const collectMost = 1 << 16
 
-// seamTime is for how long after Import a message may come that the other
+// seamTime is for how long after ImportFeed a message may come that the other
 // process has had.
 const seamTime = 2 * time.Second
 
@@ -204,24 +204,14 @@ func (f *feed) tellExpected(err error) {
 	f.expected = nil
 }
 
-// Import puts what another process had into feeds that were expected.
-func (h *Hub) Import(all []CarriedFeed) error {
+// ImportFeed puts what another process had into a feed that was expected.
+func (h *Hub) ImportFeed(c *CarriedFeed) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for i := range all {
-		c := &all[i]
-		f, ok := h.table(c.Interest).get(c.Interest.Name)
-		if !ok || !f.collecting || !f.ready || f.kept != nil {
-			continue // it came up at the last moment: who is subscribed there hears of a gap
-		}
-		if err := h.importFeed(f, c); err != nil {
-			return err
-		}
+	f, ok := h.table(c.Interest).get(c.Interest.Name)
+	if !ok || !f.collecting || !f.ready || f.kept != nil {
+		return nil // it came up at the last moment: who is subscribed there hears of a gap
 	}
-	return nil
-}
-
-func (h *Hub) importFeed(f *feed, c *CarriedFeed) error {
 	var came []Message // since Expect
 	var lost bool
 	for i := range f.ring.count {

@@ -134,8 +134,10 @@ func (m *handoverModel) takeOver() {
 	}
 	m.work(60)
 	feeds := m.old.hub.Export()
-	if err := m.next.hub.Import(feeds); err != nil {
-		m.t.Fatal(err)
+	for i := range feeds {
+		if err := m.next.hub.ImportFeed(&feeds[i]); err != nil {
+			m.t.Fatal(err)
+		}
 	}
 	m.deliver(0, 3) // comes to the one that has given up
 	m.deliver(1, 3)

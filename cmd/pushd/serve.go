@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -15,6 +16,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/pushd/pushd/internal/config"
+	"github.com/pushd/pushd/internal/handover"
 	"github.com/pushd/pushd/internal/server"
 )
 
@@ -35,10 +37,14 @@ func (c *serveCommand) Run(ctx context.Context, parsed *kong.Context, p program)
 	hangUps := make(chan os.Signal, 1)
 	signal.Notify(hangUps, syscall.SIGHUP) // before New, which may take a while: else one would end the process meanwhile
 	defer signal.Stop(hangUps)
-	s, err := server.New(cfg, log)
+	upgrades := make(chan os.Signal, 1)
+	signal.Notify(upgrades, syscall.SIGUSR2)
+	defer signal.Stop(upgrades)
+	s, err := openServer(cfg, log)
 	if err != nil {
 		return err
 	}
+	defer reloadOn(upgrades, func() { _, _ = s.Upgrade() })() // it logs what became of it
 	if cfg.Demo {
 		if _, err := io.WriteString(p.stdout, invitation(p.callPath(), s.URL(), cfg.Authenticates())); err != nil {
 			log.Warn("cannot print what to try", "error", err)
@@ -48,8 +54,29 @@ func (c *serveCommand) Run(ctx context.Context, parsed *kong.Context, p program)
 	return s.Run(ctx)
 }
 
-// reloadOn has a signal mean that certificates and the keys of tokens are to be
-// read again, until the returned function is called.
+// openServer makes a server, in place of the one that has started this process for
+// that, if one has.
+func openServer(cfg config.Config, log *slog.Logger) (*server.Server, error) {
+	inherited := os.Getenv(server.HandoverVariable)
+	if inherited == "" {
+		return server.New(cfg, log)
+	}
+	if err := os.Unsetenv(server.HandoverVariable); err != nil { // it is not for the next
+		return nil, err
+	}
+	fd, err := strconv.ParseUint(inherited, 10, 31)
+	if err != nil {
+		return nil, fmt.Errorf("%s=%s is no file descriptor: it is set by pushd itself", server.HandoverVariable, inherited)
+	}
+	link, err := handover.Join(uintptr(fd))
+	if err != nil {
+		return nil, err
+	}
+	return server.TakeOver(cfg, log, link)
+}
+
+// reloadOn has a signal mean that something is to be done (read certificates and
+// keys of tokens again, hand over to another process), until the returned function is called.
 func reloadOn(signals chan os.Signal, reload func()) (stop func()) {
 	var running sync.WaitGroup
 	running.Go(func() {

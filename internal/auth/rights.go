@@ -143,3 +143,6 @@ func (in *interner) forget(key string) {
 		delete(in.known, key)
 	}
 }
+
+// Permissions returns what r is made of, for NewRights. The lists are r's own.
+func (r *Rights) Permissions() (subscribe, publish []string) { return r.subscribe, r.publish }

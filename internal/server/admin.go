@@ -24,12 +24,14 @@ const (
 
 // openAdmin makes the listener for those who run pushd: metrics, profiles, a
 // look inside, and what disconnects clients.
-func (s *Server) openAdmin() error {
+func (s *Server) openAdmin(h *heir) error {
 	guard, err := newAdminGuard(&s.cfg, s.log, s.metrics.adminRefused)
 	if err != nil {
 		return err
 	}
-	if s.adminLn, err = net.Listen("tcp", s.cfg.Admin); err != nil {
+	if h != nil {
+		s.adminLn, h.admin = h.admin, nil
+	} else if s.adminLn, err = net.Listen("tcp", s.cfg.Admin); err != nil {
 		return fmt.Errorf("%w: choose another address with --admin", err)
 	}
 	inner := http.NewServeMux()
@@ -43,6 +45,7 @@ func (s *Server) openAdmin() error {
 	inner.HandleFunc("GET /drain", s.serveDrainStatus)
 	inner.HandleFunc("POST /drain", s.serveDrain)
 	inner.HandleFunc("DELETE /drain", s.serveUndrain)
+	inner.HandleFunc("POST /upgrade", s.serveUpgrade)
 	inner.HandleFunc("GET /debug/topics", s.serveTopics)
 	inner.HandleFunc("GET /debug/pprof/", pprof.Index)
 	inner.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)

@@ -17,6 +17,7 @@ const (
 	actDisconnectIdentity = "disconnect_identity"
 	actDrain              = "drain"
 	actUndrain            = "undrain"
+	actUpgrade            = "upgrade"
 )
 
 // kickReasons are the reasons for which an operator may disconnect, by their

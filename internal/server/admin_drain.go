@@ -51,15 +51,7 @@ func (s *Server) serveDrain(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	d := &s.draining
-	d.mu.Lock()
-	first := !d.given
-	if first {
-		d.given, d.begins, d.window = true, time.Now().Add(time.Duration(grace)*time.Second), time.Duration(window)*time.Second
-		s.tellShards(leaving{begins: d.begins, window: d.window})
-	}
-	d.mu.Unlock()
-	if first {
+	if s.orderDrain(time.Duration(grace)*time.Second, time.Duration(window)*time.Second) {
 		s.acted(r, actDrain, "grace_s", grace, "window_s", window, "connections", s.quota.Open())
 	}
 	writeIndented(w, http.StatusAccepted, s.drainStatus())

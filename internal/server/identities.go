@@ -35,6 +35,13 @@ func (t *identities) enter(identity string) bool {
 	return true
 }
 
+// admit is enter where there is room for everybody.
+func (t *identities) admit(identity string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.count[maphash.String(t.seed, identity)]++
+}
+
 // leave undoes enter.
 func (t *identities) leave(identity string) {
 	key := maphash.String(t.seed, identity)

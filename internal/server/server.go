@@ -52,7 +52,8 @@ type Server struct {
 	history  chan struct{}                 // holds one for each request for history under way
 	sink     func(topics.Sink) topics.Sink // what NATS brings passes through it; nil: straight to the hub
 
-	draining drainOrder // has its own mu
+	next     succession // has its own mu
+	draining drainOrder // the same
 	lasting  lasting    // the same
 
 	// Atomic.
@@ -78,17 +79,26 @@ const notSentLowat = 64 << 10
 
 // New opens everything: NATS, listeners, shards. Nothing is served before Run.
 // An error is one line that says what to do.
-func New(cfg config.Config, log *slog.Logger) (s *Server, err error) {
+func New(cfg config.Config, log *slog.Logger) (s *Server, err error) { return open(cfg, log, nil) }
+
+// open is New, with what another process has handed over; nil: nothing.
+func open(cfg config.Config, log *slog.Logger, h *heir) (s *Server, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
 	if cfg.Demo {
 		cfg = withDemo(cfg)
 	}
-	s = &Server{cfg: cfg, log: log, node: rand.Uint32(), history: make(chan struct{}, maxHistoryRequests)}
+	s = &Server{cfg: cfg, log: log, node: rand.Uint32(), history: make(chan struct{}, maxHistoryRequests), next: newSuccession()}
+	if h != nil {
+		s.node = h.offer.NodeID
+	}
 	if s.name = cfg.NodeName; s.name == "" {
 		host, _ := os.Hostname() // without one it is called node
 		s.name = nodeName(host, s.node)
+		if h != nil {
+			s.name = h.offer.NodeName
+		}
 	}
 	defer func() {
 		if err != nil {
@@ -141,25 +151,24 @@ func New(cfg config.Config, log *slog.Logger) (s *Server, err error) {
 	if err := s.openAccess(); err != nil {
 		return s, err
 	}
-	if err := s.openAdmin(); err != nil {
+	if err := s.openAdmin(h); err != nil {
 		return s, err
 	}
-	return s, s.openShards()
+	return s, s.openShards(h)
 }
 
 // openShards makes the shards with their loops, tables and listeners.
-func (s *Server) openShards() error {
+func (s *Server) openShards(h *heir) error {
 	n := s.cfg.Shards
 	if n == 0 {
 		n = min(runtime.GOMAXPROCS(0), topics.MaxShards)
 	}
-	listeners, err := poller.ListenGroup(s.cfg.Listen, n, poller.ListenOptions{
-		NoDelay:      true,
-		UserTimeout:  userTimeout(s.cfg),
-		NotSentLowat: notSentLowat,
-	})
+	if h != nil {
+		n = len(h.listeners)
+	}
+	listeners, err := s.listen(n, h)
 	if err != nil {
-		return fmt.Errorf("%w: choose another address with --listen", err)
+		return err
 	}
 	s.addr = listeners[0].Addr().String()
 	for i, l := range listeners {
@@ -175,6 +184,24 @@ func (s *Server) openShards() error {
 	s.plain = newPlainHTTP(s)
 	s.reporter = newReporter(s)
 	return nil
+}
+
+// listen opens the listeners of n shards, or goes on with those of the process before this one.
+func (s *Server) listen(n int, h *heir) ([]*poller.Listener, error) {
+	if h != nil {
+		listeners := h.listeners
+		h.listeners = nil
+		return listeners, nil
+	}
+	listeners, err := poller.ListenGroup(s.cfg.Listen, n, poller.ListenOptions{
+		NoDelay:      true,
+		UserTimeout:  userTimeout(s.cfg),
+		NotSentLowat: notSentLowat,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%w: choose another address with --listen", err)
+	}
+	return listeners, nil
 }
 
 // release closes what New has opened, of a server that never ran.
@@ -242,8 +269,14 @@ func (s *Server) Run(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 	case err = <-failed:
+	case <-s.next.done:
 	}
 	stopBeside()
+	select {
+	case <-s.next.done: // also if it was told to stop meanwhile
+		s.retire(ctx)
+	default:
+	}
 	end := time.Now().Add(s.cfg.ShutdownTimeout)
 	s.shutdown(end)
 	loops.Wait()

@@ -22,11 +22,12 @@ import (
 // happens on the loop's goroutine.
 type shard struct {
 	// Static.
-	server  *Server
-	index   int
-	loop    *poller.Loop
-	table   *conn.Table
-	members *topics.Members
+	server   *Server
+	index    int
+	listener *poller.Listener // the table's; its number never changes
+	loop     *poller.Loop
+	table    *conn.Table
+	members  *topics.Members
 
 	// Loop-only.
 	parser  wire.Parser
@@ -70,7 +71,7 @@ type client struct {
 const clientsPerPage = 1 << 10
 
 func (s *Server) newShard(index int, l *poller.Listener) (*shard, error) {
-	sh := &shard{server: s, index: index, debts: make(debts)}
+	sh := &shard{server: s, index: index, listener: l, debts: make(debts)}
 	var err error
 	if sh.loop, err = poller.New(poller.Config{Backend: s.cfg.Poller}); err != nil {
 		return nil, err
@@ -221,6 +222,10 @@ func outcome(r conn.Result) topics.Outcome {
 func (s sender) Subscribed(slot uint32, pattern, tag string, st topics.Standing, err error) {
 	id := s.table.ID(slot)
 	c := s.client(slot)
+	if tag == topics.TagCarried {
+		s.tellCarried(slot, pattern, st, err)
+		return
+	}
 	if c.shape == polled {
 		s.subscribedPoll(s.polls.of[slot], pattern, st, err)
 		return

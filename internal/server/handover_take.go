@@ -1,0 +1,246 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pushd/pushd/internal/auth"
+	"github.com/pushd/pushd/internal/config"
+	"github.com/pushd/pushd/internal/handover"
+	"github.com/pushd/pushd/poller"
+)
+
+// heir is what a new process has of the one before it while it takes over.
+type heir struct {
+	link      *handover.Link
+	offer     handover.Offer
+	listeners []*poller.Listener // of the shards, until a table has them
+	admin     net.Listener       // likewise
+	rights    map[uint64]*auth.Rights
+	adopted   int
+}
+
+// TakeOver is New in place of a running pushd, which has started this process and
+// is at the other end of link. When it returns without error, the clients are this
+// process's, and Run goes on with them. Else they are still the other's.
+func TakeOver(cfg config.Config, log *slog.Logger, link *handover.Link) (s *Server, err error) {
+	defer link.Close()
+	h := &heir{link: link, rights: make(map[uint64]*auth.Rights)}
+	defer func() {
+		if err != nil {
+			_ = link.Send(handover.KindFailed, []byte(err.Error())) // who has gone need not be told
+			h.close()
+		}
+	}()
+	link.SetDeadline(time.Now().Add(prepareTime))
+	if err := h.greet(&cfg); err != nil {
+		return nil, err
+	}
+	if s, err = open(cfg, log, h); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			s.release()
+			s = nil
+		}
+	}()
+	s.bus.Start(s.incoming())
+	if err := link.Send(handover.KindOpen, nil); err != nil {
+		return s, err
+	}
+	if err := h.collect(s); err != nil {
+		return s, err
+	}
+	if err := h.adoptAll(s); err != nil {
+		return s, err
+	}
+	for _, sh := range s.shards {
+		sh.table.Settle()
+	}
+	s.hub.Settle()
+	if err := link.Send(handover.KindAdopted, handover.AppendEnd(nil, h.adopted)); err != nil {
+		return s, err
+	}
+	// Who would have these clients back kills this process first. So if the other
+	// says nothing more it has died, and nobody has them but this one.
+	link.SetDeadline(time.Time{})
+	if _, err := link.Expect(handover.KindCommit); err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, unix.ECONNRESET) {
+		return s, err
+	}
+	log.Info("took over", "connections", h.adopted)
+	return s, nil
+}
+
+// greet learns what is offered, and refuses what cannot be taken.
+func (h *heir) greet(cfg *config.Config) error {
+	hello := handover.Hello{Version: handover.Version}
+	if err := h.link.Send(handover.KindHello, hello.Append(nil)); err != nil {
+		return err
+	}
+	k, payload, fds, err := h.link.Receive()
+	if err != nil {
+		return err
+	}
+	for i, fd := range fds {
+		if i == len(fds)-1 {
+			f := os.NewFile(uintptr(fd), "admin listener")
+			h.admin, err = net.FileListener(f)
+			err = errors.Join(err, f.Close())
+		} else {
+			var l *poller.Listener
+			if l, err = poller.Inherit(fd); err == nil {
+				h.listeners = append(h.listeners, l)
+			}
+		}
+		if err != nil {
+			for _, fd := range fds[i+1:] {
+				unix.Close(fd)
+			}
+			return err
+		}
+	}
+	if k != handover.KindOffer {
+		return fmt.Errorf("handover: message %d came in place of an offer: %.200s", k, payload)
+	}
+	if h.offer, err = handover.ParseOffer(payload); err != nil {
+		return err
+	}
+	switch {
+	case len(h.listeners) == 0:
+		return errors.New("handover: no listener was offered")
+	case h.offer.Listen != cfg.Listen:
+		return fmt.Errorf("--listen was %s and is %s now: that takes a restart", h.offer.Listen, cfg.Listen)
+	case h.offer.Admin != cfg.Admin:
+		return fmt.Errorf("--admin was %s and is %s now: that takes a restart", h.offer.Admin, cfg.Admin)
+	case len(cfg.NATS) == 0:
+		return errEmbedded
+	case cfg.Shards != 0 && cfg.Shards != len(h.listeners):
+		return fmt.Errorf("--shards was %d and is %d now: that takes a restart", len(h.listeners), cfg.Shards)
+	}
+	return nil
+}
+
+var errEmbedded = errors.New("the embedded NATS and its store can be of one process alone: a hot upgrade takes an external NATS (--nats)")
+
+// collect subscribes on NATS to all that clients are subscribed to.
+func (h *heir) collect(s *Server) error {
+	payload, err := h.link.Expect(handover.KindInterests)
+	if err != nil {
+		return err
+	}
+	in, err := handover.ParseInterests(payload)
+	if err != nil {
+		return err
+	}
+	if len(in.Shards) != len(s.shards) {
+		return fmt.Errorf("handover: %d shards are handed over, and there are %d", len(in.Shards), len(s.shards))
+	}
+	for i, n := range in.Shards {
+		s.shards[i].table.Reserve(n.Slots, n.Generation)
+	}
+	stands := make(chan error, 1)
+	s.hub.Expect(in.Patterns, func(err error) { stands <- err })
+	timeout := time.NewTimer(collectTime)
+	defer timeout.Stop()
+	select {
+	case err = <-stands:
+	case <-timeout.C:
+		err = fmt.Errorf("NATS has not answered within %v", collectTime)
+	}
+	if err != nil {
+		return fmt.Errorf("subscribing on NATS to what clients are subscribed to: %w", err)
+	}
+	return h.link.Send(handover.KindCollecting, nil)
+}
+
+// adoptAll takes what is handed over until that is all.
+func (h *heir) adoptAll(s *Server) error {
+	h.link.SetDeadline(time.Now().Add(collectTime + carryTime))
+	for {
+		k, payload, fds, err := h.link.Receive()
+		if err != nil {
+			return err
+		}
+		if k != handover.KindClients && len(fds) > 0 {
+			closeAll(fds)
+			return fmt.Errorf("handover: message %d came with %d sockets", k, len(fds))
+		}
+		switch k {
+		case handover.KindFeed:
+			feed, err := handover.ParseFeed(payload)
+			if err != nil {
+				return err
+			}
+			if err := s.hub.ImportFeed(&feed); err != nil {
+				return err
+			}
+		case handover.KindRights:
+			record, err := handover.ParseRights(payload)
+			if err != nil {
+				return err
+			}
+			if h.rights[record.Number], err = auth.NewRights(record.Subscribe, record.Publish); err != nil {
+				return err
+			}
+		case handover.KindClients:
+			if err := h.adopt(s, payload, fds); err != nil {
+				return err
+			}
+		case handover.KindEnd:
+			n, err := handover.ParseEnd(payload)
+			if err == nil && n != h.adopted {
+				err = fmt.Errorf("handover: %d of %d connections came", h.adopted, n)
+			}
+			return err
+		default:
+			return fmt.Errorf("handover: message %d came among clients: %.200s", k, payload)
+		}
+	}
+}
+
+func (h *heir) adopt(s *Server, payload []byte, fds []int) error {
+	all, err := handover.ParseClients(payload)
+	if err == nil && len(all) != len(fds) {
+		err = fmt.Errorf("handover: %d connections came with %d sockets", len(all), len(fds))
+	}
+	if err != nil {
+		closeAll(fds)
+		return err
+	}
+	for i := range all {
+		if all[i].Shard >= len(s.shards) {
+			closeAll(fds[i:])
+			return fmt.Errorf("handover: there is no shard %d", all[i].Shard)
+		}
+		if err := s.shards[all[i].Shard].adopt(&all[i], fds[i], h.rights); err != nil {
+			closeAll(fds[i+1:])
+			return err
+		}
+		h.adopted++
+	}
+	return nil
+}
+
+func closeAll(fds []int) {
+	for _, fd := range fds {
+		unix.Close(fd)
+	}
+}
+
+// close gives up what nobody has taken.
+func (h *heir) close() {
+	for _, l := range h.listeners {
+		l.Close()
+	}
+	if h.admin != nil {
+		h.admin.Close()
+	}
+}
