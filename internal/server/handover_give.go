@@ -24,12 +24,11 @@ import (
 // process that is to take over finds the one before it.
 const HandoverVariable = "_PUSHD_HANDOVER_FD" // no PUSHD_…, which are settings
 
-// How long each part of a handover may take before it is called off.
 const (
-	prepareTime = 60 * time.Second       // the new process starts, and opens NATS; clients notice nothing
-	quietTime   = 500 * time.Millisecond // what clients have asked for is answered; they are not read from
-	collectTime = 10 * time.Second       // the new process subscribes on NATS; the same
-	carryTime   = 10 * time.Second       // clients change hands; nothing is read or sent
+	prepareTime = 60 * time.Second
+	quietTime   = 500 * time.Millisecond
+	collectTime = 10 * time.Second
+	carryTime   = 10 * time.Second
 )
 
 // batchBytes bounds how many bytes of clients go into one message.
@@ -41,20 +40,31 @@ type succession struct {
 	start func(theirs *os.File) (*os.Process, error) // starts it, with its end of the way as file descriptor 3
 	done  chan struct{}                              // closed when it has the clients
 
+	// How long each part may take before it is called off.
+	prepare time.Duration // it starts, and opens NATS: clients notice nothing
+	quiet   time.Duration // what clients have asked for is answered: they are not read from
+	collect time.Duration // it subscribes on NATS: the same
+	carry   time.Duration // clients change hands: nothing is read or sent
+
 	mu sync.Mutex // held by who hands over
 
 	// Guarded by mu.
 	over bool // done is closed
 }
 
-func newSuccession() succession { return succession{start: startAgain, done: make(chan struct{})} }
-
-// startAgain runs the binary at this one's path, as this process was started.
-func startAgain(theirs *os.File) (*os.Process, error) {
-	path, err := os.Executable() // as it was at the start: another file may be there by now, which is the point
-	if err != nil {
-		return nil, err
+func newSuccession() succession {
+	path, err := os.Executable() // now: afterwards it would say what became of this very file, and the point is that there is another
+	start := func(theirs *os.File) (*os.Process, error) {
+		if err != nil {
+			return nil, err
+		}
+		return startAgain(path, theirs)
 	}
+	return succession{start: start, done: make(chan struct{}), prepare: prepareTime, quiet: quietTime, collect: collectTime, carry: carryTime}
+}
+
+// startAgain runs a binary as this process was started.
+func startAgain(path string, theirs *os.File) (*os.Process, error) {
 	cmd := exec.Command(path, os.Args[1:]...)
 	cmd.Env = append(os.Environ(), HandoverVariable+"=3")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
@@ -132,7 +142,7 @@ func (s *Server) handOver() (u Upgraded, err error) {
 
 // handOverTo follows docs/UPGRADE.md.
 func (s *Server) handOverTo(link *handover.Link, u *Upgraded) error {
-	link.SetDeadline(time.Now().Add(prepareTime))
+	link.SetDeadline(time.Now().Add(s.next.prepare))
 	if err := s.offer(link); err != nil {
 		return err
 	}
@@ -145,7 +155,7 @@ func (s *Server) handOverTo(link *handover.Link, u *Upgraded) error {
 		s.freeze(false)
 	}()
 	s.awaitQuiet()
-	link.SetDeadline(time.Now().Add(collectTime))
+	link.SetDeadline(time.Now().Add(s.next.collect))
 	interests := handover.Interests{Patterns: s.hub.Patterns(), Shards: make([]handover.Names, len(s.shards))}
 	s.onEach(func(sh *shard) {
 		interests.Shards[sh.index] = handover.Names{Slots: sh.table.Slots(), Generation: sh.table.Generation()}
@@ -156,7 +166,7 @@ func (s *Server) handOverTo(link *handover.Link, u *Upgraded) error {
 	if _, err := link.Expect(handover.KindCollecting); err != nil {
 		return err
 	}
-	link.SetDeadline(time.Now().Add(carryTime))
+	link.SetDeadline(time.Now().Add(s.next.carry))
 	paused := time.Now()
 	defer func() { u.Paused = time.Since(paused) }()
 	return s.carry(link, u)
@@ -234,7 +244,7 @@ func (s *Server) freeze(frozen bool) {
 // awaitQuiet waits until what clients have asked for is answered. Whose question
 // takes longer stays here.
 func (s *Server) awaitQuiet() {
-	for end := time.Now().Add(quietTime); time.Now().Before(end); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(s.next.quiet); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		busy := 0
 		s.onEach(func(sh *shard) { busy += sh.busy() })
 		if busy == 0 {
