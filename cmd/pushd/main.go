@@ -77,6 +77,7 @@ type commands struct {
 	Feed       feedCommand       `cmd:"" help:"Publish the records of a file."`
 	Disconnect disconnectCommand `cmd:"" help:"End connections of clients."`
 	Drain      drainCommand      `cmd:"" help:"Empty a server of its clients, a few at a time, before it is stopped."`
+	Upgrade    upgradeCommand    `cmd:"" help:"Have a server go on as the binary that is at its path by now, without its clients noticing."`
 	Config     configCommand     `cmd:"" help:"Print the settings that serve would run with, and where each came from."`
 	Key        keyCommand        `cmd:"" help:"Make an API key, and print it with the lines of the configuration that accept it."`
 	Version    versionCommand    `cmd:"" help:"Print the version."`

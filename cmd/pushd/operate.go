@@ -39,6 +39,11 @@ func (f adminFlags) token() (string, error) {
 
 // ask makes a request and reads the answer into v. The elements of the path are escaped here.
 func (f adminFlags) ask(ctx context.Context, method string, query url.Values, v any, path ...string) error {
+	return f.askWithin(ctx, adminTimeout, method, query, v, path...)
+}
+
+// askWithin is ask of what may take another time.
+func (f adminFlags) askWithin(ctx context.Context, timeout time.Duration, method string, query url.Values, v any, path ...string) error {
 	u, err := serverFlag{Server: f.Admin}.endpoint()
 	if err != nil {
 		return fmt.Errorf("--admin is %q, but must be an address or URL such as 127.0.0.1:8081", f.Admin)
@@ -51,7 +56,7 @@ func (f adminFlags) ask(ctx context.Context, method string, query url.Values, v 
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, method, u.String(), nil)
 	if err != nil {

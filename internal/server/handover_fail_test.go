@@ -2,6 +2,7 @@ package server
 
 import (
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -190,6 +191,37 @@ func TestHotUpgradeOfAnotherBinary(t *testing.T) {
 	}
 	c.send(`{"type":"ping"}`)
 	c.want("pong")
+}
+
+// A service manager hears that the server is ready, and which process is the
+// main one by now.
+func TestHotUpgradeNotifies(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "notify")
+	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("NOTIFY_SOCKET", path)
+	u := startUpgradable(t, natstest.Start(t, natstest.Store(t.TempDir())).URL())
+	if status, body, _ := u.upgrade(); status != http.StatusOK {
+		t.Fatalf("%d %s", status, body)
+	}
+	said := make(map[string]int)
+	for range 3 {
+		var text [100]byte
+		n, err := c.Read(text[:])
+		if err != nil {
+			t.Fatalf("after %v: %v", said, err)
+		}
+		said[string(text[:n])]++
+	}
+	if main := fmt.Sprintf("MAINPID=%d", u.pid); said["READY=1"] != 2 || said[main] != 1 {
+		t.Errorf("%v, want READY=1 of each and %s", said, main)
+	}
 }
 
 // With an embedded NATS it is refused, before anything is started.

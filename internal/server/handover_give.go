@@ -109,6 +109,7 @@ func (s *Server) Upgrade() (Upgraded, error) {
 		return u, err
 	}
 	s.log.Info("hot upgrade: handed over", "pid", u.PID, "connections", u.Connections, "left", u.Left, "unread", u.Unread, "paused", u.Paused)
+	s.notify(fmt.Sprintf("MAINPID=%d", u.PID)) // before this process ends, which would be the service's end
 	next.over = true
 	close(next.done)
 	return u, nil

@@ -89,7 +89,12 @@ func runs(pid int) bool {
 // upgrade asks for it, and returns the answer.
 func (u *upgradable) upgrade() (status int, body string, done Upgraded) {
 	u.t.Helper()
-	r, err := http.Post("http://"+u.admin+"/upgrade", "", nil)
+	request, err := http.NewRequest(http.MethodPost, "http://"+u.admin+"/upgrade", nil)
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	request.Close = true // the next is another process's
+	r, err := http.DefaultClient.Do(request)
 	if err != nil {
 		u.t.Fatal(err)
 	}
@@ -232,6 +237,9 @@ func TestHotUpgrade(t *testing.T) {
 			for range 4 { // welcome, and three subscriptions
 				f.socket.next()
 			}
+		}
+		if err := f.socket.conn.SetDeadline(time.Time{}); err != nil { // who waits for all of them gives up
+			t.Fatal(err)
 		}
 		all = append(all, f)
 		reading.Go(func() { f.run(&ending) })

@@ -264,6 +264,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	s.log.Info("serving", "listen", s.addr, "admin", s.AdminAddr(), "nats", s.NATSURL(),
 		"shards", len(s.shards), "send", s.shards[0].table.Lane(), "max_connections", s.quota.Max(), "tls", s.certs != nil, "node", s.name)
+	s.notify("READY=1")
 
 	var err error
 	select {
