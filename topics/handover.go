@@ -3,6 +3,7 @@ package topics
 import (
 	"crypto/sha256"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -331,19 +332,39 @@ func (m *Members) Export(slot uint32) (subs []Carried, ok bool) {
 		return nil, true
 	}
 	for _, at := range m.seatsOf(s) {
-		if g := m.groups[at.group]; !g.view.ready || g.awaits(slot) {
+		if g := m.groups[at.group]; m.isAsked(slot, g) {
 			return nil, false
 		}
 	}
 	for place := range s.count {
 		g := m.groups[m.seatsOf(s)[place].group]
-		c := Carried{Pattern: g.sub.pattern, Mode: g.mode, At: m.positionOf(slot, s, g)}
+		c := Carried{Pattern: g.sub.pattern, Mode: g.mode}
+		if i := slices.IndexFunc(g.view.waiting[slot], func(a awaited) bool { return a.group == g }); i >= 0 {
+			c.At.Cursor = g.view.waiting[slot][i].want.Cursor // it was handed over to here, and has not gone on yet
+		} else {
+			c.At = m.positionOf(slot, s, g)
+		}
 		if g.pace != nil {
 			c.Window = g.pace.window
 		}
 		subs = append(subs, c)
 	}
 	return subs, true
+}
+
+// isAsked reports whether a connection has asked for a subscription that does not
+// stand yet: its answer has to come from here.
+func (m *Members) isAsked(slot uint32, g *group) bool {
+	if slices.ContainsFunc(g.view.waiting[slot], func(a awaited) bool { return a.group == g && a.tag != TagCarried }) {
+		return true
+	}
+	return !g.view.ready && !g.awaits(slot)
+}
+
+// IsAsked reports whether a connection waits to be told that a subscription stands.
+func (m *Members) IsAsked(slot uint32) bool {
+	s := m.at(slot)
+	return s != nil && slices.ContainsFunc(m.seatsOf(s), func(at seat) bool { return m.isAsked(slot, m.groups[at.group]) })
 }
 
 // TakeBack has a connection go on that was exported and stays.

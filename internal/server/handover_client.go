@@ -15,7 +15,7 @@ import (
 // handed over: it is waited for.
 func (sh *shard) isBusy(id poller.Token) bool {
 	c := sh.client(id.Slot())
-	return sh.table.IsHeld(id) || c.publish > 0 || c.awaited > 0 || c.standing&checking != 0 || sh.turns[id] != nil || sh.poll(id) != nil
+	return sh.table.IsHeld(id) || c.publish > 0 || c.awaited > 0 || c.standing&checking != 0 || sh.turns[id] != nil || sh.poll(id) != nil || sh.members.IsAsked(id.Slot())
 }
 
 // busy counts those connections.
