@@ -14,7 +14,8 @@ import (
 // message excepted.
 const inflateSlice = 256 << 10
 
-// keepRest puts by what of a read is still to be looked at.
+// keepRest puts by what of a read is still to be looked at, for which frames has
+// found room.
 func (t *Table) keepRest(id poller.Token, r *record, rest []byte) {
 	b := &bytebufferpool.ByteBuffer{B: make([]byte, 0, len(rest))}
 	b.Write(rest)

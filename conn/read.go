@@ -352,7 +352,7 @@ func (t *Table) frames(id poller.Token, r *record, p []byte) {
 		inflater = &t.inflater
 	}
 	fail := reasonOf(d.feed(p, t.cfg.MaxMessage, inflater, &t.in))
-	if fail == ReasonNone && !t.mayKeep(r, d.size()) {
+	if fail == ReasonNone && !t.mayKeep(r, d.size()+d.unread) {
 		fail = ReasonReceiveFull
 	}
 	n := len(p)
