@@ -335,8 +335,9 @@ func (t *Table) handshakeExpired(id poller.Token, r *record) {
 }
 
 // frames feeds what came to the connection's decoder. Nearly every connection
-// is between two messages and shares one.
-func (t *Table) frames(id poller.Token, r *record, p []byte) {
+// is between two messages and shares one. looked is how many bytes have been
+// looked at, and what compressed ones came to.
+func (t *Table) frames(id poller.Token, r *record, p []byte) (looked int) {
 	if r.flags&flagBacklog != 0 { // in the records of one read
 		t.sides.all[r.side].head.Write(p)
 		return
@@ -361,6 +362,7 @@ func (t *Table) frames(id poller.Token, r *record, p []byte) {
 	}
 	t.charge(id, r, n+d.inflated, int(d.frames))
 	rest := p[len(p)-d.unread:]
+	looked = len(p) - len(rest) + d.inflated
 	d.frames, d.inflated, d.unread = 0, 0, 0
 	t.flushCork(id, r)
 	if fail != ReasonNone && r.state == stateOpen {
@@ -381,6 +383,7 @@ func (t *Table) frames(id poller.Token, r *record, p []byte) {
 		t.keepRest(id, r, rest)
 	}
 	t.countReceived(r)
+	return looked
 }
 
 // inboundTo passes what a decoder found to the handler.

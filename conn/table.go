@@ -152,6 +152,7 @@ type Table struct {
 	inflater  inflater                   // serves every connection that sends compressed messages
 	dying     []dying                    // connections that end with this turn
 	deadlines deadlines                  // handshakes, closings, unsent bytes that do not move
+	backlog   backlog                    // reads of which a part is still to be looked at
 	sweepAt   uint32                     // next slot of the heartbeat sweep
 	sweptAt   uint32                     // tick of the last slice
 	sweepDebt uint64                     // fraction of a slot that the last slices left over

@@ -85,7 +85,7 @@ func (t *Table) resumeThrottled(now uint32) {
 		}
 		r.flags &^= flagThrottled
 		if r.flags&flagBacklog != 0 {
-			t.resumeRest(id)
+			t.lineUp(id) // what all of them have is too much for one tick
 		} else {
 			t.readOn(id, r)
 		}
