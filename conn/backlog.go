@@ -76,7 +76,7 @@ func (t *Table) resumeRest(id poller.Token) (looked int) {
 	if r.state == stateDead || r.flags&flagBacklog != 0 {
 		return looked
 	}
-	t.trimSide(r)
+	t.trimHead(r)
 	t.readOn(id, r)
 	return looked
 }

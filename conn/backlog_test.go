@@ -71,3 +71,18 @@ func TestBacklogsTakeTurns(t *testing.T) {
 		t.Errorf("a task waited for %d turns", longest)
 	}
 }
+
+// What came right behind the request of a client that a proxy has named may be
+// looked at in parts as well, and nothing is kept for the client after that.
+func TestBacklogBehindRequest(t *testing.T) {
+	s := &script{message: func(poller.Token, ws.OpCode, []byte) {}}
+	sh := startShard(t, s, deflating, func(s *settings) { s.ProxyProtocol = networksOf("127.0.0.2/32") })
+	const messages = 20
+	c := sh.connectFrom("127.0.0.2")
+	c.send(join([]byte(proxyV1Header+deflateRequest), bytes.Repeat(maskedFrame(zBinary, zippedBomb(1)), messages)))
+	c.wantExtensions(agreed)
+	until(t, "all is looked at", func() bool { return sh.Counts().Messages == messages })
+	if n := look(sh, sh.sidesInUse); n != 0 {
+		t.Errorf("%d side records for a connection that is idle", n)
+	}
+}
