@@ -336,12 +336,10 @@ func (t *Table) handshakeExpired(id poller.Token, r *record) {
 
 // frames feeds what came to the connection's decoder. Nearly every connection
 // is between two messages and shares one. looked is how many bytes have been
-// looked at, and what compressed ones came to.
+// looked at, and what compressed ones came to. A connection with flagBacklog comes
+// here from the line only: nothing is read of it, and of TLS the records of a read
+// are one p.
 func (t *Table) frames(id poller.Token, r *record, p []byte) (looked int) {
-	if r.flags&flagBacklog != 0 { // in the records of one read
-		t.sides.all[r.side].head.Write(p)
-		return
-	}
 	d, own := &t.fresh, false
 	if r.side != 0 && !t.sides.all[r.side].decoder.idle() {
 		d, own = &t.sides.all[r.side].decoder, true
