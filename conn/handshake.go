@@ -11,9 +11,9 @@ import (
 	"unsafe"
 )
 
-// Request is a valid request for an upgrade, or a GET of a path that is claimed. Its strings are views of the read
-// buffer: they are valid during the call that hands it over and must be cloned
-// to be kept.
+// Request is a valid request for an upgrade, or a GET of a path that is claimed.
+// Its strings are views of the read buffer: they are valid during the call that
+// hands it over and must be cloned to be kept.
 type Request struct {
 	Path          string // as sent, not unescaped
 	Query         string // as sent, without "?"

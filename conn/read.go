@@ -181,10 +181,10 @@ func (t *Table) inbound(id poller.Token, r *record, p []byte) {
 	}
 }
 
-// Hold is called by Handler.Upgrade, or Get, when it cannot say yet all that belongs
-// into the write with the head of the response; Release ends the wait, and so does Refuse. Until then nothing is
-// read of the client and nothing leaves. A handshake that is not released in
-// time is refused with 503.
+// Hold is called by Handler.Upgrade, or Get, when it cannot say yet all that
+// belongs into the write with the head of the response. Release ends the wait, and
+// so does Refuse. Until then nothing is read of the client and nothing leaves. A
+// handshake that is not released in time is refused with 503.
 func (t *Table) Hold(id poller.Token) {
 	if r := t.live(id); r != nil && r.state == stateHandshake {
 		r.state = stateHeld
