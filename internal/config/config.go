@@ -88,6 +88,8 @@ type Config struct {
 	RingMessages int    `name:"ring-messages" env:"PUSHD_RING_MESSAGES" default:"16384" group:"Tuning" help:"Keep this many of the newest messages of each feed in memory. A client that falls further behind is fed from history, or gets a gap."`
 	RingMemory   Bytes  `name:"ring-memory" env:"PUSHD_RING_MEMORY" default:"64MiB" group:"Tuning" help:"Keep at most this much of those messages over all feeds (bytes, or with a unit such as MiB)."`
 
+	PresenceTopics int `name:"presence-topics" env:"PUSHD_PRESENCE_TOPICS" default:"200000" group:"Tuning" help:"Keep at most this many counts of other nodes' topics, one for each topic and node, for presence over all nodes: about 50 to 90 bytes each. 0 keeps none and tells none: presence is of this node alone then."`
+
 	LogLevel  string `name:"log-level" env:"PUSHD_LOG_LEVEL" default:"info" enum:"debug,info,warn,error" group:"Logs" help:"Log what is at least this serious: debug, info, warn or error."`
 	LogFormat string `name:"log-format" env:"PUSHD_LOG_FORMAT" default:"text" enum:"text,json" group:"Logs" help:"Write log lines in this format: text or json."`
 

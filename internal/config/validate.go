@@ -163,6 +163,7 @@ func (v *validator) bounds(c *Config) {
 	between(v, "compression-level", c.CompressionLevel, 1, 6)
 	between(v, "shards", c.Shards, 0, 64)
 	between(v, "workers", c.Workers, 1, 1024)
+	between(v, "presence-topics", c.PresenceTopics, 0, 100_000_000)
 	between(v, "ring-messages", c.RingMessages, 1, 1<<20)
 	between(v, "ring-memory", c.RingMemory, 1<<20, 1<<40)
 	between(v, "receive-memory", c.ReceiveMemory, 1<<20, 1<<40)
