@@ -72,6 +72,8 @@ type commands struct {
 	Feed       feedCommand       `cmd:"" help:"Publish the records of a file."`
 	Disconnect disconnectCommand `cmd:"" help:"End connections of clients."`
 	Drain      drainCommand      `cmd:"" help:"Empty a server of its clients, a few at a time, before it is stopped."`
+	Nodes      nodesCommand      `cmd:"" help:"List the nodes of the cluster."`
+	Top        topCommand        `cmd:"" help:"Watch the nodes of the cluster: connections, deliveries, lag. q ends it."`
 	Config     configCommand     `cmd:"" help:"Print the settings that serve would run with, and where each came from."`
 	Key        keyCommand        `cmd:"" help:"Make an API key, and print it with the lines of the configuration that accept it."`
 	Version    versionCommand    `cmd:"" help:"Print the version."`
