@@ -117,10 +117,10 @@ func TestCluster(t *testing.T) {
 
 	// Draining.
 	var st drainStatus
-	all[0].do(200, "GET", "/nodes/b/drain", &st)
-	if st.State != "serving" || st.Connections != 3 {
-		t.Errorf("of b: %+v", st)
-	}
+	eventually(t, "b tells of its three clients", func() bool {
+		all[0].do(200, "GET", "/nodes/b/drain", &st)
+		return st.State == "serving" && st.Connections == 3
+	})
 	all[0].do(202, "POST", "/nodes/b/drain?grace=3600", &st)
 	if st.State != "waiting" || st.WindowMS != 30_000 {
 		t.Errorf("of b: %+v", st)
