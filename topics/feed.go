@@ -107,6 +107,8 @@ type sub struct {
 	shards  uint64 // those with members
 	lingers uint64 // number in Hub.lingering; 0: it has members
 
+	counting // for Hub.occupancy
+
 	// Guarded by feed.mu.
 	evicted uint64 // newest message for it that the ring has given up
 }

@@ -26,6 +26,7 @@ type HubConfig struct {
 	Linger       time.Duration                   // how long a feed outlives its last subscriber, so that churn does not reach the bus; 5 s
 	PollLinger   time.Duration                   // how long messages are collected, without history, for those who polled and have not come back; 15 s
 	Settings     func(namespace string) Settings // how it is served; nil: each as the zero Settings says
+	Occupancy    bool                            // Changes is called from time to time
 	History      History                         // of the namespaces that keep it; nil: none does
 	Final        func(error) bool                // the bus's answer means that an interest will never bring anything; nil: none does
 	Log          *slog.Logger                    // says now and then why history cannot be read; nil: nobody is told
@@ -66,8 +67,9 @@ type Hub struct {
 	gathered       int64    // weight of what has come since all who gather were told
 	closed         bool     // nobody gathers any more
 
-	// Its own guard.
-	timers sync.WaitGroup // of delays: those that run, or whose end is under way
+	// Their own guard.
+	occupancy occupancy
+	timers    sync.WaitGroup // of delays: those that run, or whose end is under way
 
 	// Atomic.
 	stats struct {
@@ -350,6 +352,7 @@ func (h *Hub) acquire(m *Members, pattern string) (joining, error) {
 		s = &sub{pattern: pattern, feed: f, life: newLife(), at: len(f.list)}
 		f.subs.insert(pattern, s)
 		f.list = append(f.list, s)
+		h.occupancy.enter(s)
 		h.stats.subs.Add(1)
 	}
 	s.shards |= m.bit
@@ -414,6 +417,7 @@ func (h *Hub) drop(s *sub) {
 	f.list[s.at].at = s.at
 	f.list[end] = nil
 	f.list = shrunk(f.list[:end])
+	h.occupancy.drop(s)
 	if f.ended {
 		return
 	}

@@ -61,7 +61,9 @@ type Config struct {
 	HandshakeTimeout time.Duration `name:"handshake-timeout" env:"PUSHD_HANDSHAKE_TIMEOUT" default:"5s" group:"Limits" help:"Close a new connection whose request is not complete after this long."`
 	Heartbeat        time.Duration `name:"heartbeat" env:"PUSHD_HEARTBEAT" default:"25s" group:"Limits" help:"Ping a connection that was silent for this long, and close it when nothing comes for 10s more. Stay below the idle timeout of every proxy on the way."`
 	WriteTimeout     time.Duration `name:"write-timeout" env:"PUSHD_WRITE_TIMEOUT" default:"60s" group:"Limits" help:"Close a connection whose socket takes nothing for this long while bytes wait for it."`
-	ShutdownTimeout  time.Duration `name:"shutdown-timeout" env:"PUSHD_SHUTDOWN_TIMEOUT" default:"10s" group:"Limits" help:"Exit at the latest this long after SIGTERM, also where clients have not taken what was due to them."`
+	ShutdownTimeout  time.Duration `name:"shutdown-timeout" env:"PUSHD_SHUTDOWN_TIMEOUT" default:"10s" group:"Limits" help:"Exit at the latest this long after SIGINT, or after the drain that SIGTERM begins, also where clients have not taken what was due to them."`
+	DrainGrace       time.Duration `name:"drain-grace" env:"PUSHD_DRAIN_GRACE" default:"0s" group:"Limits" help:"On SIGTERM, or when a drain is ordered, let /readyz fail for this long before clients are told to leave, and take new ones meanwhile: load balancers need it to look away. At most an hour."`
+	DrainWindow      time.Duration `name:"drain-window" env:"PUSHD_DRAIN_WINDOW" default:"30s" group:"Limits" help:"Then spread the clients' leaving over this long, so that other nodes get them a few at a time. At most an hour. A second SIGTERM, or SIGINT, ends it at once."`
 
 	MaxConnectionsPerAddress int      `name:"max-connections-per-address" env:"PUSHD_MAX_CONNECTIONS_PER_ADDRESS" default:"0" group:"Addresses" help:"Hold at most this many connections of one address at a time (of IPv6: of one network of 64 bits). 0 is a tenth of what --max-connections comes to, at least 256; -1 any number."`
 	ConnectionRatePerAddress int      `name:"connection-rate-per-address" env:"PUSHD_CONNECTION_RATE_PER_ADDRESS" default:"50" group:"Addresses" help:"Take this many new connections a second of one address, and ten seconds' worth at once. 0 takes any number."`
@@ -85,6 +87,8 @@ type Config struct {
 	Send         string `name:"send" env:"PUSHD_SEND" default:"auto" enum:"auto,write,uring" group:"Tuning" help:"Send to many sockets at a time through io_uring (uring), or by a write for each (write). auto uses io_uring where the kernel allows it."`
 	RingMessages int    `name:"ring-messages" env:"PUSHD_RING_MESSAGES" default:"16384" group:"Tuning" help:"Keep this many of the newest messages of each feed in memory. A client that falls further behind is fed from history, or gets a gap."`
 	RingMemory   Bytes  `name:"ring-memory" env:"PUSHD_RING_MEMORY" default:"64MiB" group:"Tuning" help:"Keep at most this much of those messages over all feeds (bytes, or with a unit such as MiB)."`
+
+	PresenceTopics int `name:"presence-topics" env:"PUSHD_PRESENCE_TOPICS" default:"200000" group:"Tuning" help:"Keep at most this many counts of other nodes' topics, one for each topic and node, for presence over all nodes: about 50 to 90 bytes each. 0 keeps none and tells none: presence is of this node alone then."`
 
 	LogLevel  string `name:"log-level" env:"PUSHD_LOG_LEVEL" default:"info" enum:"debug,info,warn,error" group:"Logs" help:"Log what is at least this serious: debug, info, warn or error."`
 	LogFormat string `name:"log-format" env:"PUSHD_LOG_FORMAT" default:"text" enum:"text,json" group:"Logs" help:"Write log lines in this format: text or json."`

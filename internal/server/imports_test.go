@@ -26,14 +26,15 @@ var inside = map[string][]string{
 	"internal/demofeed":    {},
 	"internal/hostfeed":    {},
 	"internal/page":        {},
+	"internal/cluster":     {"internal/statistics"}, // what other nodes say; it speaks to nobody
 	"internal/console":     {},
 	"internal/statistics":  {}, // what a node says, without what it says it of
 	"internal/browsertest": {},
 	"internal/natstest":    {},
 	"internal/peertest":    {"internal/wire"},
 	"clients/go":           {}, // who copies it has all of it
-	"internal/server":      {"conn", "internal/auth", "internal/certs", "internal/config", "internal/console", "internal/demofeed", "internal/gate", "internal/hostfeed", "internal/page", "internal/statistics", "internal/via", "internal/wire", "poller", "topics", "topics/natsbus"},
-	"cmd/pushd":            {"clients/go", "internal/auth", "internal/config", "internal/server", "internal/wire", "topics"},
+	"internal/server":      {"conn", "internal/auth", "internal/certs", "internal/cluster", "internal/config", "internal/console", "internal/demofeed", "internal/gate", "internal/hostfeed", "internal/page", "internal/statistics", "internal/via", "internal/wire", "poller", "topics", "topics/natsbus"},
+	"cmd/pushd":            {"clients/go", "internal/auth", "internal/config", "internal/server", "internal/statistics", "internal/wire", "topics"},
 	"clients/js":           {"internal/browsertest", "internal/wire"},  // the table of close codes is the same
 	"bench/echo":           {"conn", "poller"},                         // nothing but the two, or it would measure something else
 	"bench/scale":          {"bench/load", "conn", "poller", "topics"}, // what it simulates, and what drives real ones

@@ -47,6 +47,7 @@ type Server struct {
 	access   *access    // nil: everybody may do everything
 	plain    *plainHTTP // requests that are no upgrade
 	reporter *reporter
+	peers    *peers // other nodes
 	admin    *http.Server
 	adminLn  net.Listener
 	history  chan struct{}                 // holds one for each request for history under way
@@ -134,8 +135,9 @@ func New(cfg config.Config, log *slog.Logger) (s *Server, err error) {
 			}
 			return served(cfg.Namespace(namespace))
 		},
-		History: s.bus,
-		Log:     s.log,
+		Occupancy: cfg.PresenceTopics > 0,
+		History:   s.bus,
+		Log:       s.log,
 	}, s.bus, s.encoder)
 	s.pool = poller.NewPool(cfg.Workers, handoverQueue)
 	if err := s.openAccess(); err != nil {
@@ -174,6 +176,7 @@ func (s *Server) openShards() error {
 	}
 	s.plain = newPlainHTTP(s)
 	s.reporter = newReporter(s)
+	s.peers = newPeers(s)
 	return nil
 }
 
@@ -229,7 +232,9 @@ func (s *Server) Run(ctx context.Context) error {
 	serve("admin listener", func() error { return s.admin.Serve(s.adminLn) })
 	beside, stopBeside := context.WithCancel(context.Background())
 	s.watchCerts(beside, &others)
-	s.startReporter(beside, &others)
+	said, sayNoMore := context.WithCancel(context.Background()) // until the last client has gone
+	s.startReporter(said, &others)
+	s.startPeers(said, &others)
 	if s.cfg.Demo {
 		if err := s.startDemo(beside, &others); err != nil {
 			s.log.Warn("no demo feed", "err", err)
@@ -247,7 +252,9 @@ func (s *Server) Run(ctx context.Context) error {
 	end := time.Now().Add(s.cfg.ShutdownTimeout)
 	s.shutdown(end)
 	loops.Wait()
+	sayNoMore()
 	others.Wait()
+	s.reporter.sayGoodbye()
 	s.access.close()
 	s.pool.Close()
 	return errors.Join(err, s.bus.CloseWithin(max(time.Until(end), leastForNATS)))

@@ -45,6 +45,11 @@ export class Model {
 
   note(message, now) {
     if (message?.v !== 1 || typeof message.node !== "string" || !message.traffic) return;
+    if (message.state === "gone") { // it says goodbye
+      this.nodes.delete(message.node);
+      this.#series.delete(message.node);
+      return;
+    }
     let node = this.nodes.get(message.node);
     if (!node) this.nodes.set(message.node, (node = new Node()));
     node.note(message, now);
