@@ -4,14 +4,18 @@ GO       ?= go
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.8.0
 FUZZTIME ?= 30s
+FUZZ     ?=
 
-.PHONY: build run test lint vulnerabilities soak fuzz bench microbench clean
+.PHONY: build run test lint vulnerabilities sdk soak fuzz bench microbench console-charts clean
 
 build: ## bin/pushd
 	$(GO) build -trimpath -ldflags="-s -w" -o bin/pushd ./cmd/pushd
 
 run: build ## a server with an embedded NATS and a live demo feed, on loopback
 	./bin/pushd serve --demo
+
+sdk: ## the JavaScript client: clients/js/dist, and the copy that pages load
+	cd clients/js && npm ci && npm run build -- ../../internal/page/assets/pushd.js
 
 test: lint ## everything that checks the project
 	$(GO) test -race -shuffle=on -timeout 10m ./...
@@ -32,25 +36,21 @@ vulnerabilities: ## those that are known, in what is called; skipped where their
 soak: ## the long versions of the tests
 	PUSHD_SOAK=1 $(GO) test -timeout 2h ./...
 
-# An input that is new is made smaller for a second only: by default most of a short FUZZTIME would go there.
-# go test may also fail with "context deadline exceeded" where FUZZTIME ends: that is no finding.
-fuzz: ## each fuzz target for FUZZTIME
+# As many at a time as there are processors, each with one worker; .ci/fuzz says why.
+fuzz: ## each fuzz target for FUZZTIME; FUZZ='Hello|Head' those alone
 	@for pkg in $$($(GO) list ./...); do \
-	  for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
-	    echo "$$pkg $$target"; said=$$($(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1s $$pkg 2>&1) || case "$$said" in \
-	      *"Failing input"*|*panic:*) echo "$$said"; exit 1;; \
-	      *"context deadline exceeded"*) ;; \
-	      *) echo "$$said"; exit 1;; \
-	    esac; \
-	    echo "$$said" | tail -n 3; \
-	  done; \
-	done
+	  $(GO) test -list '^Fuzz' $$pkg | grep -E '^Fuzz.*($(FUZZ))' | sed "s|^|$(FUZZTIME) $$pkg |"; \
+	done | GO=$(GO) xargs -P $$(nproc) -L 1 .ci/fuzz
 
 bench: ## pushd beside its peers, into bench/RESULTS.md: about 40 minutes; BENCH=-quick sees in a few whether all of it runs
 	$(GO) run ./bench/compare $(BENCH)
 
 microbench: ## the benchmarks that are in the packages
 	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+console-charts: ## uPlot of the console, of the version in internal/console/charts
+	cd internal/console/charts && npm ci --ignore-scripts && cp node_modules/uplot/dist/uPlot.iife.min.js ../assets/uplot.js && \
+	  cp node_modules/uplot/dist/uPlot.min.css ../assets/uplot.css && cp node_modules/uplot/LICENSE ../assets/uplot-license.txt && rm -rf node_modules
 
 clean:
 	rm -rf bin pushd-data

@@ -108,12 +108,18 @@ func (a *acceptPace) were(n int) { a.next, a.full = max(n, 1), 0 }
 // turns out to be no such request it is refused, not handed over once more: two
 // sides that disagree would play ball with it. h is what NotUpgrade gave with
 // it; its Client is valid only where that is not the socket's own address.
+//
+// What h calls an operator's is let in however many there are: it is to see why.
+// For that, what was read has to be a complete head.
 func (t *Table) Adopt(fd int, read []byte, h Handed) {
 	if t.stopped {
 		t.answerAndClose(fd, h.TLS, stopping) // Shutdown may be past, and would not see it
 		return
 	}
-	if !t.cfg.Quota.take() {
+	switch {
+	case h.Operator:
+		t.cfg.Quota.sockets.Add(1)
+	case !t.cfg.Quota.take():
 		t.answerAndClose(fd, h.TLS, overloaded)
 		return
 	}
@@ -122,6 +128,13 @@ func (t *Table) Adopt(fd int, read []byte, h Handed) {
 		return
 	}
 	r.flags |= flagAdopted
+	if h.Operator {
+		r.flags |= flagUnlimited
+		t.operator = true
+		t.shake(id, r, read)
+		t.operator = false
+		return
+	}
 	if read = t.attach(id, r, read, h.TLS); r.state != stateDead && t.arrive(id, r, h.Client) {
 		t.shake(id, r, read)
 	}

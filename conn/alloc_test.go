@@ -53,6 +53,36 @@ func TestAllocs(t *testing.T) {
 	}
 }
 
+// Nor does a stream, whose heartbeat is no ping.
+func TestAllocsOfStream(t *testing.T) {
+	table, c := newManual(t, streaming(), func(c *Config) {
+		c.Claims, c.Beat = func(string) bool { return true }, []byte(":\n\n")
+	})
+	c.write([]byte(ask("/get")[len("GET"):]))
+	table.Ready(c.id, poller.Readable)
+	if got := string(c.read()); got != streamHead+"hello\n" {
+		t.Fatalf("the stream begins with %q", got)
+	}
+	r, now := table.slab.at(0), uint32(0)
+	data := []byte(pattern(128))
+	for name, f := range map[string]func(){
+		"Send":     func() { table.Send(0, data) },
+		"SendCopy": func() { table.SendCopy(0, data) },
+		"Reply":    func() { table.Reply(c.id, data) },
+		"a beat":   func() { now += 2 * table.ticks.heartbeat; table.beat(c.id, r, now) },
+	} {
+		if n := testing.AllocsPerRun(1000, func() {
+			f()
+			table.Turn()
+			if len(c.read()) == 0 {
+				t.Fatalf("%s: nothing came", name)
+			}
+		}); n != 0 {
+			t.Errorf("%s: %v allocations, want none", name, n)
+		}
+	}
+}
+
 func BenchmarkSend(b *testing.B) {
 	table, c := newManual(b, &script{})
 	c.shake()

@@ -6,18 +6,26 @@ import (
 	"github.com/pushd/pushd/poller"
 )
 
-// Close ends a connection with the close frame of a reason, behind what waits
-// for its socket already, and waits a bounded time for the other side's end.
-// A reason that is told to nobody, and a connection that is not open yet, end
-// without a frame.
+// Close ends a connection with the close frame of a reason, or what
+// Config.LastWords has for it, behind what waits for its socket already, and waits
+// a bounded time for the other side's end. A reason that is told to nobody, and a
+// connection that is not open yet, end without a word.
 func (t *Table) Close(id poller.Token, why Reason) {
 	r := t.live(id)
-	if r == nil || r.state == stateClosing {
+	if r == nil || r.state >= stateClosing {
+		return
+	}
+	if r.state == stateAnswered {
+		t.beginClosing(id, r, why) // behind the answer
 		return
 	}
 	code := why.Code()
 	if code == 0 || r.state != stateOpen {
 		t.doom(id, r, why)
+		return
+	}
+	if r.flags&flagStream != 0 {
+		t.startClosing(id, r, why, t.lastWords(why))
 		return
 	}
 	var frame [ws.MaxControlFramePayloadSize + 2]byte
@@ -36,10 +44,11 @@ func (t *Table) CloseAll(why Reason) {
 // startClosing sends the last that this connection will get.
 // RFC 6455 5.5.1: nothing is sent after a close frame.
 func (t *Table) startClosing(id poller.Token, r *record, why Reason, last []byte) {
-	r.flags |= flagLast
-	t.push(id, r, last)
-	if r.state == stateDead {
-		return
+	if len(last) > 0 {
+		r.flags |= flagLast
+		if t.push(id, r, last); r.state == stateDead {
+			return
+		}
 	}
 	t.beginClosing(id, r, why)
 }
@@ -58,7 +67,7 @@ func (t *Table) beginClosing(id poller.Token, r *record, why Reason) {
 // plain close with unread input would send a reset that destroys what is in flight.
 // Where the other side has said its last, there is nothing to wait for.
 func (t *Table) closeOurSide(id poller.Token, r *record) {
-	if r.flags&flagHalfClosed != 0 {
+	if r.state != stateClosing {
 		return
 	}
 	if t.sealEnd(id, r); r.state == stateDead {
@@ -72,7 +81,7 @@ func (t *Table) closeOurSide(id poller.Token, r *record) {
 		t.doom(id, r, r.why)
 		return
 	}
-	r.flags |= flagHalfClosed
+	r.state = stateLingering
 	halfClose(int(r.fd))
 	t.deadlines.lingering.add(id, t.loop.Now()+t.ticks.linger)
 }

@@ -42,6 +42,7 @@ const (
 	ReasonTLSFailed        // the TLS handshake failed, or a record was wrong
 	ReasonBadCertificate   // its certificate could not be verified
 	ReasonTLSBusy          // too many waited for their TLS handshake
+	ReasonAnswered         // a GET that was answered; its connection may go on with another request
 
 	// What it sent cannot be taken.
 	ReasonProtocolError   // breach of RFC 6455
@@ -60,10 +61,11 @@ const (
 	ReasonTooSlow // it does not read, and what it misses cannot be made up for
 
 	// What the server does.
-	ReasonShutdown   // it ends
-	ReasonDraining   // it is drained or restarts; others serve
-	ReasonOverloaded // it has no room
-	ReasonInternal   // a fault in the server
+	ReasonShutdown    // it ends
+	ReasonDraining    // it is drained or restarts; others serve
+	ReasonOverloaded  // it has no room
+	ReasonReceiveFull // it has no room for what has come of a message in part
+	ReasonInternal    // a fault in the server
 
 	// What was decided about this client.
 	ReasonNoToken      // it showed no valid token
@@ -96,6 +98,7 @@ var reasons = [NumReasons]struct {
 	ReasonTLSFailed:        {"tls_failed", 0},
 	ReasonBadCertificate:   {"bad_certificate", 0},
 	ReasonTLSBusy:          {"tls_busy", 0},
+	ReasonAnswered:         {"answered", 0},
 	ReasonProtocolError:    {"protocol_error", ws.StatusProtocolError},
 	ReasonUnsupportedData:  {"unsupported_data", ws.StatusUnsupportedData},
 	ReasonBadUTF8:          {"bad_utf8", ws.StatusInvalidFramePayloadData},
@@ -108,6 +111,7 @@ var reasons = [NumReasons]struct {
 	ReasonShutdown:         {"shutdown", ws.StatusGoingAway},
 	ReasonDraining:         {"draining", statusServiceRestart},
 	ReasonOverloaded:       {"overloaded", statusTryAgainLater},
+	ReasonReceiveFull:      {"receive_full", statusTryAgainLater},
 	ReasonInternal:         {"internal", ws.StatusInternalServerError},
 	ReasonNoToken:          {"no_token", statusNoToken},
 	ReasonTokenExpired:     {"token_expired", statusTokenExpired},
@@ -132,9 +136,11 @@ func (r Reason) Code() ws.StatusCode {
 	return 0
 }
 
-// reasonOf is the Reason for a failure of the decoder.
+// reasonOf is the Reason for a failure of the decoder; 0: there was none.
 func reasonOf(fail ws.StatusCode) Reason {
 	switch fail {
+	case 0:
+		return ReasonNone
 	case ws.StatusInvalidFramePayloadData:
 		return ReasonBadUTF8
 	case ws.StatusMessageTooBig:

@@ -7,7 +7,8 @@ import "github.com/pushd/pushd/poller"
 // themselves. An entry is not taken out when its connection moves on: it is
 // found void when it comes due.
 type deadlines struct {
-	handshake dueList // from accept to the upgrade
+	handshake dueList // from accept, or the first byte of a further request, to the upgrade
+	idle      dueList // from an answer to the first byte of the next request
 	stalled   dueList // bytes wait and the socket takes none
 	flushing  dueList // a close frame or refusal is to leave
 	lingering dueList // our side is closed, the other's end is awaited
@@ -74,6 +75,15 @@ func (t *Table) expire(now uint32) {
 		}
 	}
 	for {
+		id, ok := t.deadlines.idle.next(now)
+		if !ok {
+			break
+		}
+		if r := t.live(id); r != nil && r.state == stateIdle {
+			t.doom(id, r, ReasonHandshakeTimeout)
+		}
+	}
+	for {
 		id, ok := t.deadlines.stalled.next(now)
 		if !ok {
 			break
@@ -83,11 +93,15 @@ func (t *Table) expire(now uint32) {
 			continue
 		}
 		r.flags &^= flagStallListed
-		if r.state != stateOpen || r.flags&flagWriteWatch == 0 {
+		if r.state != stateOpen && r.state != stateAnswered || r.flags&flagWriteWatch == 0 {
 			continue
 		}
 		if now-t.sideOf(r).stalled >= t.ticks.write {
-			t.Close(id, ReasonTooSlow) // it may read again yet, and then hears why
+			if r.state == stateAnswered {
+				t.doom(id, r, ReasonTooSlow)
+			} else {
+				t.Close(id, ReasonTooSlow) // it may read again yet, and then hears why
+			}
 			continue
 		}
 		t.listStalled(id, r)
@@ -97,7 +111,7 @@ func (t *Table) expire(now uint32) {
 		if !ok {
 			break
 		}
-		if r := t.live(id); r != nil && r.state == stateClosing && r.flags&flagHalfClosed == 0 {
+		if r := t.live(id); r != nil && r.state == stateClosing {
 			t.doom(id, r, r.why)
 		}
 	}

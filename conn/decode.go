@@ -53,9 +53,14 @@ type decoder struct {
 	control *bytebufferpool.ByteBuffer // payload so far, if it is a control frame
 
 	// The data message under way: the fragments so far.
-	op    ws.OpCode                  // OpContinuation (0): none
-	body  *bytebufferpool.ByteBuffer // payload so far, unmasked; nil while empty
-	valid int                        // text: body.B[:valid] is known to be UTF-8
+	op       ws.OpCode                  // OpContinuation (0): none
+	deflated bool                       // it is compressed
+	body     *bytebufferpool.ByteBuffer // payload so far, unmasked; nil while empty
+	valid    int                        // text: body.B[:valid] is known to be UTF-8
+
+	// For who counts it, and goes on then.
+	inflated int // bytes that decompressing came to
+	unread   int // bytes at the end of what was fed that were not looked at, since inflated is inflateSlice
 }
 
 // feed reads p, the next bytes of the client, and calls in for each frame or
@@ -63,11 +68,17 @@ type decoder struct {
 // have, all fragments together. fail is 0, or the code to close with: 1002 for
 // a breach of RFC 6455, 1007 for text that is not UTF-8, 1009 for a message
 // that is too big; the last two are found as early as the bytes tell, not when
-// the frame is complete. p is changed in place (unmasked) and not kept.
-func (d *decoder) feed(p []byte, maxMessage int, in inbound) (fail ws.StatusCode) {
+// the frame is complete. A client that negotiated compression has an inflater;
+// its messages are decompressed when they are complete, and have at most
+// maxMessage bytes then; of p is left unread what comes behind many such. p is changed in place (unmasked) and not kept.
+func (d *decoder) feed(p []byte, maxMessage int, inf *inflater, in inbound) (fail ws.StatusCode) {
 	for len(p) > 0 {
 		if !d.inFrame {
-			used, complete, fail := d.readHeader(p, maxMessage)
+			if d.inflated >= inflateSlice {
+				d.unread = len(p)
+				return 0
+			}
+			used, complete, fail := d.readHeader(p, maxMessage, inf != nil)
 			if fail != 0 || !complete {
 				return fail
 			}
@@ -80,7 +91,7 @@ func (d *decoder) feed(p []byte, maxMessage int, in inbound) (fail ws.StatusCode
 		if d.frame.OpCode.IsControl() {
 			goOn, fail = d.readControl(chunk, in)
 		} else {
-			goOn, fail = d.readData(chunk, in)
+			goOn, fail = d.readData(chunk, maxMessage, inf, in)
 		}
 		if fail != 0 || !goOn {
 			return fail
@@ -94,6 +105,17 @@ func (d *decoder) idle() bool {
 	return d.headLen == 0 && !d.inFrame && d.op == ws.OpContinuation
 }
 
+// size is the memory of what is kept, in bytes.
+func (d *decoder) size() (n int) {
+	if d.body != nil {
+		n += cap(d.body.B)
+	}
+	if d.control != nil {
+		n += cap(d.control.B)
+	}
+	return n
+}
+
 // release gives back the buffers and makes the decoder idle.
 func (d *decoder) release() {
 	putBuffer(d.control)
@@ -103,7 +125,7 @@ func (d *decoder) release() {
 
 // readHeader takes a frame header from the start of p, or its rest where an
 // earlier read has cut it.
-func (d *decoder) readHeader(p []byte, maxMessage int) (used int, complete bool, fail ws.StatusCode) {
+func (d *decoder) readHeader(p []byte, maxMessage int, deflates bool) (used int, complete bool, fail ws.StatusCode) {
 	src, kept := p, d.headLen
 	if kept > 0 {
 		src = d.head[:kept+copy(d.head[kept:], p)]
@@ -113,6 +135,12 @@ func (d *decoder) readHeader(p []byte, maxMessage int) (used int, complete bool,
 		state = state.Set(ws.StateFragmented)
 	}
 	room := maxMessage
+	if deflates {
+		state = state.Set(ws.StateExtended)
+		if d.deflated || src[0]&rsv1Bit != 0 {
+			room += maxMessage/deflateSlack + 64
+		}
+	}
 	if d.body != nil {
 		room -= d.body.Len()
 	}
@@ -132,10 +160,14 @@ func (d *decoder) readHeader(p []byte, maxMessage int) (used int, complete bool,
 	d.frame = h
 	d.missing = int(h.Length) // fits: at most maxMessage, or 125
 	if h.OpCode.IsData() && h.OpCode != ws.OpContinuation {
-		d.op = h.OpCode
+		d.op, d.deflated = h.OpCode, h.Rsv != 0
 	}
 	return size - kept, true, 0
 }
+
+// deflateSlack is the part by which compressing may make a message larger that
+// cannot be made smaller, as small blocks that are stored do.
+const deflateSlack = 16
 
 // parseHeader reads a frame header (RFC 6455, 5.2) from p; size is 0 while p
 // is too short to hold all of it. Each rule is checked with the first bytes
@@ -151,7 +183,11 @@ func parseHeader(p []byte, state ws.State, room int64) (h ws.Header, size int, f
 	h.Length = int64(p[1] &^ maskBit)
 	// The length may stand for a longer one still to be read: to CheckHeader
 	// that is all the same, since either is too long for a control frame.
-	if ws.CheckHeader(h, state) != nil {
+	check := h
+	if state.Extended() && h.Rsv == rsv1Bit>>4 && (h.OpCode == ws.OpText || h.OpCode == ws.OpBinary) {
+		check.Rsv = 0 // RFC 7692, 6: it is set in the first fragment of a message alone, and in no control frame
+	}
+	if ws.CheckHeader(check, state.Clear(ws.StateExtended)) != nil {
 		return h, 0, ws.StatusProtocolError
 	}
 
@@ -190,11 +226,11 @@ func parseHeader(p []byte, state ws.State, room int64) (h ws.Header, size int, f
 }
 
 // readData takes the next piece of a data frame's payload.
-func (d *decoder) readData(chunk []byte, in inbound) (goOn bool, fail ws.StatusCode) {
-	if d.body == nil && d.frame.Fin && len(chunk) == d.missing {
+func (d *decoder) readData(chunk []byte, maxMessage int, inf *inflater, in inbound) (goOn bool, fail ws.StatusCode) {
+	if d.body == nil && d.frame.Fin && len(chunk) == d.missing && !d.deflated {
 		// The usual case: all of the message is in the caller's buffer.
 		op, mask := d.op, d.frame.Mask
-		*d = decoder{frames: d.frames}
+		*d = decoder{frames: d.frames, inflated: d.inflated}
 		ws.Cipher(chunk, mask, 0)
 		if op == ws.OpText && !utf8.Valid(chunk) {
 			return false, ws.StatusInvalidFramePayloadData
@@ -203,7 +239,7 @@ func (d *decoder) readData(chunk []byte, in inbound) (goOn bool, fail ws.StatusC
 	}
 
 	d.body = d.unmaskInto(d.body, chunk)
-	text := d.op == ws.OpText && d.body != nil
+	text := d.op == ws.OpText && d.body != nil && !d.deflated
 	if text {
 		n, ok := wholeRunes(d.body.B[d.valid:])
 		if !ok {
@@ -222,8 +258,20 @@ func (d *decoder) readData(chunk []byte, in inbound) (goOn bool, fail ws.StatusC
 		return false, ws.StatusInvalidFramePayloadData // the text ends within a rune
 	}
 	// The call may release the decoder, so the buffer is not its own by then.
-	op, body := d.op, d.body
-	*d = decoder{frames: d.frames}
+	op, body, deflated := d.op, d.body, d.deflated
+	*d = decoder{frames: d.frames, inflated: d.inflated}
+	if deflated {
+		var cost int
+		body, cost, fail = inf.inflate(body, maxMessage)
+		d.inflated += cost
+		if fail == 0 && op == ws.OpText && !utf8.Valid(body.B) {
+			fail = ws.StatusInvalidFramePayloadData // of the message, which is what it comes to: RFC 7692, 6
+		}
+		if fail != 0 {
+			putBuffer(body)
+			return false, fail
+		}
+	}
 	goOn = in.message(op, body.B)
 	putBuffer(body)
 	return goOn, 0

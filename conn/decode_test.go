@@ -48,7 +48,7 @@ func feedPieces(pieces [][]byte, maxMessage int, in *inboundLog) (d decoder, fai
 	for _, piece := range pieces {
 		p := bytes.Clone(piece)
 		calls := len(in.calls)
-		fail := d.feed(p, maxMessage, in)
+		fail := d.feed(p, maxMessage, nil, in)
 		for i := range p {
 			p[i] = 0xee
 		}
@@ -155,7 +155,7 @@ func TestDecodeIdle(t *testing.T) {
 			if d.idle() != (i == 0) {
 				t.Errorf("after %d of % x: idle is %v", i, stream[:min(len(stream), 16)], d.idle())
 			}
-			if fail := d.feed([]byte{stream[i]}, testMaxMessage, &inboundLog{}); fail != 0 {
+			if fail := d.feed([]byte{stream[i]}, testMaxMessage, nil, &inboundLog{}); fail != 0 {
 				t.Fatalf("fail %d", fail)
 			}
 		}
@@ -177,7 +177,7 @@ func TestDecodeStops(t *testing.T) {
 			var d decoder
 			in := inboundReleasing{inboundLog: inboundLog{stopAt: stopAt}, d: &d}
 			for _, piece := range cutPieces(bytes.Clone(stream), func() int { return size }) {
-				if fail := d.feed(piece, testMaxMessage, &in); fail != 0 {
+				if fail := d.feed(piece, testMaxMessage, nil, &in); fail != 0 {
 					t.Fatalf("fail %d after %q", fail, in.calls)
 				}
 				if len(in.calls) >= stopAt {
@@ -228,7 +228,7 @@ func TestDecodeReservesNothing(t *testing.T) {
 	frame = append(frame, 'x')
 	var d decoder
 	defer d.release()
-	if fail := d.feed(frame, announced, &inboundLog{}); fail != 0 {
+	if fail := d.feed(frame, announced, nil, &inboundLog{}); fail != 0 {
 		t.Fatalf("fail %d", fail)
 	}
 	if got := cap(d.body.B); got > maxIdleBuffer {
@@ -239,7 +239,7 @@ func TestDecodeReservesNothing(t *testing.T) {
 	}
 
 	for range 1000 {
-		if fail := d.feed(make([]byte, 100), announced, &inboundLog{}); fail != 0 {
+		if fail := d.feed(make([]byte, 100), announced, nil, &inboundLog{}); fail != 0 {
 			t.Fatalf("fail %d", fail)
 		}
 	}
@@ -276,7 +276,7 @@ func TestDecodeAllocs(t *testing.T) {
 		in := &inboundCount{}
 		n := testing.AllocsPerRun(200, func() {
 			copy(p, stream) // feed has unmasked it
-			if fail := d.feed(p, testMaxMessage, in); fail != 0 {
+			if fail := d.feed(p, testMaxMessage, nil, in); fail != 0 {
 				t.Fatalf("%s: fail %d", name, fail)
 			}
 		})
@@ -303,7 +303,7 @@ func BenchmarkDecode(b *testing.B) {
 			b.SetBytes(int64(len(frame)))
 			for b.Loop() {
 				copy(p, frame)
-				if fail := d.feed(p, testMaxMessage, in); fail != 0 {
+				if fail := d.feed(p, testMaxMessage, nil, in); fail != 0 {
 					b.Fatalf("fail %d", fail)
 				}
 			}

@@ -16,6 +16,7 @@ const maxCloseReason = ws.MaxControlFramePayloadSize - 2
 // The two first bytes of a frame (RFC 6455, 5.2).
 const (
 	finBit  = 0x80 // first byte: this is the last fragment
+	rsv1Bit = 0x40 // first byte: the message is compressed (RFC 7692, 6)
 	maskBit = 0x80 // second byte: a masking key follows the length
 
 	length16 = 126 // second byte: the length is in the next 2 bytes

@@ -11,7 +11,7 @@ import (
 	"unsafe"
 )
 
-// Request is a valid request for an upgrade. Its strings are views of the read
+// Request is a valid request for an upgrade, or a GET of a path that is claimed. Its strings are views of the read
 // buffer: they are valid during the call that hands it over and must be cloned
 // to be kept.
 type Request struct {
@@ -23,9 +23,13 @@ type Request struct {
 	UserAgent     string
 	Offered       string // Sec-WebSocket-Protocol as sent; several lines are joined by ", "
 	Protocol      string // the first protocol offered that is known; "": none
+	LastEventID   string // of a GET: as sent, for who goes on with a stream
+	KeepAlive     bool   // of a GET: the client can make another request on this connection
+	Deflate       bool   // permessage-deflate is agreed on: Deflater frames may be sent
 
 	Address     netip.Addr        // the client's, as far as proxies that are trusted tell it; not valid where the socket has none
 	Unlimited   bool              // Address is one that limits do not concern
+	Operator    bool              // it is as Handed says: who may do what has been decided
 	Certificate *x509.Certificate // the client's, verified, by TLS; nil: it has shown none. It may be kept
 }
 
@@ -39,19 +43,24 @@ type Request struct {
 type handshaker struct {
 	// Static after construction.
 	protocols []string
+	deflate   bool // permessage-deflate is accepted
 
 	// Loop-only: the request being answered.
-	req     Request
-	offered []byte // Sec-WebSocket-Protocol, if it came in several lines
+	req    Request
+	joined []byte // what came in several lines
 }
 
-// newHandshaker makes one that knows the given subprotocols.
-func newHandshaker(protocols []string) *handshaker { return &handshaker{protocols: protocols} }
+// newHandshaker makes one that knows the given subprotocols, and accepts
+// compression or does not.
+func newHandshaker(protocols []string, deflate bool) *handshaker {
+	return &handshaker{protocols: protocols, deflate: deflate}
+}
 
 // upgrade answers a complete head, for which WantsUpgrade is true: either the
 // 101 appended to dst, and what was asked for; or dst as it is, and why not.
 // req is valid until the next call.
 func (h *handshaker) upgrade(head, dst []byte) (response []byte, req *Request, refused *Refusal) {
+	h.joined = h.joined[:0]
 	f, refused := readFields(head)
 	if refused == nil {
 		refused = h.accept(f)
@@ -59,12 +68,21 @@ func (h *handshaker) upgrade(head, dst []byte) (response []byte, req *Request, r
 	if refused != nil {
 		return dst, nil, refused
 	}
-
-	return appendSwitching(dst, f.key, h.req.Protocol), &h.req, nil
+	dst = appendSwitching(dst, f.key, h.req.Protocol)
+	if h.deflate && f.extensions != nil {
+		if f.moreExtensions {
+			f.extensions = h.join(f.lines, "sec-websocket-extensions")
+		}
+		var offer deflateOffer
+		if offer, h.req.Deflate = acceptable(f.extensions); h.req.Deflate {
+			dst = appendAccepted(dst, offer)
+		}
+	}
+	return append(dst, "\r\n\r\n"...), &h.req, nil
 }
 
-// appendSwitching appends the 101. Extensions are declined by saying nothing of
-// them, well formed or not (RFC 6455, 9.1).
+// appendSwitching appends the 101, but for what is said of extensions and the
+// blank line.
 func appendSwitching(dst, key []byte, protocol string) []byte {
 	const keyGUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11" // RFC 6455, 1.3
 	var salted [24 + len(keyGUID)]byte
@@ -74,7 +92,7 @@ func appendSwitching(dst, key []byte, protocol string) []byte {
 	if protocol != "" {
 		dst = append(append(dst, "\r\nSec-WebSocket-Protocol: "...), protocol...)
 	}
-	return append(dst, "\r\n\r\n"...)
+	return dst
 }
 
 // accept checks the fields that decide whether there is a handshake, and makes
@@ -96,15 +114,16 @@ func (h *handshaker) accept(f fields) *Refusal {
 		return badRequest("the Connection header does not name Upgrade")
 	case !validKey(f.key): // 5
 		return badRequest("Sec-WebSocket-Key must be 16 bytes in base64")
+	case f.body:
+		// What follows the head would be a body to a proxy and frames to us. A
+		// proxy may find its length malformed, so that this is no matter of versions.
+		return badRequest("a WebSocket handshake has no body")
 	case string(f.wsVersion) != "13": // 6
 		return &Refusal{
 			Status:  http.StatusUpgradeRequired, // 4.2.2
 			Code:    "bad_request",
 			Message: "Sec-WebSocket-Version must be 13",
 		}
-	case f.body:
-		// What follows the head would be a body to a proxy and frames to us.
-		return badRequest("a WebSocket handshake has no body")
 	}
 	if len(authority) > 0 {
 		f.host = authority // RFC 9112, 3.2.2: it replaces the Host header
@@ -112,7 +131,7 @@ func (h *handshaker) accept(f fields) *Refusal {
 
 	offered := f.protocol
 	if f.moreProtocols {
-		offered = h.joinProtocols(f.lines)
+		offered = h.join(f.lines, "sec-websocket-protocol")
 	}
 	protocol, ok := h.choose(offered)
 	if !ok {
@@ -129,6 +148,41 @@ func (h *handshaker) accept(f fields) *Refusal {
 		Protocol:      protocol,
 	}
 	return nil
+}
+
+// get reads a complete head, for which Table.claims is true. req is valid until
+// the next call.
+func (h *handshaker) get(head []byte) (req *Request, refused *Refusal) {
+	f, refused := readFields(head)
+	if refused != nil {
+		return nil, refused
+	}
+	path, query, authority, ok := splitTarget(f.target)
+	old := string(f.version) == "HTTP/1.0"
+	switch {
+	case !old && !atLeastHTTP11(f.version):
+		return nil, badRequest("this is neither HTTP/1.1 nor HTTP/1.0")
+	case !ok:
+		return nil, badRequest("the request target is no path, and no http URL")
+	case !validHost(f.host) && !(old && f.host == nil): // RFC 9112, 3.2
+		return nil, badRequest("one Host header with the server's name is required")
+	case f.body:
+		return nil, badRequest("this request has no body") // what follows could be one, or another request
+	}
+	if len(authority) > 0 {
+		f.host = authority
+	}
+	h.req = Request{
+		Path:          view(path),
+		Query:         view(query),
+		Host:          view(f.host),
+		Origin:        view(f.origin),
+		Authorization: view(f.authorization),
+		UserAgent:     view(f.userAgent),
+		LastEventID:   view(f.lastEventID),
+		KeepAlive:     !f.close && (!old || f.keepAlive), // RFC 9112, 9.3
+	}
+	return &h.req, nil
 }
 
 // choose returns the first known protocol of the client's list, which is in
@@ -154,19 +208,19 @@ func (h *handshaker) choose(offered []byte) (protocol string, ok bool) {
 	return protocol, true
 }
 
-// joinProtocols makes one list of several Sec-WebSocket-Protocol lines (RFC
-// 9110, 5.3).
-func (h *handshaker) joinProtocols(lines headLines) []byte {
-	h.offered = h.offered[:0]
+// join makes one list of several lines of a header (RFC 9110, 5.3), behind
+// those that it made for the same request.
+func (h *handshaker) join(lines headLines, header string) []byte {
+	start := len(h.joined)
 	separator := ""
 	for {
 		line, ok := lines.next()
 		if !ok {
-			return h.offered
+			return h.joined[start:]
 		}
 		name, value, _ := splitField(line)
-		if equalFold(name, "sec-websocket-protocol") {
-			h.offered = append(append(h.offered, separator...), value...)
+		if equalFold(name, header) {
+			h.joined = append(append(h.joined, separator...), value...)
 			separator = ", "
 		}
 	}

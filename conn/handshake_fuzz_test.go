@@ -91,7 +91,7 @@ func FuzzHandshake(f *testing.F) {
 	for _, seed := range handshakeSeeds() {
 		f.Add([]byte(seed))
 	}
-	h := newHandshaker(testProtocols)
+	h := newHandshaker(testProtocols, false)
 	f.Fuzz(func(t *testing.T, input []byte) {
 		end, v := scanHead(input, 0)
 		if v != headComplete || !WantsUpgrade(input[:end]) {

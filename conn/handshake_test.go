@@ -147,6 +147,7 @@ func handshakeCases() []handshakeCase {
 		{name: "no name", head: minimalRequest + "|: b", status: 400},
 		{name: "no colon", head: minimalRequest + "|Origin", status: 400},
 		{name: "body", head: minimalRequest + "|Content-Length: 5", status: 400},
+		{name: "body of no length, and no version", head: getLine + hostLine + upLine + connLine + keyLine + "|Content-Length: A", status: 400},
 		{name: "body with a length that is read in two ways", head: minimalRequest + "|Content-Length: 0|Content-Length: 5", status: 400},
 		{name: "the same, the other order", head: minimalRequest + "|Content-Length: 5|Content-Length: 0", status: 400},
 		{name: "no body, said so", head: minimalRequest + "|Content-Length: 0"},
@@ -184,7 +185,7 @@ func handshakeSeeds() (seeds []string) {
 }
 
 func TestHandshake(t *testing.T) {
-	h := newHandshaker(testProtocols)
+	h := newHandshaker(testProtocols, false)
 	for _, test := range handshakeCases() {
 		t.Run(test.name, func(t *testing.T) {
 			head := test.bytes()
@@ -230,6 +231,12 @@ func TestHandshake(t *testing.T) {
 // checkSwitching checks a whole 101 response (RFC 6455, 4.2.2, item 5).
 func checkSwitching(t *testing.T, response []byte, accept, protocol string) {
 	t.Helper()
+	checkResponse(t, response, accept, protocol, "")
+}
+
+// checkResponse is checkSwitching where extensions may have been accepted.
+func checkResponse(t *testing.T, response []byte, accept, protocol, extensions string) {
+	t.Helper()
 	in := bufio.NewReader(bytes.NewReader(response))
 	resp, err := http.ReadResponse(in, nil)
 	if err != nil {
@@ -243,7 +250,7 @@ func checkSwitching(t *testing.T, response []byte, accept, protocol string) {
 		"Connection":               "Upgrade",
 		"Sec-Websocket-Accept":     accept,
 		"Sec-Websocket-Protocol":   protocol,
-		"Sec-Websocket-Extensions": "",
+		"Sec-Websocket-Extensions": extensions,
 	} {
 		if got := strings.Join(resp.Header[name], " and "); got != want {
 			t.Errorf("%s is %q, want %q in %q", name, got, want, response)
@@ -258,12 +265,12 @@ func TestHandshakePipelined(t *testing.T) {
 	if v != headComplete {
 		t.Fatalf("verdict %d", v)
 	}
-	if _, _, refused := newHandshaker(testProtocols).upgrade(p[:end], nil); refused != nil {
+	if _, _, refused := newHandshaker(testProtocols, false).upgrade(p[:end], nil); refused != nil {
 		t.Fatalf("refused: %+v", refused)
 	}
 	var d decoder
 	var in inboundLog
-	if fail := d.feed(p[end:], testMaxMessage, &in); fail != 0 || len(in.calls) != 1 || in.calls[0] != `text "early"` {
+	if fail := d.feed(p[end:], testMaxMessage, nil, &in); fail != 0 || len(in.calls) != 1 || in.calls[0] != `text "early"` {
 		t.Errorf("fail %d after %q", fail, in.calls)
 	}
 }
@@ -283,7 +290,7 @@ func TestHandshakeWhyNotGobwas(t *testing.T) {
 		if _, err := ws.Upgrade(conn); err == nil {
 			t.Errorf("ws.Upgrade takes %q", head)
 		}
-		if _, _, refused := newHandshaker(nil).upgrade([]byte(head), nil); refused != nil {
+		if _, _, refused := newHandshaker(nil, false).upgrade([]byte(head), nil); refused != nil {
 			t.Errorf("%q is refused: %+v", head, refused)
 		}
 	}
@@ -303,7 +310,7 @@ func TestHandshakeLongest(t *testing.T) {
 		if end, v := scanHead([]byte(head), 0); v != headComplete || end != maxHead {
 			t.Fatalf("%d, verdict %d", end, v)
 		}
-		response, _, refused := newHandshaker(testProtocols).upgrade([]byte(head), nil)
+		response, _, refused := newHandshaker(testProtocols, false).upgrade([]byte(head), nil)
 		if refused != nil || !bytes.HasPrefix(response, []byte("HTTP/1.1 101 ")) {
 			t.Errorf("a long %q is refused: %+v", part.before, refused)
 		}
@@ -311,7 +318,7 @@ func TestHandshakeLongest(t *testing.T) {
 }
 
 func TestHandshakeAllocs(t *testing.T) {
-	h := newHandshaker(testProtocols)
+	h := newHandshaker(testProtocols, false)
 	head, dst := []byte(browserHead), make([]byte, 0, 512)
 	if n := testing.AllocsPerRun(100, func() {
 		if _, _, refused := h.upgrade(head, dst); refused != nil {
@@ -323,7 +330,7 @@ func TestHandshakeAllocs(t *testing.T) {
 }
 
 func BenchmarkHandshake(b *testing.B) {
-	h := newHandshaker(testProtocols)
+	h := newHandshaker(testProtocols, false)
 	head, dst := []byte(browserHead), make([]byte, 0, 512)
 	b.ReportAllocs()
 	for b.Loop() {

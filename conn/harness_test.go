@@ -1,6 +1,7 @@
 package conn
 
 import (
+	"fmt"
 	"log/slog"
 	"sync/atomic"
 	"testing"
@@ -30,6 +31,7 @@ func onBothBackends(t *testing.T, f func(t *testing.T, backend string)) {
 // where the table breaks the contract of Handler.
 type script struct {
 	upgrade    func(id poller.Token, r *Request) *Refusal
+	get        func(id poller.Token, r *Request) *Refusal
 	message    func(id poller.Token, op ws.OpCode, payload []byte)
 	drained    func(id poller.Token)
 	closed     func(id poller.Token, why Reason)
@@ -59,6 +61,27 @@ func (s *script) Upgrade(id poller.Token, r *Request) *Refusal {
 	}
 	s.alive[id], s.newID = true, id
 	return nil
+}
+
+// Get answers a request for which there is no function with its path.
+func (s *script) Get(id poller.Token, r *Request) *Refusal {
+	if s.alive[id] {
+		s.t.Errorf("Get of %#x, which is open", id)
+	}
+	if s.get != nil {
+		if refused := s.get(id, r); refused != nil {
+			return refused
+		}
+	} else {
+		s.table.Answer(id, response(r.Path), r.KeepAlive)
+	}
+	s.alive[id], s.newID = true, id
+	return nil
+}
+
+// response is a complete one with a body.
+func response(body string) []byte {
+	return fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
 }
 
 func (s *script) Message(id poller.Token, op ws.OpCode, payload []byte) {
@@ -111,6 +134,7 @@ type shard struct {
 	ended  chan struct{} // closed at the end of run
 	err    error         // of run, once ended is closed
 	onTick func()        // loop-only; before the table's own
+	onTurn func()        // likewise
 }
 
 // settings changes how a shard is made.
@@ -186,6 +210,9 @@ func (sh *shard) Tick(now uint32) {
 }
 
 func (sh *shard) Turn() (more bool) {
+	if sh.onTurn != nil {
+		sh.onTurn()
+	}
 	sh.Table.Turn()
 	return false
 }
@@ -217,6 +244,9 @@ func (sh *shard) checkEmpty() {
 	}
 	if n := sh.cfg.Quota.Open(); n != 0 {
 		sh.t.Errorf("the quota still counts %d connections", n)
+	}
+	if n := sh.cfg.Receiving.Kept(); n != 0 {
+		sh.t.Errorf("%d bytes of messages are still counted", n)
 	}
 	if sh.secures != nil {
 		for slot := range sh.slab.next {

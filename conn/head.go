@@ -79,10 +79,14 @@ type fields struct {
 	lines                   headLines // the header lines
 
 	host, origin, authorization, userAgent []byte
+	lastEventID                            []byte
 	key, wsVersion, protocol               []byte // Sec-WebSocket-…
 	moreProtocols                          bool   // protocol is only the first of several lines
+	extensions                             []byte // Sec-WebSocket-Extensions
+	moreExtensions                         bool   // … only the first of several lines
 	upgrade                                bool   // Upgrade has websocket
 	connection                             bool   // Connection has Upgrade
+	keepAlive, close                       bool   // … and these
 	body                                   bool   // a body is announced
 }
 
@@ -120,6 +124,8 @@ func readFields(head []byte) (f fields, refused *Refusal) {
 			once = &f.origin // RFC 6454, 7.3
 		case equalFold(name, "authorization"):
 			once = &f.authorization // RFC 9110, 5.3: it is no list
+		case equalFold(name, "last-event-id"):
+			once = &f.lastEventID // HTML, 9.2.4: it is one text
 		case equalFold(name, "user-agent"):
 			if f.userAgent == nil {
 				f.userAgent = value
@@ -130,10 +136,18 @@ func readFields(head []byte) (f fields, refused *Refusal) {
 			} else {
 				f.moreProtocols = true // RFC 6455, 11.3.4: it may come again
 			}
+		case equalFold(name, "sec-websocket-extensions"):
+			if f.extensions == nil {
+				f.extensions = value
+			} else {
+				f.moreExtensions = true // RFC 6455, 11.3.2
+			}
 		case equalFold(name, "upgrade"):
 			f.upgrade = f.upgrade || listHas(value, "websocket")
 		case equalFold(name, "connection"):
 			f.connection = f.connection || listHas(value, "upgrade")
+			f.keepAlive = f.keepAlive || listHas(value, "keep-alive")
+			f.close = f.close || listHas(value, "close")
 		case equalFold(name, "content-length"):
 			f.body = f.body || string(value) != "0"
 		case equalFold(name, "transfer-encoding"):

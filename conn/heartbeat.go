@@ -35,7 +35,7 @@ func (t *Table) sweep(now uint32) {
 	}
 }
 
-// beat pings a connection over which nothing went for a heartbeat, and closes
+// beat pings a connection, or has a stream show that it is alive, over which nothing went for a heartbeat, and closes
 // one that has not answered by anything. One to which something was sent
 // lately is left alone: whether its host is there TCP finds out by itself
 // (TCP_USER_TIMEOUT on the listener).
@@ -55,14 +55,22 @@ func (t *Table) beat(id poller.Token, r *record, now uint32) {
 		}
 		return
 	}
-	if patience := t.patience(id, r); now-r.received < patience || now-r.sent < patience {
-		return
+	frame, patience := pingFrame, t.patience(id, r)
+	if r.flags&flagStream != 0 {
+		frame = t.cfg.Beat // which nobody answers: whether the client is there TCP finds out
+		if now-r.sent < patience || len(frame) == 0 {
+			return
+		}
+	} else {
+		if now-r.received < patience || now-r.sent < patience {
+			return
+		}
+		r.pinged = max(now, 1)
 	}
-	r.pinged = max(now, 1)
 	r.flags |= flagPaced
 	t.tally.pings++
-	if r.flags&flagStaged != 0 || t.send(id, r, pingFrame) == Blocked {
-		t.push(id, r, pingFrame) // behind what is there: a ping must not get lost
+	if r.flags&flagStaged != 0 || t.send(id, r, frame) == Blocked {
+		t.push(id, r, frame) // behind what is there: a ping must not get lost
 	}
 }
 

@@ -1,51 +1,13 @@
 package conn
 
 import (
-	"bytes"
-	"compress/flate"
 	"encoding/binary"
-	"net/http"
 	"runtime"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/gobwas/ws"
 )
-
-// There is nothing here that inflates: an offer of compression is declined, and
-// a frame that is compressed all the same ends the connection, whatever it
-// would become.
-func TestCompressedBomb(t *testing.T) {
-	var bomb bytes.Buffer
-	w, err := flate.NewWriter(&bomb, flate.BestCompression)
-	if err != nil {
-		t.Fatal(err)
-	}
-	zeros := make([]byte, 1<<20)
-	for range 32 {
-		w.Write(zeros)
-	}
-	w.Close()
-	sh := startShard(t, &script{}, quickly)
-	other := sh.open()
-	for _, first := range []byte{0xc1, 0xc2, 0x41, 0xc9, 0xd1, 0xf1} { // RSV1 on text, binary, a fragment, a ping; RSV2, RSV3 too
-		c := sh.connect()
-		c.send(strings.Replace(plainRequest, "\r\n\r\n", "\r\nSec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n", 1))
-		r, err := http.ReadResponse(c.r, nil)
-		if err != nil || r.StatusCode != 101 || r.Header.Get("Sec-WebSocket-Extensions") != "" {
-			t.Fatalf("%v, %v, want a 101 without extensions", r, err)
-		}
-		payload := bomb.Bytes()
-		if ws.OpCode(first & 0xf).IsControl() {
-			payload = payload[:100]
-		}
-		c.send(maskedFrame(first, string(payload)))
-		c.wantClose(1002)
-	}
-	sh.wantClosed(ReasonProtocolError, 6)
-	other.wantNothing()
-}
 
 // A length costs nothing before there are bytes, and what is too long is
 // refused by its header.

@@ -2,6 +2,7 @@ package conn
 
 import (
 	"fmt"
+	"net/netip"
 
 	"github.com/gobwas/ws"
 	"github.com/valyala/bytebufferpool"
@@ -12,6 +13,9 @@ import (
 
 // readable reads once what a socket has; the poller tells again if there is more.
 func (t *Table) readable(id poller.Token, r *record, e poller.Events) {
+	if r.state == stateAnswered && r.flags&flagReadPaused == 0 {
+		return // its next request is read after this turn
+	}
 	if r.flags&flagReadPaused != 0 {
 		if e&poller.HangUp != 0 {
 			t.doom(id, r, ReasonClientGone)
@@ -33,21 +37,26 @@ func (t *Table) readable(id poller.Token, r *record, e poller.Events) {
 		r.flags |= flagEnded // all it sent was there before the read, which has not filled the buffer
 	}
 	t.tally.bytesIn += uint64(n)
-	t.forgive(r)
+	if r.flags&flagStream == 0 {
+		t.forgive(r)
+	} else if r.heard += uint32(n); r.state == stateOpen && r.heard > maxBehind {
+		t.Close(id, ReasonUnsupportedData)
+		return
+	}
 	r.received, r.pinged = t.loop.Now(), 0
 	p := t.buf[:n]
-	if r.flags&flagAwaitsProxy != 0 && r.state == stateHandshake {
+	if r.state == stateArriving {
 		if p = t.behindProxyHeader(id, r, p); len(p) == 0 {
 			return
 		}
 	}
 	switch {
-	case t.secures != nil && r.state != stateClosing:
+	case t.secures != nil && r.state < stateClosing:
 		t.ciphertext(id, r, p)
-	case r.state == stateHandshake:
-		t.shake(id, r, p)
+	case r.state == stateIdle || r.state == stateHandshake:
+		t.request(id, r, p)
 	case r.state == stateOpen:
-		t.frames(id, r, p)
+		t.inbound(id, r, p)
 	}
 }
 
@@ -85,6 +94,8 @@ func (t *Table) shake(id poller.Token, r *record, p []byte) {
 		switch {
 		case WantsUpgrade(p[:end]):
 			t.upgrade(id, r, p[:end], p[end:])
+		case t.claims(p[:end]):
+			t.get(id, r, p[:end], p[end:])
 		case r.flags&flagAdopted != 0:
 			t.refuse(id, r, badRequest("this is not a request for an upgrade"), ReasonHandshakeRefused)
 		default:
@@ -95,7 +106,7 @@ func (t *Table) shake(id poller.Token, r *record, p []byte) {
 
 // upgrade answers an upgrade request. rest came behind it: frames already.
 func (t *Table) upgrade(id poller.Token, r *record, head, rest []byte) {
-	if !t.cfg.Quota.admits() {
+	if !t.operator && !t.cfg.Quota.admits() {
 		t.refuse(id, r, overloaded, ReasonOverloaded)
 		return
 	}
@@ -118,33 +129,60 @@ func (t *Table) upgrade(id poller.Token, r *record, head, rest []byte) {
 		t.refuse(id, r, refused, why)
 		return
 	}
+	if request.Deflate {
+		r.flags |= flagDeflates
+	}
+	t.accepted(id, r, rest)
+}
+
+// accepted goes on with a request that the handler has taken.
+func (t *Table) accepted(id poller.Token, r *record, rest []byte) {
 	t.cfg.Quota.opened()
 	t.tally.open++
 	t.stats.upgraded.Add(1)
 	r.flags |= flagUpgraded
 	switch r.state {
-	case stateHeld:
+	case stateHeld, stateAwaiting:
 		t.keepHeld(id, r, rest)
-	case stateDead: // Upgrade has closed it
-		t.dropCork()
-	default:
+	case stateAnswered:
+		t.uncork(id, r)
+		if !t.keepBehind(r, rest) {
+			t.doom(id, r, ReasonReceiveFull)
+			return
+		}
+		t.answered(id, r)
+	case stateHandshake:
 		r.state = stateOpen
 		t.uncork(id, r)
 		t.goOn(id, r, rest)
+	case stateDead: // the handler has closed it
+		t.dropCork()
+	default: // it was answered, and that was all
+		t.uncork(id, r)
+		t.trimHead(r)
 	}
 }
 
-// goOn reads the frames that came right behind a request.
+// goOn reads what came right behind a request.
 func (t *Table) goOn(id poller.Token, r *record, rest []byte) {
 	if len(rest) > 0 && r.state == stateOpen {
 		// Out of the head's buffer: what is kept of a message has its own.
-		t.frames(id, r, rest)
+		t.inbound(id, r, rest)
 	}
-	t.trimHead(r)
+	if r.flags&flagBacklog == 0 {
+		t.trimHead(r)
+	}
 }
 
-// Hold is called by Handler.Upgrade when it cannot say yet all that belongs
-// into the write with the 101; Release ends the wait, and so does Refuse. Until then nothing is
+// inbound takes what came of an open connection. A stream expects nothing.
+func (t *Table) inbound(id poller.Token, r *record, p []byte) {
+	if r.flags&flagStream == 0 {
+		t.frames(id, r, p)
+	}
+}
+
+// Hold is called by Handler.Upgrade, or Get, when it cannot say yet all that belongs
+// into the write with the head of the response; Release ends the wait, and so does Refuse. Until then nothing is
 // read of the client and nothing leaves. A handshake that is not released in
 // time is refused with 503.
 func (t *Table) Hold(id poller.Token) {
@@ -153,7 +191,7 @@ func (t *Table) Hold(id poller.Token) {
 	}
 }
 
-// keepHeld puts by the 101 with what follows it, and the frames behind the request.
+// keepHeld puts by the response with what follows it, and what came behind the request.
 func (t *Table) keepHeld(id poller.Token, r *record, rest []byte) {
 	if t.unsent(r) > 0 { // it has asked, and does not even take what TLS had to say before
 		t.dropCork()
@@ -163,14 +201,33 @@ func (t *Table) keepHeld(id poller.Token, r *record, rest []byte) {
 	s := t.sideOf(r)
 	s.own, s.ownSent = t.out, 0
 	t.out, t.corked = nil, noSlot
+	if !t.keepBehind(r, rest) {
+		t.refuseHeld(id, r, receivingFull, ReasonReceiveFull)
+		return
+	}
+	t.watch(id, r, false, false)
+}
+
+// keepBehind keeps what came behind a request, in place of its head, if there is room.
+func (t *Table) keepBehind(r *record, rest []byte) bool {
+	if len(rest) == 0 && r.side == 0 {
+		return true
+	}
 	var b *bytebufferpool.ByteBuffer
 	if len(rest) > 0 {
 		b = getBuffer(len(rest))
 		b.Write(rest)
 	}
+	s := t.sideOf(r)
 	s.dropHead()
+	if b != nil && !t.mayKeep(r, cap(b.B)) {
+		putBuffer(b)
+		return false
+	}
 	s.head = b
-	t.watch(id, r, false, false)
+	t.countReceived(r)
+	t.trimSide(r)
+	return true
 }
 
 // Release lets go what Hold held back.
@@ -197,9 +254,11 @@ func (t *Table) Release(id poller.Token) {
 	if r.state == stateDead || r.side == 0 {
 		return
 	}
-	if s := t.sides.all[r.side]; s.head != nil {
-		t.goOn(id, r, s.head.B)
+	var rest []byte
+	if head := t.sides.all[r.side].head; head != nil {
+		rest = head.B
 	}
+	t.goOn(id, r, rest)
 }
 
 // dropCork forgets what was gathered.
@@ -210,7 +269,10 @@ func (t *Table) dropCork() {
 
 func (t *Table) trimHead(r *record) {
 	if r.side != 0 {
-		t.sides.all[r.side].dropHead()
+		s := t.sides.all[r.side]
+		s.dropHead()
+		s.client = netip.Addr{}
+		t.countReceived(r)
 		t.trimSide(r)
 	}
 }
@@ -235,13 +297,20 @@ func (t *Table) handOver(id poller.Token, r *record, read []byte) {
 
 // Refuse answers a request that Hold holds back, after all.
 func (t *Table) Refuse(id poller.Token, refused *Refusal) {
-	if r := t.live(id); r != nil && r.state == stateHeld {
+	if r := t.live(id); r != nil && r.state.held() {
 		t.refuseHeld(id, r, refused, ReasonHandshakeRefused)
 	}
 }
 
+// dropHeld forgets a response of which nothing has left.
+func (t *Table) dropHeld(r *record) {
+	if r.side != 0 {
+		t.sides.all[r.side].dropUnsent()
+	}
+}
+
 func (t *Table) refuseHeld(id poller.Token, r *record, refused *Refusal, why Reason) {
-	t.sides.all[r.side].dropUnsent() // the 101, of which nothing has left
+	t.dropHeld(r)
 	r.state = stateHandshake
 	t.refuse(id, r, refused, why)
 	if r.state == stateClosing {
@@ -257,10 +326,10 @@ func (t *Table) handshakeExpired(id poller.Token, r *record) {
 		t.doom(id, r, ReasonHandshakeTimeout)
 	case r.state == stateHeld:
 		t.refuseHeld(id, r, unavailable, ReasonHandshakeTimeout)
-	case r.state == stateHandshake && r.side != 0 && t.sides.all[r.side].head != nil:
+	case r.state <= stateHandshake && r.side != 0 && t.sides.all[r.side].head != nil:
 		t.refuse(id, r, &Refusal{Status: 408, Code: "bad_request",
 			Message: fmt.Sprintf("the request's head was not complete within %v", t.cfg.HandshakeTimeout)}, ReasonHandshakeTimeout)
-	case r.state == stateHandshake:
+	case r.state <= stateHandshake:
 		t.doom(id, r, ReasonHandshakeTimeout)
 	}
 }
@@ -268,24 +337,35 @@ func (t *Table) handshakeExpired(id poller.Token, r *record) {
 // frames feeds what came to the connection's decoder. Nearly every connection
 // is between two messages and shares one.
 func (t *Table) frames(id poller.Token, r *record, p []byte) {
+	if r.flags&flagBacklog != 0 { // in the records of one read
+		t.sides.all[r.side].head.Write(p)
+		return
+	}
 	d, own := &t.fresh, false
 	if r.side != 0 && !t.sides.all[r.side].decoder.idle() {
 		d, own = &t.sides.all[r.side].decoder, true
 	}
 	t.cork(id)
 	t.in.id, t.in.r = id, r
-	fail := d.feed(p, t.cfg.MaxMessage, &t.in)
+	var inflater *inflater
+	if r.flags&flagDeflates != 0 {
+		inflater = &t.inflater
+	}
+	fail := reasonOf(d.feed(p, t.cfg.MaxMessage, inflater, &t.in))
+	if fail == ReasonNone && !t.mayKeep(r, d.size()) {
+		fail = ReasonReceiveFull
+	}
 	n := len(p)
 	if t.secures != nil {
 		n = 0 // records has charged what it came in
 	}
-	t.charge(id, r, n, int(d.frames))
-	d.frames = 0
+	t.charge(id, r, n+d.inflated, int(d.frames))
+	rest := p[len(p)-d.unread:]
+	d.frames, d.inflated, d.unread = 0, 0, 0
 	t.flushCork(id, r)
-	if fail != 0 && r.state == stateOpen {
+	if fail != ReasonNone && r.state == stateOpen {
 		var frame [ws.MaxControlFramePayloadSize + 2]byte
-		why := reasonOf(fail)
-		t.startClosing(id, r, why, AppendClose(frame[:0], fail, why.String()))
+		t.startClosing(id, r, fail, AppendClose(frame[:0], fail.Code(), fail.String()))
 	}
 	t.uncork(id, r)
 	switch {
@@ -297,6 +377,10 @@ func (t *Table) frames(id poller.Token, r *record, p []byte) {
 		t.sideOf(r).decoder = t.fresh
 		t.fresh = decoder{}
 	}
+	if len(rest) > 0 && r.state == stateOpen {
+		t.keepRest(id, r, rest)
+	}
+	t.countReceived(r)
 }
 
 // inboundTo passes what a decoder found to the handler.

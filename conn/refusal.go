@@ -15,6 +15,7 @@ type Refusal struct {
 	Message    string        // for people: what was wrong, and what would be right
 	Challenge  string        // of a 401: what its WWW-Authenticate says; "": Bearer
 	RetryAfter time.Duration // when to try again, rounded up to whole seconds; 0: not said
+	Header     string        // further header lines, each with its CRLF
 }
 
 // appendRefusal appends the complete HTTP/1.1 response to dst. The connection
@@ -47,6 +48,10 @@ func appendRefusal(dst []byte, r *Refusal) []byte {
 	if r.RetryAfter > 0 {
 		dst = append(dst, "\r\nRetry-After: "...)
 		dst = strconv.AppendInt(dst, int64((r.RetryAfter+time.Second-1)/time.Second), 10)
+	}
+	if r.Header != "" {
+		dst = append(dst, "\r\n"...)
+		dst = append(dst, r.Header[:len(r.Header)-len("\r\n")]...)
 	}
 	dst = append(dst, "\r\nCache-Control: no-store\r\nContent-Type: application/json\r\nContent-Length: "...)
 	dst = strconv.AppendInt(dst, int64(len(body)), 10)

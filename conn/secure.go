@@ -88,10 +88,10 @@ func (t *Table) ciphertext(id poller.Token, r *record, p []byte) {
 
 // records goes on with a connection whose handshake is done.
 func (t *Table) records(id poller.Token, r *record, s *secure, p []byte) {
-	if r.state == stateClosing {
+	if r.state >= stateClosing {
 		return // as without TLS: nothing is listened to any more
 	}
-	if r.state == stateOpen {
+	if r.state == stateOpen && r.flags&flagStream == 0 {
 		t.charge(id, r, len(p), 0)
 	}
 	plain, err := t.decrypt(s, p)
@@ -106,10 +106,10 @@ func (t *Table) records(id poller.Token, r *record, s *secure, p []byte) {
 	}
 	if len(plain) > 0 {
 		switch r.state {
-		case stateHandshake:
-			t.shake(id, r, plain)
+		case stateIdle, stateHandshake:
+			t.request(id, r, plain)
 		case stateOpen:
-			t.frames(id, r, plain)
+			t.inbound(id, r, plain)
 		}
 	}
 	if err == nil || t.live(id) == nil || t.secures.at(id.Slot()) != s {
@@ -190,7 +190,7 @@ func (t *Table) sealHeld(id poller.Token, r *record) {
 // sealEnd sends our close_notify, once, behind all that was sent.
 func (t *Table) sealEnd(id poller.Token, r *record) {
 	s := t.secureOf(id.Slot())
-	if s == nil || s.stage != stageReady || s.ended || r.state == stateHeld {
+	if s == nil || s.stage != stageReady || s.ended || r.state.held() {
 		return
 	}
 	s.ended = true
@@ -208,7 +208,7 @@ func (t *Table) sealEnd(id poller.Token, r *record) {
 // abort ends a connection with bytes that are no matter of TLS any more, or
 // not yet: an alert, say.
 func (t *Table) abort(id poller.Token, r *record, last []byte, why Reason) {
-	if r.state == stateClosing {
+	if r.state >= stateClosing {
 		t.doom(id, r, why)
 		return
 	}
@@ -216,9 +216,9 @@ func (t *Table) abort(id poller.Token, r *record, last []byte, why Reason) {
 		s.ended = true
 	}
 	t.settle(r)
-	if r.state == stateHeld { // what is held cannot leave any more
+	if r.state.held() { // what is held cannot leave any more
 		r.state = stateHandshake
-		t.sides.all[r.side].dropUnsent()
+		t.dropHeld(r)
 	}
 	if r.state != stateDead && len(last) > 0 {
 		r.flags |= flagLast

@@ -70,7 +70,7 @@ func (t *Table) SendCopy(slot uint32, frames []byte) Result {
 // sendable says whether data may be written to a slot now.
 func (t *Table) sendable(slot uint32) (*record, Result) {
 	r := t.slab.at(slot)
-	if r == nil || (r.state != stateOpen && r.state != stateHeld) {
+	if r == nil || r.state != stateOpen && !r.state.held() {
 		return nil, Gone
 	}
 	if slot == t.corked && r.state == stateOpen { // the replies before it go before it
@@ -81,7 +81,7 @@ func (t *Table) sendable(slot uint32) (*record, Result) {
 	if t.settle(r); r.state == stateDead {
 		return nil, Gone
 	}
-	if r.state == stateHeld || t.unsent(r) > 0 {
+	if r.state.held() || t.unsent(r) > 0 {
 		r.flags |= flagBlocked
 		t.tally.blocked++
 		return nil, Blocked
@@ -140,7 +140,7 @@ func reasonOfErrno(errno syscall.Errno) Reason {
 // leave together when all of it has been looked at. The bytes are copied.
 func (t *Table) Reply(id poller.Token, frame []byte) {
 	r := t.live(id)
-	if r == nil || r.state >= stateClosing {
+	if r == nil || r.state >= stateClosing || r.state == stateAnswered {
 		return
 	}
 	t.push(id, r, frame)
@@ -157,7 +157,7 @@ func (t *Table) push(id poller.Token, r *record, p []byte) {
 	if r.state == stateDead {
 		return
 	}
-	if s := t.secureOf(id.Slot()); s != nil && r.state != stateHeld {
+	if s := t.secureOf(id.Slot()); s != nil && !r.state.held() {
 		t.clear = append(t.clear[:0], p...) // what is handed to crypto/tls escapes: callers' frames would be allocated, without TLS too
 		if p = t.seal(id, r, s, t.clear); p == nil {
 			return
@@ -168,7 +168,7 @@ func (t *Table) push(id poller.Token, r *record, p []byte) {
 
 // pushRaw is push for what goes to the socket as it is.
 func (t *Table) pushRaw(id poller.Token, r *record, p []byte) {
-	if r.state == stateHeld || t.unsent(r) > 0 {
+	if r.state.held() || t.unsent(r) > 0 {
 		s := t.sideOf(r)
 		s.appendOwn(p)
 		t.boundUnsent(id, r, s)
@@ -260,7 +260,11 @@ func (t *Table) writable(id poller.Token, r *record) {
 	}
 	t.watch(id, r, true, false)
 	t.trimSide(r)
-	if r.state == stateClosing {
+	switch {
+	case r.state == stateAnswered:
+		t.answered(id, r)
+		return
+	case r.state >= stateClosing:
 		t.closeOurSide(id, r)
 		return
 	}
@@ -308,14 +312,14 @@ func (t *Table) watchWritable(id poller.Token, r *record) {
 
 // watch tells the poller what to report of a connection.
 func (t *Table) watch(id poller.Token, r *record, read, write bool) {
-	read = read && r.flags&flagThrottled == 0
+	read = read && r.flags&flagThrottled == 0 && (r.flags&flagBacklog == 0 || r.state != stateOpen)
 	want := r.flags &^ (flagReadPaused | flagWriteWatch)
 	var e poller.Events
 	if read {
 		e |= poller.Readable
 	} else {
 		want |= flagReadPaused
-		if r.state != stateHeld {
+		if !r.state.held() {
 			e |= poller.IgnoreHalfClose // it may have said its last and still read
 		}
 	}

@@ -9,13 +9,14 @@ import (
 // side is what a connection has only at times: bytes of a frame or request
 // that a read cut, and bytes that the socket did not take.
 type side struct {
-	decoder decoder                    // in the middle of a message
-	head    *bytebufferpool.ByteBuffer // an unfinished request; while the 101 is held, the frames behind it
-	client  netip.Addr                 // until the upgrade: whose connection it is, where that is not the socket's address
-	shared  []byte                     // rest of a frame that other connections share: never written to
-	own     *bytebufferpool.ByteBuffer // control frames and replies that leave after shared
-	ownSent int                        // how much of own has left
-	stalled uint32                     // while flagWriteWatch is set: tick at which the socket last took some of it
+	decoder  decoder                    // in the middle of a message
+	head     *bytebufferpool.ByteBuffer // an unfinished request; while a response is held or on its way, what came behind its request; with flagBacklog, frames that wait
+	client   netip.Addr                 // while requests are read: whose connection it is, where that is not the socket's address
+	shared   []byte                     // rest of a frame that other connections share: never written to
+	own      *bytebufferpool.ByteBuffer // control frames and replies that leave after shared
+	ownSent  int                        // how much of own has left
+	received int                        // bytes of decoder and head, as Receiving has counted them
+	stalled  uint32                     // while flagWriteWatch is set: tick at which the socket last took some of it
 }
 
 // unsent says how many bytes wait for the socket.
@@ -28,7 +29,7 @@ func (s *side) unsent() int {
 }
 
 func (s *side) empty() bool {
-	return s.decoder.idle() && s.head == nil && s.shared == nil && s.own == nil
+	return s.decoder.idle() && s.head == nil && s.shared == nil && s.own == nil && !s.client.IsValid()
 }
 
 // appendOwn keeps a copy of p behind everything that waits already.
@@ -98,6 +99,7 @@ func (t *Table) dropSide(r *record) {
 	s.dropUnsent()
 	s.dropHead()
 	s.decoder.release()
+	t.countReceived(r)
 	t.sides.all[r.side] = nil
 	t.sides.spare = append(t.sides.spare, r.side)
 	r.side = 0

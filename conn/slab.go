@@ -8,21 +8,29 @@ type state uint8
 
 const (
 	stateFree      state = iota
+	stateArriving        // the PROXY header that it has to begin with is being read
+	stateIdle            // a request was answered, and the next is awaited
 	stateHandshake       // the request's head is being read
-	stateHeld            // the 101 is ready and waits for Release
-	stateOpen
-	stateClosing // our close frame or refusal is on its way; waiting for the other side's end
-	stateDead    // ends with this turn
+	stateHeld            // the 101, or the head of a stream, is ready and waits for Release
+	stateAwaiting        // a request waits for Answer
+	stateAnswered        // … and its answer is on its way
+	stateOpen            // a WebSocket or a stream
+	stateClosing         // our close frame or refusal is on its way
+	stateLingering       // our side is shut down; waiting for the other side's end
+	stateDead            // ends with this turn
 )
 
-type flags uint16
+// held reports whether nothing is read or sent until the handler says so.
+func (s state) held() bool { return s == stateHeld || s == stateAwaiting }
+
+type flags uint32
 
 const (
 	flagUpgraded    flags = 1 << iota // the handler accepted it and is owed a Closed
 	flagToldClosed                    // … and has had it
 	flagReadPaused                    // its replies do not drain: nothing is read of it
 	flagWriteWatch                    // the poller reports when it is writable
-	flagHalfClosed                    // our side is shut down
+	flagStream                        // it is no WebSocket but a GET: bytes go out as they are, and none are expected
 	flagBlocked                       // a Send found no room: the handler is owed a Drained
 	flagStaged                        // a frame waits for the lane's next flush
 	flagStallListed                   // an entry in deadlines.stalled is its
@@ -33,7 +41,8 @@ const (
 	flagUnlimited                     // its address is one that limits do not concern
 	flagProxied                       // its socket is a proxy's: visit has the client's address
 	flagThrottled                     // it sent too much: nothing is read of it until that is forgiven
-	flagAwaitsProxy                   // the first it sends is a PROXY header
+	flagBacklog                       // part of what was read of it waits in its side's head: nothing more is read
+	flagDeflates                      // it negotiated permessage-deflate: what it sends may be compressed
 )
 
 // record is one connection, without a pointer, so that a million of them are
@@ -79,6 +88,9 @@ func (s *slab) at(slot uint32) *record {
 // two thousand million connections.
 const lastGeneration = 1<<31 - 1
 
+// nextGeneration is the generation of whoever has the slot after this.
+func (r *record) nextGeneration() uint32 { return r.generation%lastGeneration + 1 }
+
 // take gives out a slot with a generation that it did not have before.
 func (s *slab) take(fd int) (uint32, *record) {
 	var slot uint32
@@ -94,7 +106,7 @@ func (s *slab) take(fd int) (uint32, *record) {
 	}
 	s.used++
 	r := s.at(slot)
-	*r = record{fd: int32(fd), generation: r.generation%lastGeneration + 1}
+	*r = record{fd: int32(fd), generation: r.nextGeneration()}
 	return slot, r
 }
 

@@ -56,7 +56,7 @@ func (t *Table) publishStats() {
 // Counts is what a table has done up to now.
 type Counts struct {
 	Accepted     uint64             // sockets taken from the listener
-	Upgraded     uint64             // handshakes that ended well
+	Upgraded     uint64             // handshakes that ended well, and GET requests that were taken
 	Shed         uint64             // sockets answered 503 at once, for want of file descriptors or quota, or when stopping
 	Refused      [NumReasons]uint64 // sockets that ended before they were upgraded, by reason; handed over to net/http included
 	Closed       [NumReasons]uint64 // upgraded connections that have ended, by reason
@@ -172,5 +172,5 @@ func (t *Table) Client(id poller.Token) netip.Addr {
 }
 
 func (s state) String() string {
-	return [...]string{"free", "handshake", "held", "open", "closing", "dead"}[s]
+	return [...]string{"free", "arriving", "idle", "handshake", "held", "awaiting", "answered", "open", "closing", "closing", "dead"}[s]
 }

@@ -3,7 +3,7 @@
 //
 // A Table has the connections of one shard and belongs to that shard's loop:
 // every method is to be called on the loop's goroutine, except where it says
-// otherwise. A connection is a file descriptor and a pointer-free record of 36
+// otherwise. A connection is a file descriptor and a pointer-free record of 40
 // bytes in a slab; whatever only few connections need at a time (a cut frame,
 // unsent bytes) lies in a side record that is given back as soon as it is empty.
 package conn
@@ -34,6 +34,13 @@ type Handler interface {
 	// then it is Blocked.
 	Upgrade(id poller.Token, r *Request) *Refusal
 
+	// Get is asked about each valid GET of a path that Config.Claims; r is as in
+	// Upgrade, and so is a Refusal. Otherwise the response is the handler's: what
+	// it replies with during the call begins with the head of one that ends with
+	// the connection, and id is a stream from then on. Or it has one complete
+	// response leave by Answer, now or, after Hold or Await, later.
+	Get(id poller.Token, r *Request) *Refusal
+
 	// Message hands over one complete data message. The payload is valid
 	// during the call only.
 	Message(id poller.Token, op ws.OpCode, payload []byte)
@@ -42,13 +49,13 @@ type Handler interface {
 	// sent everything that was kept for it.
 	Drained(id poller.Token)
 
-	// Closed ends what Upgrade began: it is called once for each connection
-	// that Upgrade did not refuse, and never from within another method of the
+	// Closed ends what Upgrade or Get began: it is called once for each connection
+	// that they did not refuse, and never from within another method of the
 	// Table. The slot may be given to another connection afterwards.
 	Closed(id poller.Token, why Reason)
 
-	// NotUpgrade hands over the socket of a request that is no WebSocket
-	// upgrade, with everything that was read of it so far. The file descriptor
+	// NotUpgrade hands over the socket of a request that is neither a WebSocket
+	// upgrade nor for Get, with everything that was read of it so far. The file descriptor
 	// is the handler's from here on, and so is what h has; read is valid during
 	// the call only.
 	NotUpgrade(fd int, read []byte, h Handed)
@@ -57,24 +64,30 @@ type Handler interface {
 // Config is what the tables of all shards have in common. A zero field has
 // the default given.
 type Config struct {
-	MaxMessage       int           // bytes of one message, all fragments together; 64 KiB
-	HandshakeTimeout time.Duration // from accept to the end of the request's head, TLS included; 5 s
-	Heartbeat        time.Duration // silence after which a client is pinged; 25 s
-	PongTimeout      time.Duration // further silence after which it is closed; 10 s
-	WriteTimeout     time.Duration // how long a socket may take nothing while bytes wait for it; 60 s
-	Linger           time.Duration // how long the other side's end is awaited after ours; 0.5 s
-	CloseTimeout     time.Duration // how long unsent bytes may take to leave before a close; 5 s
-	MaxUnsent        int           // bytes kept for one connection that does not read, the rest of a data frame included; 1 MiB + MaxMessage
-	Subprotocols     []string      // known values of Sec-WebSocket-Protocol
-	Lane             string        // how data is sent: LaneAuto, LaneWrite or LaneURing; LaneWrite
-	Quota            *Quota        // connections over all tables; nil: no limit
-	Gate             *gate.Gate    // connections of each address, and how fast they come; nil: no limit
-	ByteRate         int           // what a client may send, in bytes a second, where each frame counts 256 bytes besides; 0: any number
-	ProxyProtocol    via.Networks  // who begins with a PROXY header
-	TrustForwarded   via.Networks  // whose X-Forwarded-For and Forwarded are believed
-	TLS              *tls.Config   // of all connections; nil: none has TLS
-	Handshakes       *Handshakes   // of TLS, over all tables; nil: NewHandshakes(0) for this one
-	Log              *slog.Logger  // nil: slog.Default
+	MaxMessage       int                                 // bytes of one message, all fragments together; 64 KiB
+	HandshakeTimeout time.Duration                       // from accept to the end of the request's head, TLS included; 5 s
+	Heartbeat        time.Duration                       // silence after which a client is pinged; 25 s
+	PongTimeout      time.Duration                       // further silence after which it is closed; 10 s
+	IdleTimeout      time.Duration                       // from an answer to the next request on its connection; 75 s
+	WriteTimeout     time.Duration                       // how long a socket may take nothing while bytes wait for it; 60 s
+	Linger           time.Duration                       // how long the other side's end is awaited after ours; 0.5 s
+	CloseTimeout     time.Duration                       // how long unsent bytes may take to leave before a close; 5 s
+	MaxUnsent        int                                 // bytes kept for one connection that does not read, the rest of a data frame included; 1 MiB + MaxMessage
+	Subprotocols     []string                            // known values of Sec-WebSocket-Protocol
+	Deflate          bool                                // permessage-deflate (RFC 7692) is accepted where a client offers it
+	Lane             string                              // how data is sent: LaneAuto, LaneWrite or LaneURing; LaneWrite
+	Quota            *Quota                              // connections over all tables; nil: no limit
+	Receiving        *Receiving                          // what has come of messages in part, over all tables; nil: no limit
+	Gate             *gate.Gate                          // connections of each address, and how fast they come; nil: no limit
+	ByteRate         int                                 // what a client may send, in bytes a second, where each frame counts 256 bytes besides; 0: any number
+	ProxyProtocol    via.Networks                        // who begins with a PROXY header
+	TrustForwarded   via.Networks                        // whose X-Forwarded-For and Forwarded are believed
+	Claims           func(path string) bool              // GET requests of which paths are for Handler.Get; nil: none
+	Beat             []byte                              // what a stream is sent that was silent for a heartbeat; empty: nothing
+	LastWords        func(dst []byte, why Reason) []byte // appends what a stream is sent before it is closed for a reason that has a code; nil: nothing
+	TLS              *tls.Config                         // of all connections; nil: none has TLS
+	Handshakes       *Handshakes                         // of TLS, over all tables; nil: NewHandshakes(0) for this one
+	Log              *slog.Logger                        // nil: slog.Default
 }
 
 func (c Config) withDefaults() Config {
@@ -86,6 +99,7 @@ func (c Config) withDefaults() Config {
 	set(&c.HandshakeTimeout, 5*time.Second)
 	set(&c.Heartbeat, 25*time.Second)
 	set(&c.PongTimeout, 10*time.Second)
+	set(&c.IdleTimeout, 75*time.Second)
 	set(&c.WriteTimeout, 60*time.Second)
 	set(&c.Linger, 500*time.Millisecond)
 	set(&c.CloseTimeout, 5*time.Second)
@@ -97,6 +111,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Quota == nil {
 		c.Quota = NewQuota(0)
+	}
+	if c.Receiving == nil {
+		c.Receiving = NewReceiving(0)
 	}
 	if c.Handshakes == nil && c.TLS != nil {
 		c.Handshakes = NewHandshakes(0)
@@ -120,7 +137,7 @@ type Table struct {
 	listener *poller.Listener // nil: sockets come by Adopt alone
 	reserve  *poller.Reserve
 	lane     lane
-	ticks    struct{ handshake, heartbeat, pong, write, linger, closing uint32 }
+	ticks    struct{ handshake, idle, heartbeat, pong, write, linger, closing uint32 }
 	inRate   inRate
 
 	// Loop-only.
@@ -132,6 +149,7 @@ type Table struct {
 	corked    uint32                     // its slot; noSlot: none
 	fresh     decoder                    // serves every connection that keeps nothing between reads
 	in        inboundTo                  // where decoders deliver
+	inflater  inflater                   // serves every connection that sends compressed messages
 	dying     []dying                    // connections that end with this turn
 	deadlines deadlines                  // handshakes, closings, unsent bytes that do not move
 	sweepAt   uint32                     // next slot of the heartbeat sweep
@@ -145,6 +163,7 @@ type Table struct {
 	sealed    []byte                     // what TLS has written: valid until the next
 	lent      []byte                     // the record buffer of whoever decrypts
 	accepts   acceptPace
+	operator  bool // the connection whose head is being read is an operator's, see Adopt
 	canned    [NumReasons]canned
 	paused    bool  // the listener is off until the next tick: no file descriptors
 	stopped   bool  // no more accepts
@@ -176,7 +195,7 @@ func NewTable(cfg Config, loop *poller.Loop, listener *poller.Listener, h Handle
 		loop:     loop,
 		handler:  h,
 		listener: listener,
-		shaker:   newHandshaker(cfg.Subprotocols),
+		shaker:   newHandshaker(cfg.Subprotocols, cfg.Deflate),
 		buf:      make([]byte, readSize),
 		corked:   noSlot,
 		accepts:  acceptPace{next: 1},
@@ -195,7 +214,7 @@ func NewTable(cfg Config, loop *poller.Loop, listener *poller.Listener, h Handle
 		ticks *uint32
 		span  time.Duration
 	}{
-		{&t.ticks.handshake, cfg.HandshakeTimeout}, {&t.ticks.heartbeat, cfg.Heartbeat}, {&t.ticks.pong, cfg.PongTimeout},
+		{&t.ticks.handshake, cfg.HandshakeTimeout}, {&t.ticks.idle, cfg.IdleTimeout}, {&t.ticks.heartbeat, cfg.Heartbeat}, {&t.ticks.pong, cfg.PongTimeout},
 		{&t.ticks.write, cfg.WriteTimeout}, {&t.ticks.linger, cfg.Linger}, {&t.ticks.closing, cfg.CloseTimeout},
 	} {
 		*d.ticks = ticksOf(d.span, loop.TickLength())
@@ -281,16 +300,16 @@ func (t *Table) ID(slot uint32) poller.Token {
 	return 0
 }
 
-// IsOpen reports whether a connection's 101 has left.
+// IsOpen reports whether a connection's 101, or the head of a stream, has left.
 func (t *Table) IsOpen(id poller.Token) bool {
 	r := t.live(id)
 	return r != nil && r.state == stateOpen
 }
 
-// IsHeld reports whether a connection's 101 is held back.
+// IsHeld reports whether a connection's response is held back.
 func (t *Table) IsHeld(id poller.Token) bool {
 	r := t.live(id)
-	return r != nil && r.state == stateHeld
+	return r != nil && r.state.held()
 }
 
 // live returns the record of a connection, nil if it has ended.
@@ -307,7 +326,7 @@ func (t *Table) doom(id poller.Token, r *record, why Reason) {
 	if r.state == stateDead || r.state == stateFree {
 		return
 	}
-	if r.state != stateClosing {
+	if r.state < stateClosing {
 		r.why = why
 	}
 	r.state = stateDead
@@ -334,6 +353,10 @@ func (t *Table) bury(d dying) {
 				t.stats.unsecured[d.why].Add(1)
 			}
 		}
+	}
+	if r.state == stateAnswered {
+		t.renew(d.id, r)
+		return
 	}
 	if r.state != stateDead {
 		return

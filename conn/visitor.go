@@ -19,7 +19,7 @@ import (
 
 // admit gives a new socket a record, unless its address has too many.
 func (t *Table) admit(fd int, from netip.Addr) {
-	v, f, why := t.knock(from)
+	begins, v, f, why := t.knock(from)
 	if why != ReasonNone {
 		t.stats.refused[why].Add(1)
 		t.dismiss(fd, t.cannedAnswer(why))
@@ -31,24 +31,25 @@ func (t *Table) admit(fd int, from netip.Addr) {
 		return
 	}
 	if _, r := t.adopt(fd); r != nil {
-		r.visit, r.flags = v, f
+		r.state, r.visit, r.flags = begins, v, f
 	} else {
 		t.cfg.Gate.Leave(v)
 	}
 }
 
-// knock asks the gate about a new socket, if its address is the client's.
-func (t *Table) knock(from netip.Addr) (gate.Visit, flags, Reason) {
+// knock asks the gate about a new socket, if its address is the client's, and says
+// what is read of it first.
+func (t *Table) knock(from netip.Addr) (state, gate.Visit, flags, Reason) {
 	switch {
 	case t.cfg.ProxyProtocol.Contains(from):
-		return 0, flagAwaitsProxy, ReasonNone
+		return stateArriving, 0, 0, ReasonNone
 	case t.cfg.TrustForwarded.Contains(from):
-		return 0, 0, ReasonNone
+		return stateHandshake, 0, 0, ReasonNone
 	case t.cfg.Gate.Unlimited(from, false):
-		return 0, flagUnlimited, ReasonNone
+		return stateHandshake, 0, flagUnlimited, ReasonNone
 	}
 	v, verdict := t.cfg.Gate.Enter(from, true)
-	return v, 0, reasonOfVerdict(verdict)
+	return stateHandshake, v, 0, reasonOfVerdict(verdict)
 }
 
 func reasonOfVerdict(v gate.Verdict) Reason {
@@ -126,7 +127,7 @@ func (t *Table) behindProxyHeader(id poller.Token, r *record, p []byte) (rest []
 		}
 		return nil
 	}
-	r.flags &^= flagAwaitsProxy
+	r.state = stateHandshake
 	rest = p[size:]
 	if cut { // no longer than a read, so it fits where reads go to
 		rest = t.buf[:copy(t.buf, rest)]
@@ -153,6 +154,10 @@ func (t *Table) clientOf(r *record) (client netip.Addr, proxied bool) {
 // that is one too many.
 func (t *Table) vet(id poller.Token, r *record, head []byte, q *Request) (*Refusal, Reason) {
 	client, proxied := t.clientOf(r)
+	if q.Operator = t.operator; q.Operator {
+		q.Address, q.Unlimited = client, true
+		return nil, ReasonNone
+	}
 	if t.cfg.TrustForwarded.Contains(client) {
 		var claim via.Claim
 		client, claim = forwardedOf(head).Client(client, t.cfg.TrustForwarded)
@@ -238,6 +243,7 @@ type Handed struct {
 	Visit     gate.Visit // what the gate counts it as; the handler has it leave. 0: it is not counted
 	Unlimited bool       // limits do not concern Client
 	TLS       *Secured   // nil: none
+	Operator  bool       // it is of who runs the server, and neither the quota nor the gate concern it; it has no TLS
 }
 
 func (t *Table) handedOf(id poller.Token, r *record) Handed {

@@ -253,6 +253,31 @@ func TestProxyProtocol(t *testing.T) {
 	})
 }
 
+// Where a header is cut anywhere, what comes behind its rest in one read is all there: what is
+// answered while that is read does not overwrite it.
+func TestCutProxyHeader(t *testing.T) {
+	s := &script{}
+	s.upgrade = func(id poller.Token, r *Request) *Refusal {
+		s.table.Reply(id, AppendFrame(nil, ws.OpText, fmt.Appendf(nil, "%v asks for %s", r.Address, r.Query)))
+		return nil
+	}
+	sh := startShard(t, s, quickly, func(s *settings) { s.ProxyProtocol = networksOf("127.0.0.2/32") })
+	query := pattern(300)
+	request := strings.Replace(plainRequest, "GET /ws ", "GET /ws?"+query+" ", 1)
+	for _, header := range []string{proxyV1Header, proxyV2Header} {
+		for cut := 1; cut < len(header); cut++ {
+			c := sh.connectFrom("127.0.0.2")
+			read := sh.Counts().BytesIn
+			c.send(header[:cut])
+			sh.wantRead(int(read) + cut)
+			c.send(header[cut:], request, maskedText(pattern(500)))
+			c.wantSwitch()
+			c.wantText("203.0.113.7 asks for "+query, pattern(500))
+			c.Close()
+		}
+	}
+}
+
 // A proxy's connections are limited by the addresses that it names.
 func TestLimitsBehindProxies(t *testing.T) {
 	change, _ := gated(t, gate.Limits{Connections: 1})

@@ -83,14 +83,14 @@ func (g *group) givenUp() uint64 {
 func (m *Members) sendSnapshot(slot uint32, s *seating, l *lag, c concern) lagState {
 	g := c.group
 	w := wanted{feed: l.view.feed, pattern: g.sub.pattern, kind: readSnapshot}
-	if err := m.failure(w); err != nil {
-		return m.tryLater(slot, err)
+	if m.failed(w) {
+		return m.tryLater(slot)
 	}
 	given := m.giving != nil && m.giving.wanted == w
 	values, upTo, ok := m.hub.snapshot(l.view, w, c.after, given)
 	switch {
 	case !ok && given:
-		return m.tryLater(slot, nil)
+		return m.tryLater(slot)
 	case !ok:
 		m.await(slot, w)
 		return lagWaits
@@ -146,7 +146,7 @@ func (m *Members) sendPage(slot uint32, s *seating, l *lag, limit uint64) lagSta
 	case r == nil:
 		return lagWaits
 	case r.err != nil:
-		return m.tryLater(slot, r.err)
+		return m.tryLater(slot)
 	}
 	if !within && r.lacks(witness) {
 		for _, c := range m.readers {
@@ -200,7 +200,7 @@ func (m *Members) sendPage(slot uint32, s *seating, l *lag, limit uint64) lagSta
 		l.anchor = 0
 		return lagHasMore
 	case reached <= from: // a replica lags
-		return m.tryLater(slot, nil)
+		return m.tryLater(slot)
 	}
 	for _, c := range m.readers {
 		l.begins(c.group, max(c.after, reached))

@@ -33,13 +33,16 @@ type link struct {
 }
 
 // gather fills an empty blend from the front of entries: all of them, up to a
-// mark of loss and the limit on pairs of entry and member. It returns how many.
+// mark of loss and the limits on pairs of entry and member, and on what a slice
+// can encode. It returns how many.
 func (b *blend) gather(v *view, entries []*entry) int {
 	b.view, b.began = v, time.Now()
+	bytes := 0
 	for _, e := range entries {
-		if e.lost || len(b.links) > v.members.pace.blend {
+		if e.lost || len(b.links) > v.members.pace.blend || bytes > v.members.pace.slice*encodedPerSend {
 			break
 		}
+		bytes += len(e.Data)
 		for _, s := range e.matched.subs {
 			for g := v.members.groupOf(s.pattern); g != nil; g = g.sibling {
 				if g.sub != s || g.pace != nil || e.seq <= g.since {
@@ -90,6 +93,7 @@ func (b *blend) step(budget int) (n int) {
 		if s := b.view.members.at(b.due[i].slot); s.due == uint32(i+1) { // else it has left, or has had it
 			s.due = 0
 			b.send(s, b.due[i])
+			n += b.view.members.effort()
 		}
 	}
 	return n
@@ -111,14 +115,14 @@ func (b *blend) send(s *seating, d due) {
 	m := b.view.members
 	first := b.entries[b.links[d.first].entry]
 	if d.first == d.last {
-		b.count(s, d.slot, first, m.to.Send(d.slot, m.hub.frame(first, s.format)), 1)
+		b.count(s, d.slot, first, m.to.Send(d.slot, m.frame(first, s.format)), 1)
 		return
 	}
 	frames := 0
 	m.buf = m.buf[:0]
 	for at := d.first; ; at = b.links[at].next {
 		e := b.entries[b.links[at].entry]
-		frame := m.hub.frame(e, s.format)
+		frame := m.frame(e, s.format)
 		if frames > 0 && len(m.buf)+len(frame) > m.pace.writeBytes {
 			if !b.count(s, d.slot, first, m.to.SendCopy(d.slot, m.buf), frames) {
 				return

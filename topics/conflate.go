@@ -162,7 +162,7 @@ func (fan *fanout) flushFrame(m *Members, f Format) (all []byte) {
 		if n := fan.skips[i]; n > 0 {
 			all = append(all, m.hub.enc.Skipped(f, e.Topic, n)...)
 		}
-		all = append(all, m.hub.frame(e, f)...)
+		all = append(all, m.frame(e, f)...)
 	}
 	return all
 }

@@ -79,6 +79,7 @@ func (r *rig) wantConsistent() {
 		}
 	}
 	r.wantHubConsistent(shards, members)
+	r.wantWakers()
 }
 
 func (r *rig) wantHubConsistent(shards map[*sub]uint64, members map[*sub]int64) {

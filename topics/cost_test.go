@@ -19,6 +19,7 @@ func (s *sink) SendCopy(uint32, []byte) Outcome                       { return s
 func (s *sink) Subscribed(uint32, string, string, Standing, error)    {}
 func (s *sink) FannedOut(int, time.Duration)                          {}
 func (s *sink) Message(Format, *Message) []byte                       { return s.frame }
+func (s *sink) Like(f Format, _ *Message) Format                      { return f }
 func (s *sink) Gap(Format, string, LossReason, Cursor, Cursor) []byte { return s.frame }
 func (s *sink) Skipped(Format, string, int) []byte                    { return s.frame }
 

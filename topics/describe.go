@@ -45,6 +45,15 @@ func (h *Hub) Connections(pattern string) int {
 	return 0
 }
 
+// Heard reports whether anybody on this node listens to something of a namespace
+// that is one feed, or did until a moment ago.
+func (h *Hub) Heard(namespace string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	_, heard := h.namespaces.get(namespace)
+	return heard
+}
+
 // MemberCounts is what the members of a shard have seen up to now.
 type MemberCounts struct {
 	Deliveries    uint64 // live: messages and gaps taken by a socket

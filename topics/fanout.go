@@ -53,7 +53,7 @@ func (fan *fanout) step(v *view, budget int) int {
 			fan.next++
 			if to.slot != noSlot {
 				fan.send(v, share.group, to.slot)
-				n++
+				n += 1 + v.members.effort()
 			}
 		}
 		if fan.next == share.end {
@@ -108,15 +108,15 @@ func (fan *fanout) frame(m *Members, g *group, f Format) []byte {
 	case fan.flush != nil:
 		return fan.flushFrame(m, f)
 	case len(fan.run) == 1:
-		return m.hub.frame(first, f)
+		return m.frame(first, f)
 	}
 	size := 0
 	for _, e := range fan.run {
-		size += len(m.hub.frame(e, f))
+		size += len(m.frame(e, f))
 	}
 	all := make([]byte, 0, size)
 	for _, e := range fan.run {
-		all = append(all, m.hub.frame(e, f)...)
+		all = append(all, m.frame(e, f)...)
 	}
 	return all
 }

@@ -34,6 +34,11 @@ type Encoder interface {
 	// Message makes the frame of one message. Everybody shares it.
 	Message(f Format, m *Message) []byte
 
+	// Like says which format has the very frame of a message that this one has,
+	// so that it is made and kept once for both; it is a format that is like no
+	// other but itself. f where there is none.
+	Like(f Format, m *Message) Format
+
 	// Gap makes the frame that tells the subscriber of a pattern that messages
 	// are missing after one place and up to another, as far as there are such;
 	// nil where the format cannot tell.
@@ -59,11 +64,8 @@ type entry struct {
 	why     LossReason // … for this reason
 	matched *match
 
-	// Each made once, by whoever needs it first.
-	frames [MaxFormats]struct {
-		once  sync.Once
-		bytes []byte
-	}
+	// Their own guard.
+	frames frames
 
 	// Atomic.
 	encoded atomic.Int64 // bytes of frames, or encodedGone
@@ -81,61 +83,12 @@ func (e *entry) before() uint64 {
 	return e.seq - 1
 }
 
-// frame is an entry on the wire. Whoever makes it first charges what it takes
-// beyond what was reserved: control characters in JSON take six times their room.
-func (h *Hub) frame(e *entry, f Format) []byte {
-	slot := &e.frames[f]
-	slot.once.Do(func() {
-		slot.bytes = h.enc.Message(f, &e.Message)
-		h.charge(e, int64(cap(slot.bytes)))
-	})
-	return slot.bytes
-}
-
-// charge adds to what an entry is known to hold, unless its ring has given it up.
-func (h *Hub) charge(e *entry, bytes int64) {
-	for {
-		was := e.encoded.Load()
-		if was == encodedGone {
-			return
-		}
-		if !e.encoded.CompareAndSwap(was, was+bytes) {
-			continue
-		}
-		if more := e.excess(was+bytes) - e.excess(was); more > 0 {
-			if h.stats.excess.Add(more)+h.stats.held.Load() > h.cfg.RingMemory {
-				h.mu.Lock()
-				h.giveUpExcess()
-				h.mu.Unlock()
-			}
-		}
-		return
-	}
-}
-
-// encodedGone marks an entry of which no more is counted.
-const encodedGone = -1
-
-// frameReserve is what is reserved for a frame beside payload and topic.
-const frameReserve = 96
-
-// entryOverhead is what an entry weighs beside its payload and topic, for each
-// of which it has room twice: as they came, and in one frame.
-const entryOverhead = 528 + frameReserve
-
-func (e *entry) reserved() int64 { return int64(len(e.Data) + len(e.Topic) + frameReserve) }
-
-// excess is how much frames of so many bytes take beyond what is reserved.
-func (e *entry) excess(encoded int64) int64 { return max(0, encoded-e.reserved()) }
-
-// weight is what an entry is counted for when it is appended.
-func (e *entry) weight() int64 { return int64(2*len(e.Data) + 2*len(e.Topic) + entryOverhead) }
-
 // match is who is concerned by an entry. Of a message it is found once for each
 // topic, and valid until the subscriptions of the feed change.
 type match struct {
 	subs   []*sub // of a mark of loss that stands in a ring none: it concerns all
 	shards uint64 // those with at least one subscription concerned
+	polled bool   // somebody is likely to come back for it
 }
 
 // sub is one distinct pattern to which somebody on this node is subscribed.
@@ -143,13 +96,16 @@ type sub struct {
 	// Static.
 	pattern string
 	feed    *feed
+	life    uint64 // while it is one, what is for it comes into the ring: see RingPlace
 
 	// Atomic.
 	members atomic.Int64 // connections, over all shards
+	polled  atomic.Int64 // when somebody last left who will come back, as Hub.since says; 0: nobody
 
 	// Guarded by Hub.mu.
-	at     int    // where it stands in feed.list
-	shards uint64 // those with members
+	at      int    // where it stands in feed.list
+	shards  uint64 // those with members
+	lingers uint64 // number in Hub.lingering; 0: it has members
 
 	// Guarded by feed.mu.
 	evicted uint64 // newest message for it that the ring has given up
@@ -169,6 +125,7 @@ func (s *sub) givenUp() uint64 { return max(s.evicted, s.feed.markEvicted) }
 type feed struct {
 	// Static.
 	in    Interest
+	most  int    // entries of its ring
 	delay *delay // nil: shards are told when the batch is in
 
 	// Guarded by Hub.mu.
@@ -205,6 +162,7 @@ func (f *feed) match(topic string) *match {
 	m := &match{subs: f.subs.match(topic, nil)}
 	for _, s := range m.subs {
 		m.shards |= s.shards
+		m.polled = m.polled || s.lingers != 0
 	}
 	if f.cache == nil || len(f.cache) >= maxCachedMatches {
 		f.cache = make(map[string]*match)
@@ -230,6 +188,7 @@ func (f *feed) everybody() *match {
 	m := &match{}
 	for _, s := range f.list {
 		m.shards |= s.shards
+		m.polled = m.polled || s.lingers != 0
 	}
 	return m
 }

@@ -14,6 +14,17 @@ func (bloated) Message(f Format, m *Message) []byte {
 	return append(bytes.Repeat([]byte{'0' + byte(f)}, 6*len(m.Data)), '\n')
 }
 
+// heldBy is what an entry takes, its frames included.
+func heldBy(e *entry) int64 {
+	held := int64(unsafe.Sizeof(*e)) + int64(len(e.Topic)+cap(e.Data))
+	for s := &e.frames; s != nil; s = s.next.Load() {
+		if held += int64(cap(s.bytes)); s != &e.frames {
+			held += int64(unsafe.Sizeof(*s))
+		}
+	}
+	return held
+}
+
 // What frames take beyond their payloads counts as soon as they are made: at
 // once, or when somebody who was behind has them in another format.
 func TestRingMemoryBoundsWhatIsHeld(t *testing.T) {
@@ -34,10 +45,7 @@ func TestRingMemoryBoundsWhatIsHeld(t *testing.T) {
 				t.Helper()
 				var held int64
 				for e := r.hub.oldest; e != nil; e = e.newer {
-					held += int64(unsafe.Sizeof(*e)) + int64(len(e.Topic)+cap(e.Data))
-					for f := range e.frames {
-						held += int64(cap(e.frames[f].bytes))
-					}
+					held += heldBy(e)
 				}
 				if held > memory || held > r.hub.Counts().RingBytes {
 					t.Fatalf("live %v, batches of %d: rings hold %d bytes, of at most %d; counted %d", live, batch, held, memory, r.hub.Counts().RingBytes)

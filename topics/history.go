@@ -34,6 +34,7 @@ type stream struct {
 	checkAt time.Time
 	checks  int
 	regress *regress // nil: it has not gone back
+	failed  failures
 }
 
 // kept is what a feed with history has beside.
@@ -162,6 +163,7 @@ func (h *Hub) stands(st *stream, s Stream, asked inquiry, err error) {
 	st.asking = false
 	waiting := st.before
 	st.before = nil
+	h.noteFailure(st, err)
 	if err == nil {
 		h.update(st, s, asked)
 	}

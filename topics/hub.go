@@ -10,6 +10,7 @@ package topics
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,9 +24,11 @@ type HubConfig struct {
 	RingMessages int                             // newest messages kept of each feed; 1024
 	RingMemory   int64                           // bytes kept over all feeds, as they came and encoded; 64 MiB
 	Linger       time.Duration                   // how long a feed outlives its last subscriber, so that churn does not reach the bus; 5 s
+	PollLinger   time.Duration                   // how long messages are collected, without history, for those who polled and have not come back; 15 s
 	Settings     func(namespace string) Settings // how it is served; nil: each as the zero Settings says
 	History      History                         // of the namespaces that keep it; nil: none does
 	Final        func(error) bool                // the bus's answer means that an interest will never bring anything; nil: none does
+	Log          *slog.Logger                    // says now and then why history cannot be read; nil: nobody is told
 }
 
 // maxIdleFeeds bounds the feeds that linger: subscribers could invent topics
@@ -38,9 +41,10 @@ var ErrNoWildcards = errors.New("this namespace takes no wildcards (interest: to
 // Hub is the node's end of the bus. Safe for use by several goroutines.
 type Hub struct {
 	// Static.
-	cfg HubConfig
-	bus Bus
-	enc Encoder
+	cfg   HubConfig
+	bus   Bus
+	enc   Encoder
+	began time.Time // what sub.polled counts from
 
 	// Guarded by mu.
 	mu             sync.Mutex
@@ -49,6 +53,9 @@ type Hub struct {
 	topics         table[string, *feed] // of namespaces with interest: topic
 	idle           []idleFeed           // in the order of time
 	idled          uint64               // how many there have been
+	lingering      []polledSub          // in the order of time
+	lingered       uint64               // how many there have been
+	lingerers      int                  // how many there are that are not void
 	touched        []*feed              // by the batch under way
 	oldest, newest *entry               // over all rings
 	held           int64                // weight of all rings, without stats.excess
@@ -92,13 +99,19 @@ func NewHub(cfg HubConfig, bus Bus, enc Encoder) *Hub {
 	if cfg.Linger == 0 {
 		cfg.Linger = 5 * time.Second
 	}
+	if cfg.PollLinger == 0 {
+		cfg.PollLinger = 15 * time.Second
+	}
 	if cfg.Settings == nil {
 		cfg.Settings = func(string) Settings { return Settings{} }
 	}
 	if cfg.Final == nil {
 		cfg.Final = func(error) bool { return false }
 	}
-	return &Hub{cfg: cfg, bus: bus, enc: enc, streams: make(map[string]*stream)}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Hub{cfg: cfg, bus: bus, enc: enc, began: time.Now(), streams: make(map[string]*stream)}
 }
 
 // Deliver implements Sink.
@@ -117,7 +130,7 @@ func (h *Hub) Deliver(batch []Message) {
 			continue
 		}
 		m := f.match(batch[i].Topic)
-		if m.shards == 0 {
+		if m.shards == 0 && !m.polled {
 			h.stats.unheard.Add(1)
 			continue
 		}
@@ -156,7 +169,7 @@ func (h *Hub) markLost(f *feed) {
 		h.ask(f.kept.stream, nil)
 		return
 	}
-	if m := f.everybody(); f.ready && m.shards != 0 {
+	if m := f.everybody(); f.ready && (m.shards != 0 || m.polled) {
 		h.stats.lostMarks.Add(1)
 		h.append(f, &entry{lost: true, why: LossUpstream, matched: m})
 	}
@@ -181,7 +194,7 @@ func (h *Hub) table(in Interest) *table[string, *feed] {
 // append puts an entry into its feed's ring, and gives up the oldest of all
 // where the rings have become too heavy.
 func (h *Hub) append(f *feed, e *entry) {
-	if old := f.append(e, h.cfg.RingMessages); old != nil {
+	if old := f.append(e, f.most); old != nil {
 		h.unlink(old)
 		h.stats.evicted.Add(1)
 	}
@@ -315,7 +328,10 @@ func (h *Hub) acquire(m *Members, pattern string) (joining, error) {
 	defer h.mu.Unlock()
 	f, ok := h.table(in).get(in.Name)
 	if !ok {
-		f = &feed{in: in, delay: h.delayOf(settings.BatchDelay)}
+		f = &feed{in: in, most: h.cfg.RingMessages, delay: h.delayOf(settings.BatchDelay)}
+		if !settings.History && settings.RingMessages > 0 {
+			f.most = settings.RingMessages
+		}
 		if settings.History && h.cfg.History != nil {
 			f.kept = &kept{stream: h.streamOf(namespace)}
 		}
@@ -331,12 +347,13 @@ func (h *Hub) acquire(m *Members, pattern string) (joining, error) {
 	}
 	s, ok := f.subs.get(pattern)
 	if !ok {
-		s = &sub{pattern: pattern, feed: f, at: len(f.list)}
+		s = &sub{pattern: pattern, feed: f, life: newLife(), at: len(f.list)}
 		f.subs.insert(pattern, s)
 		f.list = append(f.list, s)
 		h.stats.subs.Add(1)
 	}
 	s.shards |= m.bit
+	h.stopLingering(s)
 	f.forget(pattern)
 	return joining{sub: s, view: v, last: f.last}, nil
 }
@@ -381,11 +398,16 @@ func (h *Hub) refuse(f *feed, err error) {
 func (h *Hub) release(m *Members, s *sub) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	f := s.feed
-	f.forget(s.pattern)
-	if s.shards &^= m.bit; s.shards != 0 {
+	s.feed.forget(s.pattern)
+	if s.shards &^= m.bit; s.shards != 0 || h.keepForPolls(s) {
 		return
 	}
+	h.drop(s)
+}
+
+// drop forgets a pattern. mu must be held.
+func (h *Hub) drop(s *sub) {
+	f := s.feed
 	f.subs.remove(s.pattern)
 	end := len(f.list) - 1
 	f.list[s.at] = f.list[end]
@@ -411,6 +433,7 @@ func (h *Hub) release(m *Members, s *sub) {
 func (h *Hub) sweep(now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.sweepPolled(now)
 	for len(h.idle) > 0 && now.Sub(h.idle[0].since) >= h.cfg.Linger {
 		h.endOldestIdle()
 	}

@@ -316,7 +316,7 @@ func (m *Members) sendOwed(slot uint32, s *seating, l *lag) (last *entry, all, o
 		if p.skipped != 0 {
 			m.buf = append(m.buf, enc.Skipped(s.format, p.entry.Topic, max(0, p.skipped))...)
 		}
-		m.buf = append(m.buf, m.hub.frame(p.entry, s.format)...)
+		m.buf = append(m.buf, m.frame(p.entry, s.format)...)
 		frames++
 		if last = p.entry; len(m.buf) >= m.pace.writeBytes {
 			break
@@ -361,7 +361,7 @@ func (m *Members) collect(s *seating, l *lag) (cursor uint64, ok bool) {
 		g.collect, g.after = m.collects, l.after(g)
 		// What the shard has not begun yet is no loss of this member alone.
 		g.limit = l.limit(g)
-		begun := g.newest
+		begun := max(g.newest, g.since) // what is older than the group nobody else is to tell it of
 		if l.hasty[g] {
 			begun = v.pos // it does not wait for what is held back
 		}

@@ -71,6 +71,7 @@ type Members struct {
 	ticks     uint32
 	refused   *view // whose members are being told so
 	pacer     pacer
+	making    int // bytes of messages of which frames were made, and effort has not counted
 
 	// Loop-only: what is read of history.
 	asking     map[wanted]map[uint32]struct{} // slots that wait for it
@@ -138,8 +139,9 @@ func NewMembers(h *Hub, to Sender, post func(Task) bool, max int) *Members {
 type Want struct {
 	Mode    Mode    // ModeDefault: as the namespace says
 	MaxRate float64 // of ModeLatest: updates a second for each topic; 0: no limit
-	Resume  bool    // go on from Cursor
+	Resume  bool    // go on from Cursor, or from Ring
 	Cursor  Cursor
+	Ring    RingPlace // where the namespace keeps no history
 }
 
 // Errors of Subscribe, beside *NameError and ErrNoWildcards.

@@ -128,6 +128,7 @@ func (h *Hub) mended(f *feed, from uint64, p Page, err error) {
 		h.readOn(f)
 		return
 	}
+	h.noteFailure(k.stream, err)
 	if err != nil || k.stream.regress != nil {
 		h.readLater(f)
 		return
@@ -269,6 +270,7 @@ func (h *Hub) doubtReplica(f *feed) {
 			return
 		}
 		k.since = time.Now()
+		h.noteFailure(k.stream, err)
 		if err != nil || k.base != base || k.stream.regress != nil || number != 0 && base+number <= until {
 			h.readLater(f)
 			return

@@ -23,6 +23,10 @@ type Settings struct {
 	// of ModeLatest gets; 0: as many as it asks for.
 	MaxRate float64
 
+	// RingMessages is how many of the newest messages of each of its feeds are
+	// kept, where it has no history; 0: HubConfig.RingMessages.
+	RingMessages int
+
 	// BatchDelay is how long deliveries of its feeds are gathered, so that they
 	// leave together; 0: not at all. Hub.Close is needed where there are delays.
 	BatchDelay time.Duration

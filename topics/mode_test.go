@@ -36,3 +36,25 @@ func TestWay(t *testing.T) {
 		}
 	}
 }
+
+// TestRingOfNamespace keeps as many messages as the namespace says, and of
+// others as the hub does.
+func TestRingOfNamespace(t *testing.T) {
+	r := newRig(t, HubConfig{RingMessages: 8, Settings: func(namespace string) Settings {
+		if namespace == "few" {
+			return Settings{RingMessages: 2}
+		}
+		return Settings{}
+	}}, 1)
+	r.connect(0, 0).subscribe("few.>", "many.>")
+	for range 5 {
+		r.publish("few.x", "many.x")
+	}
+	r.run()
+	for _, f := range r.hub.Describe(10) {
+		if want := map[string]int{"few": 2, "many": 5}[f.Name]; f.RingMessages != want {
+			t.Errorf("%s keeps %d messages, want %d", f.Name, f.RingMessages, want)
+		}
+	}
+	r.wantConsistent()
+}

@@ -55,16 +55,13 @@ func (m *Members) read(slot uint32, v *view, w wanted, urgency Urgency) *read {
 	return r
 }
 
-// failure is why what a connection waited for could not be read.
-func (m *Members) failure(w wanted) error {
-	if m.giving != nil && m.giving.wanted == w {
-		return m.giving.err
-	}
-	return nil
+// failed reports whether what a connection waited for could not be read.
+func (m *Members) failed(w wanted) bool {
+	return m.giving != nil && m.giving.wanted == w && m.giving.err != nil
 }
 
 // tryLater has a connection try again in a while: NATS is away, or a replica lags.
-func (m *Members) tryLater(slot uint32, _ error) lagState {
+func (m *Members) tryLater(slot uint32) lagState {
 	m.later = append(m.later, slot)
 	return lagWaits
 }

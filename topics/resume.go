@@ -10,6 +10,8 @@ package topics
 func (m *Members) place(slot uint32, s *seating, g *group, isNew bool, want Want) (st Standing, ok bool) {
 	f := g.view.feed
 	switch {
+	case f.kept == nil && !want.Ring.IsZero():
+		return m.resumeInRing(slot, s, g, want.Ring), true
 	case f.kept == nil && want.Resume:
 		return Standing{Resumed: NotRecovered, Why: LossExpired}, true
 	case f.kept == nil:

@@ -80,6 +80,8 @@ func (lines) Message(_ Format, m *Message) []byte {
 	return fmt.Appendf(nil, "%s %s\n", m.Topic, m.Data)
 }
 
+func (lines) Like(f Format, _ *Message) Format { return f }
+
 func (lines) Gap(f Format, pattern string, why LossReason, _, _ Cursor) []byte {
 	if f == 1 {
 		return nil

@@ -251,6 +251,7 @@ func (r *read) reached() uint64 {
 // arrived tells those who wait.
 func (h *Hub) arrived(r *read) {
 	r.in = true
+	h.noteFailure(r.wanted.feed.kept.stream, r.err)
 	if r.err == nil && r.wanted.kind == readPage && r.wanted.pattern == "" {
 		h.markHoles(r)
 	}

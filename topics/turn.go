@@ -2,7 +2,8 @@ package topics
 
 import "time"
 
-// pace is how much is done before others have their turn.
+// pace is how much is done before others have their turn. Frames that are made
+// on the way count as sends: see effort.
 type pace struct {
 	slice    int // sends of one feed, before the next feed
 	turn     int // sends in all, before sockets and other tasks
@@ -35,7 +36,12 @@ func (m *Members) Turn() (more bool) {
 // that have still more line up again.
 func (m *Members) catchUpSome() {
 	n := min(len(m.again), m.pace.catchUps-m.giveSome(m.pace.catchUps/2))
-	for _, slot := range m.again[:n] {
+	effort := 0
+	for i, slot := range m.again[:n] {
+		if effort += m.effort(); effort > m.pace.turn {
+			n = i
+			break
+		}
 		if s := m.at(slot); s.again { // else it left
 			s.again = false
 			m.Drained(slot)

@@ -117,7 +117,7 @@ func (v *view) tellOne(slot uint32, r *read) {
 		if r == nil || r.err == nil {
 			st, stands = m.place(slot, m.at(slot), a.group, a.isNew, a.want)
 		} else {
-			m.tryLater(slot, r.err)
+			m.tryLater(slot)
 		}
 		if !stands {
 			if v.waiting == nil {

@@ -15,7 +15,7 @@ import (
 // The cases of the Autobahn fuzzing client, sections 1 to 7, 9 and 10, as far
 // as they can be had from raw bytes in little time; the number of a case begins
 // with that of its section. Of section 9 the sizes are smaller, 8 is no
-// section, and 12 and 13 are about compression, which is not offered.
+// section, and 12 and 13 are about compression: see TestEchoDeflated.
 
 // First bytes of frames.
 const (

@@ -35,6 +35,7 @@ type options struct {
 	maxMessage units.Base2Bytes
 	shards     int
 	poller     string
+	deflate    bool
 }
 
 func parse(args []string, stderr io.Writer) (o options, err error) {
@@ -52,6 +53,7 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	})
 	f.IntVar(&o.shards, "shards", runtime.GOMAXPROCS(0), "run this `number` of event loops")
 	f.StringVar(&o.poller, "poller", "epoll", "wait for sockets with this `backend`: epoll or easygo")
+	f.BoolVar(&o.deflate, "deflate", false, "accept permessage-deflate, and compress for those who offer it")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}

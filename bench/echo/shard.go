@@ -14,23 +14,30 @@ import (
 // and the conn.Handler of the others.
 type shard struct {
 	// Static.
-	loop  *poller.Loop
-	table *conn.Table
+	loop     *poller.Loop
+	table    *conn.Table
+	deflater *conn.Deflater // nil: compression is declined
 
 	// Loop-only.
-	frame []byte // the reply that is being made
+	frame    []byte // the reply that is being made
+	deflates map[poller.Token]bool
 }
 
 // keptFrame is the largest frame whose memory is kept for the next.
 const keptFrame = 1 << 20
 
 func newShard(l *poller.Listener, o options, log *slog.Logger) (*shard, error) {
-	sh := &shard{}
+	sh := &shard{deflates: make(map[poller.Token]bool)}
 	var err error
+	if o.deflate {
+		if sh.deflater, err = conn.NewDeflater(1); err != nil {
+			return nil, err
+		}
+	}
 	if sh.loop, err = poller.New(poller.Config{Backend: o.poller}); err != nil {
 		return nil, err
 	}
-	if sh.table, err = conn.NewTable(conn.Config{MaxMessage: int(o.maxMessage), Log: log}, sh.loop, l, sh); err != nil {
+	if sh.table, err = conn.NewTable(conn.Config{MaxMessage: int(o.maxMessage), Deflate: o.deflate, Log: log}, sh.loop, l, sh); err != nil {
 		sh.loop.Close()
 		return nil, err
 	}
@@ -62,11 +69,23 @@ func (sh *shard) Turn() (more bool) {
 }
 
 // Upgrade implements conn.Handler: any path will do.
-func (sh *shard) Upgrade(poller.Token, *conn.Request) *conn.Refusal { return nil }
+func (sh *shard) Upgrade(id poller.Token, r *conn.Request) *conn.Refusal {
+	if r.Deflate {
+		sh.deflates[id] = true
+	}
+	return nil
+}
+
+// Get implements conn.Handler. No path is claimed, so it is not called.
+func (sh *shard) Get(poller.Token, *conn.Request) *conn.Refusal { return nil }
 
 // Message implements conn.Handler.
 func (sh *shard) Message(id poller.Token, op ws.OpCode, payload []byte) {
-	sh.frame = conn.AppendFrame(sh.frame[:0], op, payload)
+	if sh.deflates[id] {
+		sh.frame = sh.deflater.AppendFrame(sh.frame[:0], op, payload)
+	} else {
+		sh.frame = conn.AppendFrame(sh.frame[:0], op, payload)
+	}
 	sh.table.Reply(id, sh.frame)
 	if cap(sh.frame) > keptFrame {
 		sh.frame = nil
@@ -77,7 +96,7 @@ func (sh *shard) Message(id poller.Token, op ws.OpCode, payload []byte) {
 func (sh *shard) Drained(poller.Token) {}
 
 // Closed implements conn.Handler.
-func (sh *shard) Closed(poller.Token, conn.Reason) {}
+func (sh *shard) Closed(id poller.Token, _ conn.Reason) { delete(sh.deflates, id) }
 
 const upgradeRequired = "HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n" +
 	"Connection: close, Upgrade\r\nContent-Type: text/plain\r\nContent-Length: 28\r\n\r\nThis is a WebSocket server.\n"

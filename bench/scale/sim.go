@@ -151,6 +151,8 @@ func (encoder) Message(_ topics.Format, m *topics.Message) []byte {
 	return conn.AppendFrame(nil, ws.OpText, m.Data)
 }
 
+func (encoder) Like(f topics.Format, _ *topics.Message) topics.Format { return f }
+
 func (encoder) Skipped(topics.Format, string, int) []byte { return nil }
 
 func (encoder) Gap(topics.Format, string, topics.LossReason, topics.Cursor, topics.Cursor) []byte {

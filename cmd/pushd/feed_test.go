@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	pushd "github.com/pushd/pushd/clients/go"
 	"github.com/pushd/pushd/internal/wire"
 )
 
@@ -152,7 +153,7 @@ func TestPosterRetries(t *testing.T) {
 			})
 			var notes output
 			p := newPoster(server.URL+"/publish", server.Client(), tokenFlags{}, program{stderr: &notes}.notef)
-			p.backoff = backoff{first: 1, most: 1}
+			p.backoff = pushd.Backoff{Min: 1, Max: 1}
 			batch := []record{{number: 1, topic: "a", data: []byte("1")}, {number: 2, topic: "b", data: []byte("2")}}
 			if err := p.publish(testContext(t), batch); err != nil {
 				t.Fatal(err)
@@ -185,7 +186,7 @@ func TestPosterKeys(t *testing.T) {
 				}
 			})
 			p := newPoster(server.URL+"/publish", server.Client(), tokenFlags{}, program{stderr: io.Discard}.notef)
-			p.backoff = backoff{first: 1, most: 1}
+			p.backoff = pushd.Backoff{Min: 1, Max: 1}
 			for range 2 {
 				if err := p.publish(testContext(t), []record{{topic: "a", data: []byte("1")}, {topic: "a", data: []byte("1")}, {topic: "b", data: []byte("2")}}); err != nil {
 					t.Fatal(err)
@@ -206,7 +207,7 @@ func TestPosterGivesUp(t *testing.T) {
 		return true
 	})
 	p := newPoster(server.URL+"/publish", server.Client(), tokenFlags{}, program{stderr: io.Discard}.notef)
-	p.backoff = backoff{first: 1, most: 1}
+	p.backoff = pushd.Backoff{Min: 1, Max: 1}
 	p.giveUp = time.Millisecond
 	err := p.publish(testContext(t), []record{{topic: "a", data: []byte("1")}})
 	if err == nil || err.Error() != "unavailable: NATS is away" {
@@ -272,27 +273,5 @@ func TestFeederPace(t *testing.T) {
 		if batch, err := f.collect(ctx, nil); err != nil || len(batch) != want {
 			t.Errorf("a batch of %d records, want %d", len(batch), want)
 		}
-	}
-}
-
-func TestBackoff(t *testing.T) {
-	b := backoff{first: 100 * time.Millisecond, most: time.Second}
-	for i, ceiling := range []time.Duration{100, 200, 400, 800, 1000, 1000, 1000} {
-		seen := time.Duration(0)
-		for range 200 {
-			b.failures = i
-			wait := b.next()
-			if wait <= 0 || wait > ceiling*time.Millisecond {
-				t.Fatalf("failure %d: %v, want at most %vms", i, wait, int(ceiling))
-			}
-			seen = max(seen, wait)
-		}
-		if seen < ceiling*time.Millisecond/2 { // by chance once in 2^200
-			t.Errorf("failure %d: 200 waits of at most %v: the jitter is not full", i, seen)
-		}
-	}
-	b.failures = 1000
-	if wait := b.next(); wait <= 0 || wait > time.Second {
-		t.Errorf("after 1,000 failures: %v", wait)
 	}
 }

@@ -11,9 +11,12 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/pushd/pushd/internal/natstest"
 )
 
 func TestMain(m *testing.M) {
+	natstest.Main()
 	for _, entry := range os.Environ() { // the settings of whoever runs the tests are none of theirs
 		if name, _, _ := strings.Cut(entry, "="); strings.HasPrefix(name, "PUSHD_") {
 			if err := os.Unsetenv(name); err != nil {

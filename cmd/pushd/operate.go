@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	pushd "github.com/pushd/pushd/clients/go"
 )
 
 // adminTimeout is how long an operator's request may take.
@@ -68,7 +70,7 @@ func (f adminFlags) ask(ctx context.Context, method string, query url.Values, v 
 	}
 	defer response.Body.Close()
 	if response.StatusCode >= http.StatusMultipleChoices {
-		return refused(response)
+		return pushd.ResponseError(response)
 	}
 	return json.NewDecoder(response.Body).Decode(v)
 }

@@ -11,6 +11,8 @@ import (
 	"io"
 	"net/http"
 	"time"
+
+	pushd "github.com/pushd/pushd/clients/go"
 )
 
 // poster publishes batches of records over HTTP and counts what became of them.
@@ -22,7 +24,7 @@ type poster struct {
 	client  *http.Client
 	notef   func(format string, args ...any)
 	giveUp  time.Duration // how long a batch may fail
-	backoff backoff       // of a batch: each starts with a copy
+	backoff pushd.Backoff // of a batch: each starts with a copy
 
 	numbered  int // records that were given a key
 	published int
@@ -38,7 +40,7 @@ func newPoster(url string, client *http.Client, token tokenFlags, notef func(for
 		client:  client,
 		notef:   notef,
 		giveUp:  90 * time.Second, // with the last wait and request, about the two minutes for which keys are remembered
-		backoff: backoff{first: 200 * time.Millisecond, most: 10 * time.Second},
+		backoff: pushd.Backoff{Min: 200 * time.Millisecond, Max: 10 * time.Second},
 	}
 }
 
@@ -56,16 +58,16 @@ func (p *poster) publish(ctx context.Context, batch []record) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		var no *refusal
+		var no *pushd.Error
 		if fatal := (*fatalError)(nil); errors.As(err, &fatal) {
 			return err
 		}
-		wait := retry.next()
+		wait := retry.Next()
 		if errors.As(err, &no) {
-			if !no.temporary() {
+			if !no.Temporary() {
 				return p.token.explain(err)
 			}
-			wait = max(wait, no.retryAfter)
+			wait = max(wait, no.RetryAfter)
 		}
 		if err != nil {
 			if time.Since(started) > p.giveUp {
@@ -103,7 +105,7 @@ func (p *poster) post(ctx context.Context, batch []record) (left []record, err e
 	}
 	defer response.Body.Close()
 	if response.StatusCode >= http.StatusMultipleChoices {
-		return batch, refused(response)
+		return batch, pushd.ResponseError(response)
 	}
 	return p.results(batch, response.Body)
 }
@@ -114,7 +116,7 @@ func (p *poster) results(batch []record, body io.Reader) (left []record, err err
 	lines := bufio.NewReader(body)
 	for i, r := range batch {
 		line, readErr := lines.ReadBytes('\n')
-		var result refusal
+		var result pushd.Error
 		if readErr != nil && (len(line) == 0 || !errors.Is(readErr, io.EOF)) {
 			return append(left, batch[i:]...), fmt.Errorf("the answer ends after %d of %d results: %w", i, len(batch), readErr)
 		}
@@ -124,7 +126,7 @@ func (p *poster) results(batch []record, body io.Reader) (left []record, err err
 		switch {
 		case result.Code == "":
 			p.published++
-		case result.temporary():
+		case result.Temporary():
 			left, err = append(left, r), &result
 		default:
 			p.refuse(r, &result)
@@ -135,7 +137,7 @@ func (p *poster) results(batch []record, body io.Reader) (left []record, err err
 
 // refuse tells of the first few records that are refused: more would hide
 // whatever else there is to see.
-func (p *poster) refuse(r record, why *refusal) {
+func (p *poster) refuse(r record, why *pushd.Error) {
 	const told = 10
 	p.refused++
 	if p.refused <= told {
@@ -145,6 +147,11 @@ func (p *poster) refuse(r record, why *refusal) {
 		p.notef("further refusals are counted, but not told")
 	}
 }
+
+// fatalError is one that another attempt would meet again.
+type fatalError struct{ error }
+
+func (e *fatalError) Unwrap() error { return e.error }
 
 func (p *poster) summary(took time.Duration) {
 	perSecond := float64(p.published) / max(took.Seconds(), 1e-3)

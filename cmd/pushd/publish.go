@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"time"
 
+	pushd "github.com/pushd/pushd/clients/go"
 	"github.com/pushd/pushd/internal/wire"
 	"github.com/pushd/pushd/topics"
 )
@@ -59,7 +60,7 @@ func (c *publishCommand) Run(ctx context.Context, p program) error {
 	one := singlePoster{
 		url: url.String(), key: key, client: client, token: c.tokenFlags, notef: p.notef,
 		giveUp:  15 * time.Second,
-		backoff: backoff{first: 200 * time.Millisecond, most: 5 * time.Second},
+		backoff: pushd.Backoff{Min: 200 * time.Millisecond, Max: 5 * time.Second},
 	}
 	stored, err := one.publish(ctx, data)
 	if err != nil {
@@ -82,7 +83,7 @@ type singlePoster struct {
 	token    tokenFlags
 	notef    func(format string, args ...any)
 	giveUp   time.Duration // how long it may fail
-	backoff  backoff
+	backoff  pushd.Backoff
 }
 
 // publish tries until the message is published, or refused for good. It
@@ -90,11 +91,11 @@ type singlePoster struct {
 func (p *singlePoster) publish(ctx context.Context, data []byte) (stored string, err error) {
 	for started := time.Now(); ; {
 		stored, err = p.post(ctx, data)
-		var no *refusal
-		if err == nil || !errors.As(err, &no) || !no.temporary() {
+		var no *pushd.Error
+		if err == nil || !errors.As(err, &no) || !no.Temporary() {
 			return stored, err
 		}
-		wait := max(p.backoff.next(), no.retryAfter)
+		wait := max(p.backoff.Next(), no.RetryAfter)
 		if time.Since(started)+wait > p.giveUp {
 			return "", err
 		}
@@ -123,7 +124,7 @@ func (p *singlePoster) post(ctx context.Context, data []byte) (stored string, er
 	}
 	defer response.Body.Close()
 	if response.StatusCode >= http.StatusMultipleChoices {
-		return "", refused(response)
+		return "", pushd.ResponseError(response)
 	}
 	var result struct{ Cursor string }
 	if json.NewDecoder(response.Body).Decode(&result) != nil {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"fmt"
 	"io"
 	"net/http"
@@ -11,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	pushd "github.com/pushd/pushd/clients/go"
 	"github.com/pushd/pushd/internal/wire"
 	"github.com/pushd/pushd/topics"
 )
@@ -191,7 +191,7 @@ func TestPublishTriesAgain(t *testing.T) {
 	server.store = true
 	var notes output
 	one := func(giveUp time.Duration) *singlePoster {
-		return &singlePoster{url: server.URL + "/publish/a", key: "k", client: server.Client(), notef: program{stderr: &notes}.notef, giveUp: giveUp, backoff: backoff{first: 1, most: 1}}
+		return &singlePoster{url: server.URL + "/publish/a", key: "k", client: server.Client(), notef: program{stderr: &notes}.notef, giveUp: giveUp, backoff: pushd.Backoff{Min: 1, Max: 1}}
 	}
 	for range 2 {
 		away = 3
@@ -216,23 +216,4 @@ func TestPublishUnreachable(t *testing.T) {
 		!strings.HasSuffix(got.stderr, " connection refused (is it running, and is --server right?)\n") {
 		t.Errorf("%+v", got)
 	}
-}
-
-func TestRetryAfter(t *testing.T) {
-	f := func(head string, want time.Duration, temporary bool) {
-		t.Helper()
-		response, err := http.ReadResponse(bufio.NewReader(strings.NewReader("HTTP/1.1 "+head+"\r\n\r\n")), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer response.Body.Close()
-		no := refused(response)
-		if no.retryAfter != want || no.temporary() != temporary {
-			t.Errorf("%q: after %v, temporary %v", head, no.retryAfter, no.temporary())
-		}
-	}
-	f("503 x\r\nRetry-After: 3", 3*time.Second, true)
-	f("429 x\r\nRetry-After: soon", 0, true)
-	f("503 x", 0, true)
-	f("403 x\r\nRetry-After: -1", 0, false)
 }

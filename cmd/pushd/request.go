@@ -1,20 +1,16 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"os"
-	"strconv"
 	"strings"
 	"time"
-
-	"github.com/pushd/pushd/internal/wire"
 )
 
 const defaultServer = "http://127.0.0.1:8080"
@@ -74,44 +70,6 @@ func (f serverFlag) endpoint(path ...string) (*url.URL, error) {
 	return u.JoinPath(path...), nil
 }
 
-// refusal is an answer of the server that says no. Its JSON form is that of
-// the body of an HTTP error, and of a result line of POST /publish.
-type refusal struct {
-	Code    string `json:"code"`
-	Message string `json:"message"`
-
-	status     int           // of HTTP; 0 where it is a line among others
-	retryAfter time.Duration // 0 where the server does not say
-}
-
-func (r *refusal) Error() string { return r.Code + ": " + r.Message }
-
-// temporary reports whether the same request may succeed later.
-func (r *refusal) temporary() bool {
-	switch r.status {
-	case 0:
-		return r.Code == string(wire.Unavailable) || r.Code == string(wire.RateLimited)
-	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		return true
-	}
-	return false
-}
-
-// refused returns the refusal that a response with an error status is. What
-// stands between here and a pushd may answer with a body of its own.
-func refused(response *http.Response) *refusal {
-	r := &refusal{status: response.StatusCode}
-	const longest = 64 << 10 // bytes of a body that are worth reading for a message
-	body, err := io.ReadAll(io.LimitReader(response.Body, longest))
-	if err != nil || json.Unmarshal(body, r) != nil || r.Code == "" {
-		r.Code, r.Message = "HTTP "+strconv.Itoa(response.StatusCode), http.StatusText(response.StatusCode)
-	}
-	if seconds, err := strconv.Atoi(response.Header.Get("Retry-After")); err == nil && seconds > 0 {
-		r.retryAfter = time.Duration(seconds) * time.Second
-	}
-	return r
-}
-
 // unreachable makes an error of net/http fit for one line that says what to do.
 func unreachable(err error) error {
 	var wrapped *url.Error
@@ -119,4 +77,14 @@ func unreachable(err error) error {
 		err = wrapped.Err // without the method and the URL, which repeat what is known
 	}
 	return fmt.Errorf("cannot reach the server: %w (is it running, and is --server right?)", err)
+}
+
+// sleep waits for d, or until ctx is done.
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }

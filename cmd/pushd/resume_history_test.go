@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	pushd "github.com/pushd/pushd/clients/go"
 )
 
 // serveAt runs the server until it is stopped, and waits until it answers.
@@ -63,8 +65,8 @@ func TestSubscribeOverRestarts(t *testing.T) {
 	stop := serveAt(t, address)
 
 	s, stdout, stderr := fastSubscriber(url, 9)
-	s.subs = newSubscriptions([]string{"orders.>"}, nil)
-	s.backoff.first, s.backoff.most = 20*time.Millisecond, 20*time.Millisecond
+	s.topics = positions([]string{"orders.>"}, nil)
+	s.options.Backoff = pushd.Backoff{Min: 20 * time.Millisecond, Max: 20 * time.Millisecond}
 	ended := make(chan error, 1)
 	go func() { ended <- s.run(testContext(t)) }()
 

@@ -5,64 +5,61 @@ import (
 	"testing"
 
 	"github.com/gobwas/ws"
+
+	"github.com/pushd/pushd/internal/peertest"
 )
-
-// keep sends a message of a namespace that keeps history.
-func (p *peer) keep(topic, cursor string) {
-	p.send(`{"type":"message","topic":"%s","cursor":"%s","time":0,"data":1}`, topic, cursor)
-}
-
-// greet says welcome, with which the answer to the handshake leaves.
-func (p *peer) greet() { p.send(`{"type":"welcome","protocol":1}`) }
 
 // Each subscription goes on from the last message that was its own, over
 // connections that end wherever it hurts.
 func TestSubscribeResumes(t *testing.T) {
-	s, stdout, stderr := fastSubscriber(newPeers(t,
-		func(p *peer) {
-			p.greet()
-			p.want(`{"type":"subscribe","id":1,"topics":["a.b","a.*","n.x"]}`)
-			p.send(`{"type":"subscribed","id":1,"topic":"a.b","cursor":"k.1"}`)
-			p.send(`{"type":"subscribed","id":1,"topic":"a.*","cursor":"k.1"}`)
-			p.send(`{"type":"subscribed","id":1,"topic":"n.x"}`) // keeps no history
-			p.keep("a.b", "k.2")
-			p.keep("a.c", "k.3")
-			p.send(`{"type":"message","topic":"n.x","time":0,"data":1}`)
-			p.close(1012, "")
+	s, stdout, stderr := fastSubscriber(peertest.Start(t,
+		func(p *peertest.Peer) {
+			p.Greet()
+			p.Want(`{"type":"subscribe","id":1,"topic":"a.b"}`)
+			p.Want(`{"type":"subscribe","id":2,"topic":"a.*"}`)
+			p.Want(`{"type":"subscribe","id":3,"topic":"n.x"}`)
+			p.Send(`{"type":"subscribed","id":1,"topic":"a.b","cursor":"k.1"}`)
+			p.Send(`{"type":"subscribed","id":2,"topic":"a.*","cursor":"k.1"}`)
+			p.Send(`{"type":"subscribed","id":3,"topic":"n.x"}`) // keeps no history
+			p.Keep("a.b", "k.2")
+			p.Keep("a.c", "k.3")
+			p.Send(`{"type":"message","topic":"n.x","time":0,"data":1}`)
+			p.Close(1012, "")
 		},
-		func(p *peer) {
-			p.greet()
-			p.want(`{"type":"subscribe","id":1,"topic":"a.b","cursor":"k.2"}`)
-			p.want(`{"type":"subscribe","id":2,"topic":"a.*","cursor":"k.3"}`)
-			p.want(`{"type":"subscribe","id":3,"topic":"n.x"}`)
-			p.send(`{"type":"subscribed","id":1,"topic":"a.b","cursor":"k.2","recovered":true}`)
-			p.keep("a.b", "k.4") // for a.b alone: the other does not stand yet
+		func(p *peertest.Peer) {
+			p.Greet()
+			p.Want(`{"type":"subscribe","id":1,"topic":"a.b","cursor":"k.2"}`)
+			p.Want(`{"type":"subscribe","id":2,"topic":"a.*","cursor":"k.3"}`)
+			p.Want(`{"type":"subscribe","id":3,"topic":"n.x"}`)
+			p.Send(`{"type":"subscribed","id":1,"topic":"a.b","cursor":"k.2","recovered":true}`)
+			p.Keep("a.b", "k.4") // for a.b alone: the other does not stand yet
 		},
-		func(p *peer) { // nothing has come of this one
-			p.greet()
-			p.want(`{"type":"subscribe","id":1,"topic":"a.b","cursor":"k.4"}`)
+		func(p *peertest.Peer) { // nothing has come of this one
+			p.Greet()
+			p.Want(`{"type":"subscribe","id":1,"topic":"a.b","cursor":"k.4"}`)
 		},
-		func(p *peer) {
-			p.greet()
-			p.want(`{"type":"subscribe","id":1,"topic":"a.b","cursor":"k.4"}`)
-			p.want(`{"type":"subscribe","id":2,"topic":"a.*","cursor":"k.3"}`)
-			p.want(`{"type":"subscribe","id":3,"topic":"n.x"}`)
-			p.send(`{"type":"subscribed","id":1,"topic":"a.b","cursor":"k.4","recovered":true}`)
-			p.send(`{"type":"subscribed","id":2,"topic":"a.*","cursor":"j.0","recovered":false,"reason":"restarted"}`)
-			p.send(`{"type":"error","id":3,"code":"forbidden","message":"no"}`) // it is one of three
-			p.send(`{"type":"gap","topic":"a.b","from":"k.4","to":"j.0","reason":"restarted"}`)
-			p.close(1001, "")
+		func(p *peertest.Peer) {
+			p.Greet()
+			p.Want(`{"type":"subscribe","id":1,"topic":"a.b","cursor":"k.4"}`)
+			p.Want(`{"type":"subscribe","id":2,"topic":"a.*","cursor":"k.3"}`)
+			p.Want(`{"type":"subscribe","id":3,"topic":"n.x"}`)
+			p.Send(`{"type":"subscribed","id":1,"topic":"a.b","cursor":"k.4","recovered":true}`)
+			p.Send(`{"type":"subscribed","id":2,"topic":"a.*","cursor":"j.0","recovered":false,"reason":"restarted"}`)
+			p.Send(`{"type":"error","id":3,"code":"forbidden","message":"no"}`) // it is one of three
+			p.Send(`{"type":"gap","topic":"a.b","from":"k.4","to":"j.0","reason":"restarted"}`)
+			p.Close(1001, "")
 		},
-		func(p *peer) {
-			p.greet()
-			p.want(`{"type":"subscribe","id":1,"topic":"a.b","cursor":"k.4"}`)
-			p.want(`{"type":"subscribe","id":2,"topic":"a.*","cursor":"j.0"}`)
-			p.want(`{"type":"subscribe","id":3,"topic":"n.x"}`)
-			p.keep("a.b", "j.1")
-			p.wantClose(ws.StatusNormalClosure)
+		func(p *peertest.Peer) {
+			p.Greet()
+			p.Want(`{"type":"subscribe","id":1,"topic":"a.b","cursor":"k.4"}`)
+			p.Want(`{"type":"subscribe","id":2,"topic":"a.*","cursor":"j.0"}`)
+			p.Want(`{"type":"subscribe","id":3,"topic":"n.x"}`)
+			p.Send(`{"type":"subscribed","id":1,"topic":"a.b","cursor":"k.4","recovered":true}`)
+			p.Keep("a.b", "j.1")
+			p.WantClose(ws.StatusNormalClosure)
 		},
 	), 5)
-	s.subs = newSubscriptions([]string{"a.b", "a.*", "n.x"}, nil)
+	s.topics = positions([]string{"a.b", "a.*", "n.x"}, nil)
 	if err := s.run(testContext(t)); err != nil {
 		t.Fatal(err)
 	}
@@ -82,19 +79,20 @@ func TestSubscribeResumes(t *testing.T) {
 
 // Cursors, mode and rate go as they were given.
 func TestSubscribeWants(t *testing.T) {
-	url := newPeers(t,
-		func(p *peer) {
-			p.greet()
-			p.want(`{"type":"subscribe","id":1,"topic":"a.b","cursor":"k.7","mode":"latest","max_rate":0.5}`)
-			p.want(`{"type":"subscribe","id":2,"topic":"c","cursor":"k,9","mode":"latest","max_rate":0.5}`)
-			p.message(1)
-			p.wantClose(ws.StatusNormalClosure)
+	url := peertest.Start(t,
+		func(p *peertest.Peer) {
+			p.Greet()
+			p.Want(`{"type":"subscribe","id":1,"topic":"a.b","cursor":"k.7","mode":"latest","max_rate":0.5}`)
+			p.Want(`{"type":"subscribe","id":2,"topic":"c","cursor":"k,9","mode":"latest","max_rate":0.5}`)
+			p.Send(`{"type":"subscribed","id":1,"topic":"a.b","cursor":"k.7","recovered":true}`)
+			p.Message(1)
+			p.WantClose(ws.StatusNormalClosure)
 		},
-		func(p *peer) {
-			p.greet()
-			p.want(`{"type":"subscribe","id":1,"topics":["a.b"],"mode":"all"}`)
-			p.send(`{"type":"error","id":1,"code":"no_history","message":"no"}`)
-			p.wantClose(ws.StatusNormalClosure)
+		func(p *peertest.Peer) {
+			p.Greet()
+			p.Want(`{"type":"subscribe","id":1,"topic":"a.b","mode":"all"}`)
+			p.Send(`{"type":"error","id":1,"code":"no_history","message":"no"}`)
+			p.WantClose(ws.StatusNormalClosure)
 		},
 	)
 	got := runWith(testContext(t), "", "subscribe", "--server", url, "--count=1", "--cursor=k.7", "--cursor=k,9", "--mode=latest", "--max-rate=0.5", "a.b", "c")

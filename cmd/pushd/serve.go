@@ -93,7 +93,7 @@ func invitation(path, url string, authenticates bool) string {
 	if authenticates {
 		curl += ` -H "Authorization: Bearer $PUSHD_TOKEN"`
 	}
-	return fmt.Sprintf("open       %s/\nsubscribe  %s subscribe%s 'host.>'\npublish    %s -d '\"hello\"' %s/publish/host.demo.greeting\n",
+	return fmt.Sprintf("open       %s/demo/\nsubscribe  %s subscribe%s 'host.>'\npublish    %s -d '\"hello\"' %s/publish/host.demo.greeting\n",
 		url, path, flag, curl, url)
 }
 

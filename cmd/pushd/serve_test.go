@@ -2,13 +2,18 @@ package main
 
 import (
 	"context"
+	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/pushd/pushd/internal/natstest"
 )
 
 // The server runs until it is told to stop, and says what to try.
@@ -21,7 +26,7 @@ func TestServe(t *testing.T) {
 	go func() {
 		code <- p.run(ctx, []string{"--demo", "--listen=127.0.0.1:0", "--admin=127.0.0.1:0", "--nats-listen=127.0.0.1:0", "--store=memory", "--log-format=json"})
 	}()
-	invited := regexp.MustCompile(`^open       (http://127\.0\.0\.1:\d+)/
+	invited := regexp.MustCompile(`^open       (http://127\.0\.0\.1:\d+)/demo/
 subscribe  \./bin/pushd subscribe --server (\S+) 'host\.>'
 publish    curl -d '"hello"' (\S+)/publish/host\.demo\.greeting
 $`)
@@ -69,6 +74,71 @@ func TestReloadOn(t *testing.T) {
 	stop := reloadOn(signals, func() { reloaded <- struct{}{} })
 	<-reloaded
 	stop()
+}
+
+// A hang-up that comes while NATS is being dialled does not end the server, and is obeyed once it serves.
+func TestHangUpWhileDialling(t *testing.T) {
+	bus := natstest.Start(t)
+	front, err := net.Listen("tcp", "127.0.0.1:0") // of NATS, and slow
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte("a secret of 32 bytes or more, so."), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(testContext(t))
+	defer stop()
+	var stderr output
+	p := program{path: "./bin/pushd", stdin: strings.NewReader(""), stdout: &output{}, stderr: &stderr}
+	code := make(chan int, 1)
+	go func() {
+		code <- p.run(ctx, []string{"--listen=127.0.0.1:0", "--admin=127.0.0.1:0", "--nats=nats://" + front.Addr().String(), "--token-secret-file", secret})
+	}()
+	dialled, err := front.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(syscall.Getpid(), syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	var links sync.WaitGroup
+	join := func(c net.Conn) {
+		links.Go(func() {
+			defer c.Close()
+			to, err := net.Dial("tcp", bus.Addr())
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer to.Close()
+			links.Go(func() { io.Copy(to, c); to.Close() })
+			io.Copy(c, to)
+		})
+	}
+	join(dialled)
+	links.Go(func() {
+		for {
+			c, err := front.Accept()
+			if err != nil {
+				return
+			}
+			join(c)
+		}
+	})
+	for !strings.Contains(stderr.String(), "read the keys of tokens again") {
+		select {
+		case c := <-code:
+			t.Fatalf("ended with %d: %s", c, &stderr)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	stop()
+	if c := <-code; c != 0 {
+		t.Errorf("code %d after it was stopped: %s", c, &stderr)
+	}
+	front.Close()
+	links.Wait()
 }
 
 // What is to be tried has the token and the authority of the environment, as

@@ -3,11 +3,10 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"math"
-	"time"
+
+	pushd "github.com/pushd/pushd/clients/go"
 )
 
 type subscribeCommand struct {
@@ -23,7 +22,7 @@ type subscribeCommand struct {
 // Run prints messages until there were enough, ctx is done, or the server says
 // that there is no use in coming back.
 func (c *subscribeCommand) Run(ctx context.Context, p program) error {
-	url, err := c.endpoint("ws")
+	url, err := c.endpoint()
 	if err != nil {
 		return err
 	}
@@ -40,39 +39,20 @@ func (c *subscribeCommand) Run(ctx context.Context, p program) error {
 	if err != nil {
 		return err
 	}
-	url.Scheme = map[string]string{"http": "ws", "https": "wss"}[url.Scheme]
+	if _, err := c.tokenFlags.read(); err != nil {
+		return err // now, and not with each attempt
+	}
 	s := subscriber{
-		url:      url.String(),
-		trust:    trust,
-		token:    c.tokenFlags,
-		wants:    wants{mode: c.Mode, maxRate: c.MaxRate},
-		subs:     newSubscriptions(c.Topics, c.Cursor),
-		out:      &messagePrinter{w: bufio.NewWriter(p.stdout), format: c.Format},
-		limit:    c.Count,
-		notef:    p.notef,
-		patience: 10 * time.Second,
-		backoff:  backoff{first: 500 * time.Millisecond, most: 30 * time.Second},
+		url:     url.String(),
+		options: pushd.Options{TLS: trust},
+		token:   c.tokenFlags,
+		topics:  positions(c.Topics, c.Cursor),
+		wants:   pushd.SubscribeOptions{Mode: pushd.Mode(c.Mode), MaxRate: c.MaxRate},
+		out:     &messagePrinter{w: bufio.NewWriter(p.stdout), format: c.Format},
+		limit:   c.Count,
+		notef:   p.notef,
 	}
 	return s.run(ctx)
-}
-
-// message is what the server sends, of whatever type: see docs/PROTOCOL.md.
-type message struct {
-	Type     string          `json:"type"`
-	ID       json.RawMessage `json:"id"`
-	Topic    string          `json:"topic"`
-	Time     int64           `json:"time"` // in ms since the epoch
-	Data     json.RawMessage `json:"data"`
-	Encoding string          `json:"encoding"`
-	Cursor   string          `json:"cursor"` // of messages and subscribed
-
-	Recovered *bool  `json:"recovered"` // subscribed
-	Heartbeat int64  `json:"heartbeat"` // welcome: in ms
-	Reason    string `json:"reason"`    // subscribed, gap, unsubscribed, reconnect
-	Count     int    `json:"count"`     // skipped
-	After     int64  `json:"after"`     // reconnect, token_expires: in ms
-	Code      string `json:"code"`      // error
-	Message   string `json:"message"`   // error
 }
 
 // messagePrinter writes messages in the format that was asked for.
@@ -81,37 +61,21 @@ type messagePrinter struct {
 	format string
 }
 
-func (p *messagePrinter) print(m *message, line []byte) error {
+func (p *messagePrinter) print(m *pushd.Message) error {
 	switch p.format {
 	case "json":
-		p.w.Write(line)
+		p.w.Write(m.Raw())
 	case "raw":
-		data, err := m.payload()
+		data, err := m.Bytes()
 		if err != nil {
 			return err
 		}
 		p.w.Write(data)
 	default:
-		at := time.UnixMilli(m.Time).UTC().Format("2006-01-02T15:04:05.000Z")
+		at := m.Time.UTC().Format("2006-01-02T15:04:05.000Z")
 		fmt.Fprintf(p.w, "%s %s %s", at, m.Topic, m.Data)
 	}
 	return p.w.WriteByte('\n') // also says what went wrong before
-}
-
-// payload returns the bytes that were published, as far as JSON can tell: a
-// payload that was a JSON string comes without its quotes, like any other text.
-func (m *message) payload() ([]byte, error) {
-	if len(m.Data) == 0 || m.Data[0] != '"' {
-		return m.Data, nil
-	}
-	var text string
-	if err := json.Unmarshal(m.Data, &text); err != nil {
-		return nil, err
-	}
-	if m.Encoding == "base64" {
-		return base64.StdEncoding.DecodeString(text)
-	}
-	return []byte(text), nil
 }
 
 func (p *messagePrinter) flush() error { return p.w.Flush() }

@@ -13,39 +13,38 @@ import (
 	"time"
 
 	"github.com/gobwas/ws"
-	"github.com/gobwas/ws/wsutil"
 
-	"github.com/pushd/pushd/internal/wire"
+	pushd "github.com/pushd/pushd/clients/go"
+	"github.com/pushd/pushd/internal/peertest"
 )
 
 // fastSubscriber is a subscribe command that does not wait long for anything.
 func fastSubscriber(url string, limit int) (s *subscriber, stdout, stderr *output) {
 	stdout, stderr = new(output), new(output)
 	return &subscriber{
-		url:      strings.Replace(url, "http", "ws", 1) + "/ws",
-		subs:     newSubscriptions([]string{"a.b"}, nil),
-		out:      &messagePrinter{w: bufio.NewWriter(stdout), format: "text"},
-		limit:    limit,
-		notef:    program{stderr: stderr}.notef,
-		patience: testTimeout,
-		backoff:  backoff{first: time.Millisecond, most: time.Millisecond},
+		url:     url,
+		topics:  positions([]string{"a.b"}, nil),
+		options: pushd.Options{Timeout: testTimeout, Backoff: pushd.Backoff{Min: time.Millisecond, Max: time.Millisecond}},
+		out:     &messagePrinter{w: bufio.NewWriter(stdout), format: "text"},
+		limit:   limit,
+		notef:   program{stderr: stderr}.notef,
 	}, stdout, stderr
 }
 
 func TestSubscribeFormats(t *testing.T) {
 	for format, want := range map[string]string{
-		"text": "2024-11-21T18:05:45.678Z a.b {\"n\":1}\n2024-11-21T18:05:45.678Z a \"text\"\n2024-11-21T18:05:45.678Z a \"3q2+7w==\"\n",
+		"text": "2024-11-21T18:05:45.678Z a.b {\"n\":1}\n2024-11-21T18:05:45.678Z a.b \"text\"\n2024-11-21T18:05:45.678Z a.b \"3q2+7w==\"\n",
 		"json": `{"type":"message","topic":"a.b","time":1732212345678,"data":{"n":1}}` + "\n" +
-			`{"type":"message","topic":"a","time":1732212345678,"data":"text"}` + "\n" +
-			`{"type":"message","topic":"a","time":1732212345678,"data":"3q2+7w==","encoding":"base64"}` + "\n",
+			`{"type":"message","topic":"a.b","time":1732212345678,"data":"text"}` + "\n" +
+			`{"type":"message","topic":"a.b","time":1732212345678,"data":"3q2+7w==","encoding":"base64"}` + "\n",
 		"raw": "{\"n\":1}\ntext\n\xde\xad\xbe\xef\n",
 	} {
-		url := newPeers(t, func(p *peer) {
-			p.welcome()
-			p.message(1)
-			p.send(`{"type":"message","topic":"a","time":1732212345678,"data":"text"}`)
-			p.send(`{"type":"message","topic":"a","time":1732212345678,"data":"3q2+7w==","encoding":"base64"}`)
-			p.wantClose(ws.StatusNormalClosure)
+		url := peertest.Start(t, func(p *peertest.Peer) {
+			p.Welcome()
+			p.Message(1)
+			p.Send(`{"type":"message","topic":"a.b","time":1732212345678,"data":"text"}`)
+			p.Send(`{"type":"message","topic":"a.b","time":1732212345678,"data":"3q2+7w==","encoding":"base64"}`)
+			p.WantClose(ws.StatusNormalClosure)
 		})
 		if got := runWith(testContext(t), "", "subscribe", "--server", url, "--format", format, "--count=3", "a.b"); got != (result{0, want, ""}) {
 			t.Errorf("%s: %+v", format, got)
@@ -55,20 +54,24 @@ func TestSubscribeFormats(t *testing.T) {
 
 // What is no message is told beside the messages.
 func TestSubscribeNotices(t *testing.T) {
-	url := newPeers(t, func(p *peer) {
-		p.welcome()
-		p.send(`{"type":"gap","topic":"a.b","reason":"slow"}`)
-		p.send(`{"type":"skipped","topic":"a.b","count":14}`)
-		p.send(`{"type":"unsubscribed","topic":"a.b","reason":"forbidden"}`)
-		p.send(`{"type":"error","code":"internal","message":"oh"}`)
-		p.send(`{"type":"of a later version"}`)
-		p.message(1)
-		p.wantClose(ws.StatusNormalClosure)
+	url := peertest.Start(t, func(p *peertest.Peer) {
+		p.Greet()
+		p.Want(`{"type":"subscribe","id":1,"topic":"a.b"}`)
+		p.Want(`{"type":"subscribe","id":2,"topic":"c"}`)
+		p.Send(`{"type":"subscribed","id":1,"topic":"a.b"}`)
+		p.Send(`{"type":"subscribed","id":2,"topic":"c"}`)
+		p.Send(`{"type":"gap","topic":"a.b","reason":"slow"}`)
+		p.Send(`{"type":"skipped","topic":"a.b","count":14}`)
+		p.Send(`{"type":"unsubscribed","topic":"c","reason":"forbidden"}`)
+		p.Send(`{"type":"error","code":"internal","message":"oh"}`)
+		p.Send(`{"type":"of a later version"}`)
+		p.Message(1)
+		p.WantClose(ws.StatusNormalClosure)
 	})
-	got := runWith(testContext(t), "", "subscribe", "--server", url, "--count=1", "a.b")
+	got := runWith(testContext(t), "", "subscribe", "--server", url, "--count=1", "a.b", "c")
 	want := `pushd: gap in a.b: messages were lost (slow)
 pushd: 14 older values of a.b skipped
-pushd: unsubscribed from a.b (forbidden)
+pushd: unsubscribed from c (forbidden)
 pushd: the server says internal: oh
 `
 	if got.code != 0 || got.stderr != want {
@@ -78,20 +81,20 @@ pushd: the server says internal: oh
 
 // Frames as RFC 6455 allows them: a ping between fragments.
 func TestSubscribeFrames(t *testing.T) {
-	url := newPeers(t, func(p *peer) {
-		p.welcome()
+	url := peertest.Start(t, func(p *peertest.Peer) {
+		p.Welcome()
 		first := ws.NewFrame(ws.OpText, false, []byte(`{"type":"message","topic":"a.b",`))
 		last := ws.NewFrame(ws.OpContinuation, true, []byte(`"time":0,"data":7}`))
 		for _, frame := range []ws.Frame{first, ws.NewPingFrame([]byte("are you there")), last} {
-			if err := ws.WriteFrame(p.conn, frame); err != nil {
-				p.t.Error(err)
+			if err := ws.WriteFrame(p.Conn, frame); err != nil {
+				p.T.Error(err)
 			}
 		}
-		op, payload, err := p.frame()
+		op, payload, err := p.Frame()
 		if err != nil || op != ws.OpPong || string(payload) != "are you there" {
-			p.t.Errorf("got %v %q, %v; want a pong with the ping's payload", op, payload, err)
+			p.T.Errorf("got %v %q, %v; want a pong with the ping's payload", op, payload, err)
 		}
-		p.wantClose(ws.StatusNormalClosure)
+		p.WantClose(ws.StatusNormalClosure)
 	})
 	got := runWith(testContext(t), "", "subscribe", "--server", url, "--count=1", "a.b")
 	if want := "1970-01-01T00:00:00.000Z a.b 7\n"; got.code != 0 || got.stdout != want {
@@ -101,14 +104,6 @@ func TestSubscribeFrames(t *testing.T) {
 
 // The table of close codes says whether a client comes back.
 func TestSubscribeCloseCodes(t *testing.T) {
-	for _, info := range wire.CloseCodes() {
-		t.Run(info.Name, func(t *testing.T) {
-			end := (&session{subscriber: &subscriber{}}).closed(wsutil.ClosedError{Code: ws.StatusCode(info.Code)})
-			if end.again != info.Reconnect || end.least != info.Wait || (end.err == nil) != (info.Code == wire.CloseNormal) {
-				t.Errorf("%+v, want %+v", end, info)
-			}
-		})
-	}
 	for _, test := range []struct {
 		code  ws.StatusCode
 		again bool
@@ -129,19 +124,19 @@ func TestSubscribeCloseCodes(t *testing.T) {
 		{4999, true, "the server closed the connection: 4999 bye"},
 	} {
 		t.Run(fmt.Sprint(test.code), func(t *testing.T) {
-			sessions := []func(p *peer){func(p *peer) {
-				p.welcome()
-				p.message(1)
-				p.close(test.code, "bye")
+			sessions := []func(p *peertest.Peer){func(p *peertest.Peer) {
+				p.Welcome()
+				p.Message(1)
+				p.Close(test.code, "bye")
 			}}
 			if test.again {
-				sessions = append(sessions, func(p *peer) {
-					p.welcome()
-					p.message(2)
-					p.wantClose(ws.StatusNormalClosure)
+				sessions = append(sessions, func(p *peertest.Peer) {
+					p.Welcome()
+					p.Message(2)
+					p.WantClose(ws.StatusNormalClosure)
 				})
 			}
-			s, stdout, stderr := fastSubscriber(newPeers(t, sessions...), 2)
+			s, stdout, stderr := fastSubscriber(peertest.Start(t, sessions...), 2)
 			err := s.run(testContext(t))
 			told := ""
 			if err != nil {
@@ -162,23 +157,24 @@ func TestSubscribeCloseCodes(t *testing.T) {
 
 // A connection that breaks, at whatever point, is replaced.
 func TestSubscribeReconnects(t *testing.T) {
-	s, stdout, stderr := fastSubscriber(newPeers(t,
-		func(p *peer) {}, // before the end of the handshake
-		func(p *peer) { p.welcome() },
-		func(p *peer) { // in the middle of a frame
-			p.welcome()
-			p.message(1)
-			if err := ws.WriteHeader(p.conn, ws.Header{Fin: true, OpCode: ws.OpText, Length: 1000}); err != nil {
-				p.t.Error(err)
+	s, stdout, stderr := fastSubscriber(peertest.Start(t,
+		func(p *peertest.Peer) {}, // before the end of the handshake
+		func(p *peertest.Peer) { p.Welcome() },
+		func(p *peertest.Peer) { // in the middle of a frame
+			p.Welcome()
+			p.Message(1)
+			if err := ws.WriteHeader(p.Conn, ws.Header{Fin: true, OpCode: ws.OpText, Length: 1000}); err != nil {
+				p.T.Error(err)
 			}
 		},
-		func(p *peer) { p.welcome(); p.send("no JSON"); p.discard() },
-		func(p *peer) { // NATS is away: later it may be back
-			p.send(`{"type":"welcome"}`)
-			p.send(`{"type":"error","id":1,"code":"unavailable","message":"NATS is away"}`)
-			p.discard()
+		func(p *peertest.Peer) { p.Welcome(); p.Send("no JSON"); p.Discard() },
+		func(p *peertest.Peer) { // NATS is away: later it may be back
+			p.Send(`{"type":"welcome"}`)
+			p.Want(`{"type":"subscribe","id":1,"topic":"a.b"}`)
+			p.Send(`{"type":"error","id":1,"code":"unavailable","message":"NATS is away"}`)
+			p.Want(`{"type":"subscribe","id":2,"topic":"a.b"}`)
 		},
-		func(p *peer) { p.welcome(); p.message(2); p.wantClose(ws.StatusNormalClosure) },
+		func(p *peertest.Peer) { p.Welcome(); p.Message(2); p.WantClose(ws.StatusNormalClosure) },
 	), 2)
 	if err := s.run(testContext(t)); err != nil {
 		t.Fatal(err)
@@ -189,36 +185,33 @@ func TestSubscribeReconnects(t *testing.T) {
 	if n := strings.Count(stderr.String(), "; connecting again in "); n != 5 {
 		t.Errorf("%d reconnects told, want 5: %s", n, stderr)
 	}
-	if s.backoff.failures != 0 {
-		t.Errorf("the backoff is at %d failures after a success", s.backoff.failures)
-	}
 }
 
 // The server's advice replaces the backoff; a client leaves at its time where
 // the server has not closed by then.
 func TestSubscribeAdvice(t *testing.T) {
-	for name, end := range map[string]func(p *peer){
-		"closed by the server": func(p *peer) { p.close(1012, "") },
-		"left in time":         func(p *peer) { p.wantClose(ws.StatusNormalClosure) },
+	for name, end := range map[string]func(p *peertest.Peer){
+		"closed by the server": func(p *peertest.Peer) { p.Close(1012, "") },
+		"left in time":         func(p *peertest.Peer) { p.WantClose(ws.StatusNormalClosure) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			const after = 50 * time.Millisecond
 			var advised, back time.Time
-			s, _, stderr := fastSubscriber(newPeers(t,
-				func(p *peer) {
-					p.welcome()
+			s, _, stderr := fastSubscriber(peertest.Start(t,
+				func(p *peertest.Peer) {
+					p.Welcome()
 					advised = time.Now()
-					p.send(`{"type":"reconnect","after":%d,"reason":"draining"}`, after.Milliseconds())
+					p.Send(`{"type":"reconnect","after":%d,"reason":"draining"}`, after.Milliseconds())
 					end(p)
 				},
-				func(p *peer) {
+				func(p *peertest.Peer) {
 					back = time.Now()
-					p.welcome()
-					p.message(1)
-					p.wantClose(ws.StatusNormalClosure)
+					p.Welcome()
+					p.Message(1)
+					p.WantClose(ws.StatusNormalClosure)
 				},
 			), 1)
-			s.backoff = backoff{first: time.Hour, most: time.Hour} // would exceed the test
+			s.options.Backoff = pushd.Backoff{Min: time.Hour, Max: time.Hour} // would exceed the test
 			if err := s.run(testContext(t)); err != nil {
 				t.Fatal(err)
 			}
@@ -236,55 +229,58 @@ func TestSubscribeAdvice(t *testing.T) {
 // where none comes.
 func TestSubscribeDeadServer(t *testing.T) {
 	const heartbeat = `{"type":"welcome","heartbeat":10}`
-	s, _, stderr := fastSubscriber(newPeers(t,
-		func(p *peer) {
-			p.send(heartbeat)
-			p.want(`{"type":"subscribe","id":1,"topics":["a.b"]}`)
-			p.want(`{"type":"ping"}`)
-			p.send(`{"type":"pong"}`) // alive
-			p.want(`{"type":"ping"}`)
-			p.discard() // dead
+	s, _, stderr := fastSubscriber(peertest.Start(t,
+		func(p *peertest.Peer) {
+			p.Send(heartbeat)
+			p.Want(`{"type":"subscribe","id":1,"topic":"a.b"}`)
+			p.Want(`{"type":"ping"}`)
+			p.Send(`{"type":"pong"}`) // alive
+			p.Want(`{"type":"ping"}`)
+			p.Discard() // dead
 		},
-		func(p *peer) {
-			p.send(`{"type":"welcome","heartbeat":25000}`)
-			p.message(1)
-			p.wantClose(ws.StatusNormalClosure)
+		func(p *peertest.Peer) {
+			p.Welcome()
+			p.Message(1)
+			p.WantClose(ws.StatusNormalClosure)
 		},
 	), 1)
-	s.patience = 300 * time.Millisecond
+	s.options.Timeout = 300 * time.Millisecond
 	if err := s.run(testContext(t)); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(stderr.String(), errDead.Error()) {
+	if !strings.Contains(stderr.String(), pushd.ErrDead.Error()) {
 		t.Errorf("not told: %s", stderr)
 	}
 }
 
 // Refused subscriptions end the program when none is left.
 func TestSubscribeRefused(t *testing.T) {
-	const refusal = `{"type":"error","id":1,"code":"invalid_topic","message":"no"}`
-	url := newPeers(t,
-		func(p *peer) { p.send(refusal); p.send(refusal); p.wantClose(ws.StatusNormalClosure) },
-		func(p *peer) {
-			p.send(refusal)
-			p.send(`{"type":"subscribed","id":1,"topic":"b"}`)
-			p.message(1)
-			p.wantClose(ws.StatusNormalClosure)
+	const refusal = `{"type":"error","id":%d,"code":"invalid_topic","message":"no"}`
+	url := peertest.Start(t,
+		func(p *peertest.Peer) {
+			p.Greet()
+			p.Want(`{"type":"subscribe","id":1,"topic":"a.b"}`)
+			p.Want(`{"type":"subscribe","id":2,"topic":"b"}`)
+			p.Send(refusal, 1)
+			p.Send(refusal, 2)
+			p.WantClose(ws.StatusNormalClosure)
 		},
-		func(p *peer) {
-			p.send(`{"type":"error","id":1,"code":"bad_request","message":"too many"}`)
-			p.wantClose(ws.StatusNormalClosure)
+		func(p *peertest.Peer) {
+			p.Greet()
+			p.Want(`{"type":"subscribe","id":1,"topic":"a.b"}`)
+			p.Want(`{"type":"subscribe","id":2,"topic":"b"}`)
+			p.Send(refusal, 2)
+			p.Send(`{"type":"subscribed","id":1,"topic":"a.b"}`)
+			p.Message(1)
+			p.WantClose(ws.StatusNormalClosure)
 		},
 	)
-	args := []string{"subscribe", "--server", url, "--count=1", "a", "b"}
+	args := []string{"subscribe", "--server", url, "--count=1", "a.b", "b"}
 	if got, want := runWith(testContext(t), "", args...), (result{1, "", "pushd: invalid_topic: no\npushd: invalid_topic: no\n"}); got != want {
 		t.Errorf("both refused: %+v", got)
 	}
 	if got := runWith(testContext(t), "", args...); got.code != 0 || got.stderr != "pushd: invalid_topic: no\n" || got.stdout == "" {
 		t.Errorf("one refused: %+v", got)
-	}
-	if got, want := runWith(testContext(t), "", args...), (result{1, "", "pushd: bad_request: too many\n"}); got != want {
-		t.Errorf("the command refused: %+v", got)
 	}
 }
 
@@ -320,8 +316,11 @@ func TestSubscribeRefusedHandshake(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	s = answer("HTTP/1.1 503 Service Unavailable\r\nRetry-After: 7\r\n" + body)
-	if end := s.connection(testContext(t)); !end.again || end.least != 7*time.Second || end.err == nil {
-		t.Errorf("got %+v", end)
+	ctx, stop := context.WithCancel(testContext(t))
+	var note string
+	s.notef = func(format string, args ...any) { note = fmt.Sprintf(format, args...); stop() }
+	if err := s.run(ctx); err != nil || !strings.HasPrefix(note, "forbidden: x; connecting again in 7") {
+		t.Errorf("got %v, told %q", err, note)
 	}
 	s = answer("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
 	if err := s.run(testContext(t)); err == nil || err.Error() != "HTTP 404: Not Found" {
@@ -333,11 +332,11 @@ func TestSubscribeRefusedHandshake(t *testing.T) {
 func TestSubscribeInterrupted(t *testing.T) {
 	t.Run("connected", func(t *testing.T) {
 		ctx, stop := context.WithCancel(testContext(t))
-		url := newPeers(t, func(p *peer) {
-			p.welcome()
-			p.message(1)
+		url := peertest.Start(t, func(p *peertest.Peer) {
+			p.Welcome()
+			p.Message(1)
 			stop()
-			p.wantClose(ws.StatusNormalClosure)
+			p.WantClose(ws.StatusNormalClosure)
 		})
 		if got := runWith(ctx, "", "subscribe", "--server", url, "a.b"); got.code != 0 || got.stderr != "" {
 			t.Errorf("%+v", got)
@@ -346,7 +345,7 @@ func TestSubscribeInterrupted(t *testing.T) {
 	t.Run("waiting to connect", func(t *testing.T) {
 		ctx, stop := context.WithCancel(testContext(t))
 		s, _, _ := fastSubscriber("http://127.0.0.1:1", 0) // nobody listens there
-		s.backoff = backoff{first: time.Hour, most: time.Hour}
+		s.options.Backoff = pushd.Backoff{Min: time.Hour, Max: time.Hour}
 		s.notef = func(string, ...any) { stop() } // told just before the wait
 		if err := s.run(ctx); err != nil {
 			t.Error(err)
@@ -356,7 +355,7 @@ func TestSubscribeInterrupted(t *testing.T) {
 
 // Whoever reads the output and goes away ends the program.
 func TestSubscribeOutputGone(t *testing.T) {
-	s, _, _ := fastSubscriber(newPeers(t, func(p *peer) { p.welcome(); p.message(1); p.discard() }), 0)
+	s, _, _ := fastSubscriber(peertest.Start(t, func(p *peertest.Peer) { p.Welcome(); p.Message(1); p.Discard() }), 0)
 	r, w := io.Pipe()
 	r.Close()
 	s.out.w = bufio.NewWriter(w)

@@ -57,12 +57,3 @@ func (f tokenFlags) hint() string {
 	}
 	return "give a token with --token-file, or in PUSHD_TOKEN"
 }
-
-// explain adds what to do to an answer that wants another token.
-func (f tokenFlags) explain(err error) error {
-	var no *refusal
-	if errors.As(err, &no) && no.status == http.StatusUnauthorized {
-		return fmt.Errorf("%w: %s", err, f.hint())
-	}
-	return err
-}

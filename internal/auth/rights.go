@@ -67,6 +67,17 @@ func (r *Rights) MaySubscribe(pattern string) bool { return anyCovers(r.subscrib
 // allocate.
 func (r *Rights) MayPublish(topic string) bool { return anyCovers(r.publish, topic) }
 
+// MaySubscribeByName is MaySubscribe by those permissions alone that name the
+// pattern's namespace: neither ">" nor "*.>" is one. It does not allocate.
+func (r *Rights) MaySubscribeByName(pattern string) bool {
+	for _, permission := range r.subscribe {
+		if topics.Namespace(permission) == topics.Namespace(pattern) && covers(permission, pattern) {
+			return true
+		}
+	}
+	return false
+}
+
 func anyCovers(permissions []string, pattern string) bool {
 	for _, permission := range permissions {
 		if covers(permission, pattern) {

@@ -193,3 +193,29 @@ func TestInterning(t *testing.T) {
 		}
 	}
 }
+
+// TestByName tells permissions that name a namespace from those that span all.
+func TestByName(t *testing.T) {
+	for _, tt := range []struct {
+		permissions []string
+		want        bool
+	}{
+		{nil, false},
+		{[]string{">"}, false},
+		{[]string{"*"}, false},
+		{[]string{"*.>", "*.nodes.*"}, false},
+		{[]string{"_pushdx.>", "a._pushd.>"}, false},
+		{[]string{"_pushd.nodes.a"}, false}, // not all of it
+		{[]string{">", "_pushd.>"}, true},
+		{[]string{"_pushd.nodes.*"}, true},
+		{[]string{"_pushd.*.*"}, true},
+	} {
+		r, err := NewRights(tt.permissions, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := r.MaySubscribeByName("_pushd.nodes.*"); got != tt.want {
+			t.Errorf("%v: %v", tt.permissions, got)
+		}
+	}
+}

@@ -135,7 +135,17 @@ func (tab *Tab) Do(script string) {
 	}
 }
 
-// Screenshot returns the page as a PNG.
+// View returns what of the page fits into the window, as a PNG.
+func (tab *Tab) View() []byte {
+	tab.t.Helper()
+	png, err := chromedp.Run(tab.ctx, chromedp.CaptureScreenshot())
+	if err != nil {
+		tab.t.Fatalf("taking a screenshot: %v", err)
+	}
+	return png
+}
+
+// Screenshot returns the whole page as a PNG.
 func (tab *Tab) Screenshot() []byte {
 	tab.t.Helper()
 	png, err := chromedp.Run(tab.ctx, chromedp.FullScreenshot(100))

@@ -13,18 +13,7 @@ import (
 const testHash = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789ABCDEF"
 
 func TestAuthenticationMistakes(t *testing.T) {
-	f := func(change func(c *Config), want ...string) {
-		t.Helper()
-		c := Default()
-		change(&c)
-		got := ""
-		if err := c.Validate(); err != nil {
-			got = err.Error()
-		}
-		if want := strings.Join(want, "\n"); got != want {
-			t.Errorf("got  %s\nwant %s", got, want)
-		}
-	}
+	f := changed(t)
 	key := func(k APIKey) func(c *Config) { return func(c *Config) { c.APIKeys = []APIKey{k} } }
 
 	// Whoever authenticates may be reached.

@@ -15,8 +15,10 @@ import (
 // flag and its key in the file, env its environment variable.
 type Config struct {
 	File string `name:"config" env:"PUSHD_CONFIG" placeholder:"FILE" group:"General" help:"Read settings from this YAML file. Its keys are the names of these flags, and namespaces:, default:, api_keys: and client_certificates: besides. A flag is stronger than the environment, which is stronger than the file."`
-	Demo bool   `name:"demo" env:"PUSHD_DEMO" group:"General" help:"Publish measurements of this machine once a second on topics host.NAME.METRIC, so that there is something to see."`
+	Demo bool   `name:"demo" env:"PUSHD_DEMO" group:"General" help:"Serve demo pages at /demo/ and publish what they show: measurements of this machine once a second (topics host.NAME.METRIC), simulated prices, a match, a pulse (demo-stocks, demo-match, demo-crowd)."`
 	Open bool   `name:"open" env:"PUSHD_OPEN" group:"General" help:"Allow listening beyond loopback without authentication: whoever reaches the port may subscribe and publish."`
+
+	NodeName string `name:"node-name" env:"PUSHD_NODE_NAME" placeholder:"NAME" group:"General" help:"Call this node so in the console and in its statistics: one token of A-Z a-z 0-9 _ -, of at most 64. No two nodes may have the same. Empty is the host's name with a random end."`
 
 	Listen         string `name:"listen" env:"PUSHD_LISTEN" default:"127.0.0.1:8080" group:"Listeners" help:"Serve clients at this address: WebSockets, publishing over HTTP, health. Port 0 takes a free one."`
 	Admin          string `name:"admin" env:"PUSHD_ADMIN" default:"127.0.0.1:8081" group:"Listeners" help:"Serve metrics, profiles, /debug and what disconnects clients at this address, which is for operators and not for clients. Port 0 takes a free one."`
@@ -54,6 +56,7 @@ type Config struct {
 	MaxConnectionsPerIdentity int `name:"max-connections-per-identity" env:"PUSHD_MAX_CONNECTIONS_PER_IDENTITY" default:"0" group:"Authentication" help:"Refuse an identity more connections than this on one node. 0 is a tenth of all that it may have, and at least 256."`
 
 	MaxMessage       Bytes         `name:"max-message" env:"PUSHD_MAX_MESSAGE" default:"64KiB" group:"Limits" help:"Refuse a message larger than this, from a client or a publisher (bytes, or with a unit such as KiB)."`
+	ReceiveMemory    Bytes         `name:"receive-memory" env:"PUSHD_RECEIVE_MEMORY" default:"64MiB" group:"Limits" help:"Keep at most this much of messages of which only a part has come, over all clients (bytes, or with a unit such as MiB)."`
 	MaxSubscriptions int           `name:"max-subscriptions" env:"PUSHD_MAX_SUBSCRIPTIONS" default:"1024" group:"Limits" help:"Refuse a connection more subscriptions than this, since each costs memory."`
 	HandshakeTimeout time.Duration `name:"handshake-timeout" env:"PUSHD_HANDSHAKE_TIMEOUT" default:"5s" group:"Limits" help:"Close a new connection whose request is not complete after this long."`
 	Heartbeat        time.Duration `name:"heartbeat" env:"PUSHD_HEARTBEAT" default:"25s" group:"Limits" help:"Ping a connection that was silent for this long, and close it when nothing comes for 10s more. Stay below the idle timeout of every proxy on the way."`
@@ -71,6 +74,10 @@ type Config struct {
 	MaxByteRate    Bytes `name:"max-byte-rate" env:"PUSHD_MAX_BYTE_RATE" default:"1MiB" group:"Rates" help:"Read this much a second of one connection, and four seconds' worth at once; a frame counts 256 bytes besides its own, pings too. Of one that sends more nothing is read for as long as it takes. 0 reads any amount."`
 	MaxCommandRate int   `name:"max-command-rate" env:"PUSHD_MAX_COMMAND_RATE" default:"100" group:"Rates" help:"Obey this many commands a second of one connection, and ten seconds' worth at once; 16 topics in one count as a further command. 0 obeys any number."`
 	MaxPublishRate int   `name:"max-publish-rate" env:"PUSHD_MAX_PUBLISH_RATE" default:"100" group:"Rates" help:"Take this many messages a second of one connection, or over HTTP of one address, and ten seconds' worth at once. Put publishers of your own into --unlimited. 0 takes any number."`
+
+	Compression        Switch `name:"compression" env:"PUSHD_COMPRESSION" default:"on" enum:"on,off" group:"Compression" help:"Compress messages for WebSocket clients that offer permessage-deflate, once for all of them, and let them compress what they send (on); or decline every offer (off)."`
+	CompressionMinSize Bytes  `name:"compression-min-size" env:"PUSHD_COMPRESSION_MIN_SIZE" default:"512" group:"Compression" help:"Send messages whose payload is smaller than this as they are, since compressing them saves little (bytes, or with a unit such as KiB)."`
+	CompressionLevel   int    `name:"compression-level" env:"PUSHD_COMPRESSION_LEVEL" default:"5" group:"Compression" help:"Compress messages of up to 4 KiB at this level: 1 takes the least time, 6 leaves the fewest bytes. Larger ones are compressed at 5."`
 
 	Shards       int    `name:"shards" env:"PUSHD_SHARDS" default:"0" group:"Tuning" help:"Spread connections over this many event loops, at most 64. 0 is one for each CPU that Go may use."`
 	Workers      int    `name:"workers" env:"PUSHD_WORKERS" default:"4" group:"Tuning" help:"Run what may block on this many goroutines, beside the event loops."`
@@ -99,15 +106,16 @@ type Flags Config
 // that is named leaves out has the default in the tags, whatever
 // [Config.Default] says.
 type Namespace struct {
-	Delivery   Delivery      `name:"delivery" default:"live" enum:"live,latest,all"`
-	Interest   Interest      `name:"interest" default:"namespace" enum:"namespace,topic"`
-	BatchDelay time.Duration `name:"batch_delay" default:"0s"` // how long deliveries of a feed are gathered, to leave together; 0: not at all
-	MaxRate    float64       `name:"max_rate" default:"0"`     // updates a second for each topic, at most, of a subscriber in mode latest; 0: as it asks
-	MaxMessage Bytes         `name:"max_message" default:"0B"` // of what clients and HTTP publish there; 0: --max-message
-	Public     Public        `name:"public" default:"none"`    // what may be done without permission; "": none
-	Stream     string        `name:"stream"`                   // keeps the history instead of one of pushd's own; it is never created nor changed
-	Subject    string        `name:"subject"`                  // below which the topics lie; "": PREFIX.NAMESPACE. It needs history
-	History    History       `kong:"-"`
+	Delivery    Delivery      `name:"delivery" default:"live" enum:"live,latest,all"`
+	Interest    Interest      `name:"interest" default:"namespace" enum:"namespace,topic"`
+	BatchDelay  time.Duration `name:"batch_delay" default:"0s"` // how long deliveries of a feed are gathered, to leave together; 0: not at all
+	MaxRate     float64       `name:"max_rate" default:"0"`     // updates a second for each topic, at most, of a subscriber in mode latest; 0: as it asks
+	MaxMessage  Bytes         `name:"max_message" default:"0B"` // of what clients and HTTP publish there; 0: --max-message
+	Public      Public        `name:"public" default:"none"`    // what may be done without permission; "": none
+	Compression Switch        `name:"compression" default:"on"` // of its messages, where --compression is on; "": on
+	Stream      string        `name:"stream"`                   // keeps the history instead of one of pushd's own; it is never created nor changed
+	Subject     string        `name:"subject"`                  // below which the topics lie; "": PREFIX.NAMESPACE. It needs history
+	History     History       `kong:"-"`
 }
 
 // KeepsHistory reports whether messages are kept, in a stream of pushd's own
@@ -122,6 +130,15 @@ const (
 	DeliveryLive   Delivery = "live"   // what is still in memory, else a gap
 	DeliveryLatest Delivery = "latest" // the newest value of each topic
 	DeliveryAll    Delivery = "all"    // every message
+)
+
+// Switch is on or off.
+type Switch string
+
+// The values of a Switch.
+const (
+	On  Switch = "on"
+	Off Switch = "off"
 )
 
 // Interest is what a node subscribes to on NATS while somebody listens.
@@ -163,6 +180,9 @@ func Default() Config {
 
 // Namespace returns the settings of the namespace, named or not.
 func (c *Config) Namespace(name string) Namespace {
+	if name == ReservedNamespace {
+		return reserved
+	}
 	if ns, ok := c.Namespaces[name]; ok {
 		return ns
 	}

@@ -76,14 +76,19 @@ func TestDefault(t *testing.T) {
 		MaxCommandRate:           100,
 		MaxPublishRate:           100,
 
-		Workers:      4,
-		Poller:       "epoll",
-		Send:         "auto",
-		RingMessages: 16384,
-		RingMemory:   64 << 20,
-		LogLevel:     "info",
-		LogFormat:    "text",
-		Default:      Namespace{Delivery: DeliveryLive, Interest: InterestNamespace, Public: PublicNone},
+		Compression:        On,
+		CompressionMinSize: 512,
+		CompressionLevel:   5,
+
+		Workers:       4,
+		Poller:        "epoll",
+		Send:          "auto",
+		RingMessages:  16384,
+		ReceiveMemory: 64 << 20,
+		RingMemory:    64 << 20,
+		LogLevel:      "info",
+		LogFormat:     "text",
+		Default:       Namespace{Delivery: DeliveryLive, Interest: InterestNamespace, Public: PublicNone, Compression: On},
 	}
 	got := Default()
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -187,12 +192,12 @@ default: {interest: topic, history: none}
 	want.LogFormat = "json"
 	want.Default.Interest = InterestTopic
 	want.Namespaces = map[string]Namespace{
-		"stocks": {Delivery: DeliveryLive, Interest: InterestTopic, Public: PublicNone},
-		"chat":   {Delivery: DeliveryLive, Interest: InterestNamespace, Public: PublicNone, BatchDelay: 20 * time.Millisecond},
-		"007":    {Delivery: DeliveryLive, Interest: InterestNamespace, Public: PublicNone}, // not what default: says
-		"scores": {Delivery: DeliveryAll, Interest: InterestNamespace, Public: PublicNone, History: History{Age: 24 * time.Hour, Bytes: 1 << 30, Messages: 10000, Replicas: 1, Storage: StorageMemory}},
-		"quotes": {Delivery: DeliveryLatest, Interest: InterestNamespace, Public: PublicNone, History: History{Messages: 1}}, // all that it takes
-		"orders": {Delivery: DeliveryLatest, Interest: InterestNamespace, Public: PublicNone, Stream: "ORDERS", Subject: "shop.orders"},
+		"stocks": {Delivery: DeliveryLive, Interest: InterestTopic, Public: PublicNone, Compression: On},
+		"chat":   {Delivery: DeliveryLive, Interest: InterestNamespace, Public: PublicNone, Compression: On, BatchDelay: 20 * time.Millisecond},
+		"007":    {Delivery: DeliveryLive, Interest: InterestNamespace, Public: PublicNone, Compression: On}, // not what default: says
+		"scores": {Delivery: DeliveryAll, Interest: InterestNamespace, Public: PublicNone, Compression: On, History: History{Age: 24 * time.Hour, Bytes: 1 << 30, Messages: 10000, Replicas: 1, Storage: StorageMemory}},
+		"quotes": {Delivery: DeliveryLatest, Interest: InterestNamespace, Public: PublicNone, Compression: On, History: History{Messages: 1}}, // all that it takes
+		"orders": {Delivery: DeliveryLatest, Interest: InterestNamespace, Public: PublicNone, Compression: On, Stream: "ORDERS", Subject: "shop.orders"},
 	}
 	got, sources, err := load(t, "--config=pushd.yaml")
 	if err != nil {
@@ -257,9 +262,9 @@ func TestWriteRoundTrip(t *testing.T) {
 	odd.APIKeys = []APIKey{{Name: "yes: no", Hash: "sha256:00", Subscribe: []string{">"}, Publish: []string{"a.*", "b.>"}}, {Name: "2"}}
 	odd.ClientCertificates = &Permissions{Publish: []string{"*.x"}}
 	odd.Namespaces = map[string]Namespace{
-		"true": {Delivery: DeliveryAll, Interest: InterestTopic, Public: PublicNone, Subject: "null", History: History{Age: time.Hour, Bytes: 1 << 30, Messages: 5, Replicas: 3, Storage: StorageFile}},
-		"0":    {Delivery: DeliveryLatest, Interest: InterestNamespace, Public: PublicNone, Stream: "on", Subject: "# not a comment"},
-		"-":    {Delivery: DeliveryLive, Interest: InterestNamespace, Public: PublicAll, BatchDelay: 2500 * time.Microsecond},
+		"true": {Delivery: DeliveryAll, Interest: InterestTopic, Public: PublicNone, Compression: On, Subject: "null", History: History{Age: time.Hour, Bytes: 1 << 30, Messages: 5, Replicas: 3, Storage: StorageFile}},
+		"0":    {Delivery: DeliveryLatest, Interest: InterestNamespace, Public: PublicNone, Compression: On, Stream: "on", Subject: "# not a comment"},
+		"-":    {Delivery: DeliveryLive, Interest: InterestNamespace, Public: PublicAll, Compression: Off, BatchDelay: 2500 * time.Microsecond},
 	}
 	for name, c := range map[string]Config{"default": Default(), "odd": odd} {
 		t.Run(name, func(t *testing.T) {

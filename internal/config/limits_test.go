@@ -2,23 +2,11 @@ package config
 
 import (
 	"net/netip"
-	"strings"
 	"testing"
 )
 
 func TestValidateLimits(t *testing.T) {
-	f := func(change func(c *Config), want ...string) {
-		t.Helper()
-		c := Default()
-		change(&c)
-		got := ""
-		if err := c.Validate(); err != nil {
-			got = err.Error()
-		}
-		if want := strings.Join(want, "\n"); got != want {
-			t.Errorf("got  %s\nwant %s", got, want)
-		}
-	}
+	f := changed(t)
 	f(func(c *Config) {
 		c.MaxConnectionsPerAddress, c.ConnectionRatePerAddress, c.HandshakeRate, c.MaxByteRate, c.MaxCommandRate, c.MaxPublishRate = -1, 0, 0, 0, 0, 0
 	})

@@ -37,6 +37,10 @@ func (v *validator) namespaces(c *Config) {
 			v.addf(key, "%q under namespaces: is no namespace: it must be one token of A-Z a-z 0-9 _ -", name)
 			continue
 		}
+		if name == ReservedNamespace {
+			v.addf(key, "%q under namespaces: is the server's own, and has no settings: choose another name", name)
+			continue
+		}
 		before := len(v.found)
 		v.namespace(key, c, c.Namespaces[name])
 		if len(v.found) == before && c.Namespaces[name].KeepsHistory() {
@@ -72,6 +76,11 @@ func (v *validator) common(key string, c *Config, ns Namespace) {
 	}
 	if !(ns.MaxRate >= 0 && ns.MaxRate <= mostRate) {
 		v.addf(key+".max_rate", "%s.max_rate is %v, but must be 0 (no limit) to %v updates a second", key, ns.MaxRate, mostRate)
+	}
+	switch ns.Compression {
+	case "", On, Off:
+	default:
+		v.addf(key+".compression", "%s.compression is %q, but must be %s or %s", key, ns.Compression, On, Off)
 	}
 	if ns.MaxMessage > c.MaxMessage {
 		v.addf(key+".max_message", "%s.max_message is %v, but no message may be larger than --max-message %v", key, ns.MaxMessage, c.MaxMessage)

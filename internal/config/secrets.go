@@ -19,9 +19,10 @@ var secretVariables = []string{envAdminToken, envTokenSecret}
 
 // neverEmpty are the settings that say who may come in. Left out, each is off;
 // given without a value, it is a variable or a template that was not filled in,
-// and to go on without would let everybody in.
+// and to go on without would let in everybody, or whoever has a token of any
+// issuer or for any service.
 var neverEmpty = []string{
-	"admin-token-file", "token-secret-file", "token-key", "jwks-url", "tls-cert", "tls-key", "tls-client-ca",
+	"admin-token-file", "token-secret-file", "token-key", "jwks-url", "token-issuer", "token-audience", "tls-cert", "tls-key", "tls-client-ca",
 }
 
 // readSecrets takes from the environment what only the environment has.

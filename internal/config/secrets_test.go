@@ -6,25 +6,32 @@ import (
 	"testing"
 )
 
-// What is given without a value is a mistake, and does not mean: without.
+// What is given without a value is a mistake, and does not mean: without, or any.
 func TestEmptySecrets(t *testing.T) {
 	// One at a time: with --open nothing else would be wrong.
-	for name, want := range map[string]string{
-		"PUSHD_TOKEN_SECRET":      "environment: PUSHD_TOKEN_SECRET is set, but empty: give it its secret, or unset it",
-		"PUSHD_ADMIN_TOKEN":       "environment: PUSHD_ADMIN_TOKEN is set, but empty: give it its secret, or unset it",
-		"PUSHD_JWKS_URL":          "env PUSHD_JWKS_URL: --jwks-url is empty: give it a value, or leave it out",
-		"PUSHD_TOKEN_KEY":         "env PUSHD_TOKEN_KEY: --token-key is empty: give it a value, or leave it out",
-		"PUSHD_TOKEN_SECRET_FILE": "env PUSHD_TOKEN_SECRET_FILE: --token-secret-file is empty: give it a value, or leave it out",
-		"PUSHD_ADMIN_TOKEN_FILE":  "env PUSHD_ADMIN_TOKEN_FILE: --admin-token-file is empty: give it a value, or leave it out",
-		"PUSHD_TLS_CERT":          "env PUSHD_TLS_CERT: --tls-cert is empty: give it a value, or leave it out",
-		"PUSHD_TLS_KEY":           "env PUSHD_TLS_KEY: --tls-key is empty: give it a value, or leave it out",
-		"PUSHD_TLS_CLIENT_CA":     "env PUSHD_TLS_CLIENT_CA: --tls-client-ca is empty: give it a value, or leave it out",
-	} {
+	f := func(name, want string) {
+		t.Helper()
 		t.Setenv(name, "")
 		if _, _, err := load(t); err == nil || err.Error() != want {
 			t.Errorf("%s:\ngot  %v\nwant %s", name, err, want)
 		}
 		os.Unsetenv(name)
+	}
+	for _, name := range []string{"PUSHD_TOKEN_SECRET", "PUSHD_ADMIN_TOKEN"} {
+		f(name, "environment: "+name+" is set, but empty: give it its secret, or unset it")
+	}
+	for name, flag := range map[string]string{
+		"PUSHD_JWKS_URL":          "--jwks-url",
+		"PUSHD_TOKEN_KEY":         "--token-key",
+		"PUSHD_TOKEN_SECRET_FILE": "--token-secret-file",
+		"PUSHD_TOKEN_ISSUER":      "--token-issuer",
+		"PUSHD_TOKEN_AUDIENCE":    "--token-audience",
+		"PUSHD_ADMIN_TOKEN_FILE":  "--admin-token-file",
+		"PUSHD_TLS_CERT":          "--tls-cert",
+		"PUSHD_TLS_KEY":           "--tls-key",
+		"PUSHD_TLS_CLIENT_CA":     "--tls-client-ca",
+	} {
+		f(name, "env "+name+": "+flag+" is empty: give it a value, or leave it out")
 	}
 	t.Setenv("PUSHD_ADMIN_TOKEN", " \n")
 	if _, _, err := load(t); err == nil || !strings.Contains(err.Error(), "PUSHD_ADMIN_TOKEN is set, but empty") {

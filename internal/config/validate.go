@@ -43,6 +43,7 @@ func (c *Config) problems() []problem {
 	v.nats(c)
 	v.tls(c)
 	v.prefix(c.Prefix)
+	v.node(c.NodeName)
 	v.bounds(c)
 	v.limits(c)
 	v.namespaces(c)
@@ -156,10 +157,16 @@ func (v *validator) bounds(c *Config) {
 	between(v, "heartbeat", c.Heartbeat, time.Second, time.Hour)
 	between(v, "write-timeout", c.WriteTimeout, 10*time.Millisecond, time.Hour)
 	between(v, "shutdown-timeout", c.ShutdownTimeout, 0, time.Hour)
+	between(v, "compression-min-size", c.CompressionMinSize, 0, 64<<20)
+	between(v, "compression-level", c.CompressionLevel, 1, 6)
 	between(v, "shards", c.Shards, 0, 64)
 	between(v, "workers", c.Workers, 1, 1024)
 	between(v, "ring-messages", c.RingMessages, 1, 1<<20)
 	between(v, "ring-memory", c.RingMemory, 1<<20, 1<<40)
+	between(v, "receive-memory", c.ReceiveMemory, 1<<20, 1<<40)
+	if least := 4 * c.MaxMessage; c.ReceiveMemory < least {
+		v.addf("receive-memory", "--receive-memory is %v, but must be at least four times --max-message %v, so that one has room for it", c.ReceiveMemory, c.MaxMessage)
+	}
 	if c.RingMemory < c.MaxMessage {
 		v.addf("ring-memory", "--ring-memory is %v, but must hold at least one message of --max-message %v", c.RingMemory, c.MaxMessage)
 	}

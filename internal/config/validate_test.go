@@ -6,11 +6,9 @@ import (
 	"time"
 )
 
-func TestValidate(t *testing.T) {
-	const open = " can be reached from beyond this machine, without authentication: use 127.0.0.1, give --token-secret-file, --token-key, --jwks-url, --tls-client-ca or api_keys:, or add --open if that is meant"
-	const bare = " can be reached from beyond this machine, and has no authentication: use 127.0.0.1, or add --open if that is meant"
-	const address = ", but must be HOST:PORT with a port of 0 to 65535, for instance 127.0.0.1:8080"
-	f := func(change func(c *Config), want ...string) {
+// changed returns a function that changes the defaults, and wants Validate to say exactly these lines.
+func changed(t *testing.T) func(change func(c *Config), want ...string) {
+	return func(change func(c *Config), want ...string) {
 		t.Helper()
 		c := Default()
 		change(&c)
@@ -22,6 +20,13 @@ func TestValidate(t *testing.T) {
 			t.Errorf("got  %s\nwant %s", got, want)
 		}
 	}
+}
+
+func TestValidate(t *testing.T) {
+	const open = " can be reached from beyond this machine, without authentication: use 127.0.0.1, give --token-secret-file, --token-key, --jwks-url, --tls-client-ca or api_keys:, or add --open if that is meant"
+	const bare = " can be reached from beyond this machine, and has no authentication: use 127.0.0.1, or add --open if that is meant"
+	const address = ", but must be HOST:PORT with a port of 0 to 65535, for instance 127.0.0.1:8080"
+	f := changed(t)
 
 	// Addresses, and what is reachable.
 	f(func(c *Config) { c.Listen, c.Admin, c.NATSListen = "localhost:0", "[::1]:0", "127.9.9.9:65535" })
@@ -46,6 +51,12 @@ func TestValidate(t *testing.T) {
 	f(func(c *Config) { c.NATSListen = ":4222" }, "--nats-listen :4222"+bare)
 	f(func(c *Config) { c.NATSListen, c.NATS = ":4222", []string{"nats://a"} }) // unused
 	f(func(c *Config) { c.Listen, c.NATSListen, c.Open = ":1", ":3", true })
+
+	f(func(c *Config) { c.NodeName = "web-1_A" })
+	f(func(c *Config) { c.NodeName = strings.Repeat("x", 64) })
+	for _, name := range []string{"a.b", "*", ">", "a b", "ü", strings.Repeat("x", 65)} {
+		f(func(c *Config) { c.NodeName = name }, `--node-name is "`+name+`", but must be one token of A-Z a-z 0-9 _ -, of at most 64`)
+	}
 
 	// NATS.
 	f(func(c *Config) {
@@ -98,11 +109,20 @@ func TestValidate(t *testing.T) {
 	f(func(c *Config) { c.Shards = 65 }, "--shards is 65, but must be 0 to 64")
 	f(func(c *Config) { c.Workers = 0 }, "--workers is 0, but must be 1 to 1024")
 	f(func(c *Config) { c.RingMessages = 0 }, "--ring-messages is 0, but must be 1 to 1048576")
+	f(func(c *Config) { c.ReceiveMemory = 1 << 19 }, "--receive-memory is 512KiB, but must be 1MiB to 1TiB")
+	f(func(c *Config) { c.ReceiveMemory, c.MaxMessage = 15<<20, 4<<20 },
+		"--receive-memory is 15MiB, but must be at least four times --max-message 4MiB, so that one has room for it")
 	f(func(c *Config) { c.RingMemory = 1 << 19 }, "--ring-memory is 512KiB, but must be 1MiB to 1TiB")
 	f(func(c *Config) { c.RingMemory, c.MaxMessage = 1<<20, 2<<20 },
 		"--ring-memory is 1MiB, but must hold at least one message of --max-message 2MiB")
 
+	f(func(c *Config) { c.CompressionMinSize, c.CompressionLevel = 0, 1 })
+	f(func(c *Config) { c.CompressionMinSize = 65 << 20 }, "--compression-min-size is 65MiB, but must be 0 to 64MiB")
+	f(func(c *Config) { c.CompressionLevel = 0 }, "--compression-level is 0, but must be 1 to 6")
+	f(func(c *Config) { c.CompressionLevel = 7 }, "--compression-level is 7, but must be 1 to 6")
+
 	// Words.
+	f(func(c *Config) { c.Compression = "yes" }, `--compression is "yes", but must be on or off`)
 	f(func(c *Config) { c.Poller = "kqueue" }, `--poller is "kqueue", but must be epoll or easygo`)
 	f(func(c *Config) { c.LogLevel = "loud" }, `--log-level is "loud", but must be debug, info, warn or error`)
 	f(func(c *Config) { c.LogFormat = "xml" }, `--log-format is "xml", but must be text or json`)
@@ -111,6 +131,8 @@ func TestValidate(t *testing.T) {
 	f(func(c *Config) { c.Default.BatchDelay = time.Second })
 	f(func(c *Config) { c.Default.BatchDelay = -1 }, "default.batch_delay is -1ns, but must be 0s to 1s")
 	f(func(c *Config) { c.Default.Interest = "all" }, `default.interest is "all", but must be namespace or topic`)
+	f(func(c *Config) { c.Default.Compression = Off })
+	f(func(c *Config) { c.Default.Compression = "auto" }, `default.compression is "auto", but must be on or off`)
 	f(func(c *Config) {
 		c.Namespaces = map[string]Namespace{"b": c.Default, "a": {Delivery: DeliveryAll, Interest: InterestTopic}, "": c.Default, "*": c.Default}
 	},

@@ -1,4 +1,5 @@
-// Package page serves the live page: plain files, embedded as they are written.
+// Package page serves the live page, and the demos: plain files, embedded as
+// they are written.
 package page
 
 import (
@@ -11,7 +12,7 @@ import (
 	"time"
 )
 
-//go:embed index.html assets
+//go:embed index.html assets demo
 var files embed.FS
 
 // policy lets the page load what this package serves and nothing else, and
@@ -33,8 +34,23 @@ type file struct {
 func Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /{$}", newFile("index.html"))
-	for _, name := range []string{"app.js", "cards.js", "connection.js", "style.css"} {
+	for _, name := range []string{"app.js", "cards.js", "connection.js", "pushd.js", "style.css"} {
 		mux.Handle("GET /assets/"+name, newFile("assets/"+name))
+	}
+	return mux
+}
+
+// demos are pages, by the last part of their path.
+var demos = []string{"ticker", "scoreboard", "iot", "crowd"}
+
+// DemoHandler serves GET and HEAD of what is below /demo/, as Handler does.
+func DemoHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /demo/{$}", newFile("demo/index.html"))
+	mux.Handle("GET /demo/demo.css", newFile("demo/demo.css"))
+	for _, name := range demos {
+		mux.Handle("GET /demo/"+name, newFile("demo/"+name+".html"))
+		mux.Handle("GET /demo/"+name+".js", newFile("demo/"+name+".js"))
 	}
 	return mux
 }

@@ -12,7 +12,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// answer returns what Handler says to a request with some headers ("Name: value").
+// answer returns what is said to a request with some headers ("Name: value").
 func answer(method, path string, headers ...string) *http.Response {
 	r := httptest.NewRequest(method, path, nil)
 	for _, h := range headers {
@@ -20,7 +20,11 @@ func answer(method, path string, headers ...string) *http.Response {
 		r.Header.Set(name, value)
 	}
 	w := httptest.NewRecorder()
-	Handler().ServeHTTP(w, r)
+	handler := Handler()
+	if strings.HasPrefix(path, "/demo/") {
+		handler = DemoHandler()
+	}
+	handler.ServeHTTP(w, r)
 	return w.Result()
 }
 
@@ -36,8 +40,15 @@ func TestHandler(t *testing.T) {
 		{"GET", "/assets/app.js", 200, "text/javascript; charset=utf-8"},
 		{"GET", "/assets/cards.js", 200, "text/javascript; charset=utf-8"},
 		{"GET", "/assets/connection.js", 200, "text/javascript; charset=utf-8"},
+		{"GET", "/assets/pushd.js", 200, "text/javascript; charset=utf-8"},
 		{"GET", "/assets/style.css", 200, "text/css; charset=utf-8"},
+		{"GET", "/demo/", 200, "text/html; charset=utf-8"},
+		{"GET", "/demo/ticker", 200, "text/html; charset=utf-8"},
+		{"GET", "/demo/ticker.js", 200, "text/javascript; charset=utf-8"},
+		{"GET", "/demo/demo.css", 200, "text/css; charset=utf-8"},
 		{"POST", "/", 405, ""},
+		{"POST", "/demo/ticker", 405, ""},
+		{"GET", "/demo/ticker.html", 404, ""},
 		{"GET", "/assets/", 404, ""},
 		{"GET", "/assets/page.go", 404, ""},
 		{"GET", "/index.html", 404, ""},
@@ -76,7 +87,8 @@ func TestUnchangedFileIsNotSentAgain(t *testing.T) {
 // or that would put a message into the page as markup.
 func TestFilesKeepThePolicy(t *testing.T) {
 	forbidden := regexp.MustCompile(`innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|\sstyle=|<style|\son[a-z]+="|(src|href)="(https?:)?//|url\(|@import|import .*https?:`)
-	for _, path := range []string{"/", "/assets/app.js", "/assets/cards.js", "/assets/connection.js", "/assets/style.css"} {
+	for _, path := range []string{"/", "/assets/app.js", "/assets/cards.js", "/assets/connection.js", "/assets/style.css", "/demo/", "/demo/demo.css",
+		"/demo/ticker", "/demo/ticker.js", "/demo/scoreboard", "/demo/scoreboard.js", "/demo/iot", "/demo/iot.js", "/demo/crowd", "/demo/crowd.js"} {
 		var body strings.Builder
 		if err := answer("GET", path).Write(&body); err != nil {
 			t.Fatal(err)

@@ -29,8 +29,6 @@ type access struct {
 	visitors   chan struct{}   // holds one for each check under way over HTTP, beside those of checks
 	ctx        context.Context // of checks
 	cancel     context.CancelFunc
-
-	lasting lasting // has its own mu
 }
 
 const (
@@ -138,6 +136,8 @@ const (
 // for those nobody is asked. The topic or pattern is valid.
 func (a *access) decide(rights *auth.Rights, action auth.Action, topic string) decision {
 	switch {
+	case topics.Namespace(topic) == config.ReservedNamespace:
+		return decideReserved(rights, action, topic)
 	case a == nil, a.public.allow(action, topic):
 		return yes
 	case rights == nil:
@@ -148,6 +148,16 @@ func (a *access) decide(rights *auth.Rights, action auth.Action, topic string) d
 		return no
 	}
 	return perhaps
+}
+
+// decideReserved says whether somebody may hear what nodes say of themselves:
+// who has a permission that names it. Nobody else is asked, and nobody may speak
+// in their place.
+func decideReserved(rights *auth.Rights, action auth.Action, topic string) decision {
+	if action == auth.Subscribe && rights != nil && rights.MaySubscribeByName(topic) {
+		return yes
+	}
+	return no
 }
 
 // ask waits for the service's verdict.
@@ -171,7 +181,12 @@ var phrases = map[auth.Action]string{auth.Subscribe: "subscribe to", auth.Publis
 func (s *Server) forbidden(action auth.Action, topic string, token bool) *wire.Error {
 	s.metrics.forbidden.WithLabelValues(string(action)).Inc()
 	lacking := "none of the token's permissions covers all of it"
-	if !token {
+	switch {
+	case topics.Namespace(topic) == config.ReservedNamespace && action == auth.Publish:
+		lacking = "it is the server's own"
+	case topics.Namespace(topic) == config.ReservedNamespace:
+		lacking = "it is the server's own, and no permission names it"
+	case !token:
 		lacking = "it is not public, and no token was sent"
 	}
 	return &wire.Error{Code: wire.Forbidden, Message: fmt.Sprintf("no permission to %s %q: %s", phrases[action], topic, lacking)}

@@ -102,6 +102,10 @@ func TestAuthorize(t *testing.T) {
 		if want := map[string]int{"": 101, "forbidden": 403, "unavailable": 503}[c.subscribe]; a.status != want {
 			t.Errorf("raw on %s: %d %s", c.topic, a.status, a.body)
 		}
+		e := r.events("topic=token.a&topic="+c.topic, "Authorization: Bearer "+token)
+		if want := map[string]int{"": 200, "forbidden": 403, "unavailable": 503}[c.subscribe]; e.status != want {
+			t.Errorf("events of %s: %d %s", c.topic, e.status, e.body)
+		}
 	}
 	other := r.signedIn(tokenFor(t, "bob", may{}, time.Hour))
 	other.send(`{"type":"subscribe","topic":"yes.a"}`)
@@ -160,6 +164,21 @@ func TestAuthorizeOrder(t *testing.T) {
 			if got[order[i]] > got[order[i+1]] {
 				t.Errorf("reply %s came behind %s", order[i], order[i+1])
 			}
+		}
+	}
+}
+
+// TestAuthorizeWithinOpening has the service answer while the topics of a query
+// string are still gone through: the 101 waits for the last of them, of which a
+// client of the raw format could not be told later.
+func TestAuthorizeWithinOpening(t *testing.T) {
+	r, _ := authorizing(t, func(asked) string { return `{"allow":true}` }, func(c *config.Config) { c.MaxSubscriptions = 1000 })
+	r.signedIn(tokenFor(t, "alice", may{subscribe: "a"}, time.Hour)).subscribe("a") // to subscribe takes no time
+	for i := range 50 {                                                             // each asks anew
+		token := tokenFor(t, fmt.Sprint("user-", i), may{}, time.Hour)
+		a := r.upgrade("format=raw"+strings.Repeat("&topic=a", 700)+"&topic=a..b", "Authorization: Bearer "+token)
+		if a.status != 400 || !strings.Contains(a.body, "invalid_topic") {
+			t.Fatalf("upgrade %d: %d %s", i, a.status, a.body)
 		}
 	}
 }
@@ -282,6 +301,9 @@ func TestCheckTooSlow(t *testing.T) {
 	late.conn.Close()
 	if a := r.upgrade("token=" + token); a.status != 503 || !strings.Contains(a.body, "Retry-After") {
 		t.Errorf("%d %s", a.status, a.body)
+	}
+	if s := r.events("topic=a&token=" + token); s.status != 503 || s.header.Get("Retry-After") == "" {
+		t.Errorf("events: %d %s", s.status, s.body)
 	}
 	eventually(t, "all have gone", func() bool { return r.metric("pushd_connections") == "0" })
 	close(hold)

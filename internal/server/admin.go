@@ -34,7 +34,10 @@ func (s *Server) openAdmin() error {
 	}
 	inner := http.NewServeMux()
 	inner.Handle("GET /metrics", promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{}))
+	inner.HandleFunc("GET /statistics", s.serveStatistics)
+	inner.HandleFunc("GET "+socketPath, s.serveOperatorSocket)
 	inner.HandleFunc("GET /connections", s.serveConnections)
+	inner.HandleFunc("GET /connections/{client}", s.serveConnection)
 	inner.HandleFunc("POST /connections/{client}/disconnect", s.serveDisconnectClient)
 	inner.HandleFunc("POST /identities/{identity}/disconnect", s.serveDisconnectIdentity)
 	inner.HandleFunc("GET /drain", s.serveDrainStatus)
@@ -49,6 +52,7 @@ func (s *Server) openAdmin() error {
 	outer := http.NewServeMux()
 	outer.HandleFunc("GET /healthz", s.serveHealth) // probes have no token
 	outer.HandleFunc("GET /readyz", s.serveReady)
+	addConsole(outer)
 	outer.Handle("/", guard.protect(inner))
 	s.admin = &http.Server{
 		Handler:           outer,

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"fmt"
+	"math"
 	"net/http"
 	"net/netip"
 	"strconv"
@@ -18,11 +19,13 @@ import (
 // connectionInfo is one connection of GET /connections.
 type connectionInfo struct {
 	Client        string   `json:"client"`
+	Operator      bool     `json:"operator,omitempty"` // it came by the admin listener
 	Identity      string   `json:"identity,omitempty"`
 	Shard         int      `json:"shard"`
 	Peer          string   `json:"peer"`
 	Address       string   `json:"address,omitempty"` // the client's, where the peer is a proxy
 	State         string   `json:"state"`
+	Transport     string   `json:"transport"`
 	Format        string   `json:"format"`
 	Subscriptions []string `json:"subscriptions"`
 	ReceivedMS    int64    `json:"received_ms_ago"`
@@ -45,23 +48,26 @@ const (
 //	?address=192.0.2.0/24      an address, or a network
 //	?topic=stocks.AAPL         that get what is published there
 //	?pattern=stocks.*          that subscribed to exactly that
+//	?behind=true               that are behind in a feed
 //	?limit=100&after=NEXT      goes on where an answer that had "next" ended
 //
+// and, at once with the first of them, requests of NDJSON that are under way.
 // Connections come and go meanwhile. One that stays is listed exactly once.
 func (s *Server) serveConnections(w http.ResponseWriter, r *http.Request) {
 	limit, err1 := queryInt(r, "limit", defaultListLimit, 1, maxListLimit)
 	at, err2 := s.parsePlace(r.URL.Query().Get("after"))
-	filter, err3 := s.connectionFilter(r)
+	filter, err3 := readFilter(r)
 	for _, err := range []error{err1, err2, err3} {
 		if err != nil {
 			refuse(w, 0, &wire.Error{Code: wire.BadRequest, Message: err.Error()})
 			return
 		}
 	}
+	first := at == (place{})
 	list := []connectionInfo{}
 	next, err := s.walk(r.Context(), at, func(sh *shard, c conn.Info) bool {
-		if filter(sh, c) {
-			list = append(list, sh.describe(c))
+		if filter.has(sh, c) {
+			list = append(list, sh.describe(c, maxListPatterns))
 		}
 		return len(list) < limit
 	})
@@ -69,49 +75,71 @@ func (s *Server) serveConnections(w http.ResponseWriter, r *http.Request) {
 		refuse(w, 0, &wire.Error{Code: wire.Unavailable, Message: err.Error()})
 		return
 	}
+	requests := []requestInfo{}
+	if first {
+		requests = s.lasting.list(filter.hasRequest)
+	}
 	writeIndented(w, http.StatusOK, struct {
 		Open        int              `json:"open"`
 		Connections []connectionInfo `json:"connections"`
+		Requests    []requestInfo    `json:"requests"`
 		Next        string           `json:"next,omitempty"`
-	}{s.quota.Open(), list, next.String()})
+	}{s.quota.Open(), list, requests, next.String()})
 }
 
-// connectionFilter reads which connections are asked for.
-func (s *Server) connectionFilter(r *http.Request) (func(*shard, conn.Info) bool, error) {
+// connectionFilter is which connections are asked for.
+type connectionFilter struct {
+	identity, topic, pattern string
+	behind                   bool
+	within                   via.Networks // nil: anywhere
+}
+
+func readFilter(r *http.Request) (f connectionFilter, err error) {
 	q := r.URL.Query()
-	identity, topic, pattern := q.Get("identity"), q.Get("topic"), q.Get("pattern")
-	if topic != "" {
-		if err := topics.CheckTopic(topic); err != nil {
-			return nil, err
+	f.identity, f.topic, f.pattern = q.Get("identity"), q.Get("topic"), q.Get("pattern")
+	if f.topic != "" {
+		if err := topics.CheckTopic(f.topic); err != nil {
+			return f, err
 		}
 	}
-	if pattern != "" {
-		if err := topics.CheckPattern(pattern); err != nil {
-			return nil, err
+	if f.pattern != "" {
+		if err := topics.CheckPattern(f.pattern); err != nil {
+			return f, err
 		}
 	}
-	var within via.Networks
+	if text := q.Get("behind"); text != "" {
+		if f.behind, err = strconv.ParseBool(text); err != nil {
+			return f, fmt.Errorf("behind=%.64q: it is true or false", text)
+		}
+	}
 	if address := q.Get("address"); address != "" {
-		var err error
-		if within, err = via.ParseNetworks([]string{address}); err != nil {
-			return nil, fmt.Errorf("address=%w", err)
+		if f.within, err = via.ParseNetworks([]string{address}); err != nil {
+			return f, fmt.Errorf("address=%w", err)
 		}
 	}
-	return func(sh *shard, c conn.Info) bool {
-		slot := c.ID.Slot()
-		if within != nil && !within[0].Overlaps(clientOf(c)) || identity != "" && sh.identityOf(slot) != identity {
-			return false
-		}
-		if topic == "" && pattern == "" {
-			return true
-		}
-		var matches, is bool
-		for _, p := range sh.members.Patterns(slot, nil) {
-			matches = matches || topic != "" && topics.Match(p, topic)
-			is = is || p == pattern
-		}
-		return (topic == "" || matches) && (pattern == "" || is)
-	}, nil
+	return f, nil
+}
+
+// has is of the shard's loop.
+func (f *connectionFilter) has(sh *shard, c conn.Info) bool {
+	slot := c.ID.Slot()
+	if f.within != nil && !f.within[0].Overlaps(clientOf(c)) || f.identity != "" && sh.identityOf(slot) != f.identity || f.behind && sh.members.Behind(slot) == 0 {
+		return false
+	}
+	if f.topic == "" && f.pattern == "" {
+		return true
+	}
+	var matches, is bool
+	for _, p := range sh.members.Patterns(slot, nil) {
+		matches = matches || f.topic != "" && topics.Match(p, f.topic)
+		is = is || p == f.pattern
+	}
+	return (f.topic == "" || matches) && (f.pattern == "" || is)
+}
+
+// hasRequest is has for a request of NDJSON, which gets nothing.
+func (f *connectionFilter) hasRequest(identity string, client netip.Addr) bool {
+	return (f.identity == "" || f.identity == identity) && (f.within == nil || f.within.Contains(client)) && f.topic == "" && f.pattern == "" && !f.behind
 }
 
 // clientOf is where a connection's client is: behind a proxy, as far as that is kept.
@@ -123,12 +151,49 @@ func clientOf(c conn.Info) netip.Prefix {
 	return netip.PrefixFrom(peer, peer.BitLen())
 }
 
-// describe is a connection to a person. It is of its loop.
-func (sh *shard) describe(c conn.Info) connectionInfo {
+// serveConnection shows one connection, with all that it is subscribed to.
+func (s *Server) serveConnection(w http.ResponseWriter, r *http.Request) {
+	name := r.PathValue("client")
+	sh, id, ok := s.parseClient(name)
+	if !ok {
+		refuse(w, http.StatusNotFound, noClient(name))
+		return
+	}
+	seen := make(chan *connectionInfo, 1)
+	if !sh.loop.Post(poller.Func(func() { seen <- sh.find(id) })) {
+		refuse(w, 0, errStopping)
+		return
+	}
+	select {
+	case info := <-seen:
+		if info == nil {
+			refuse(w, http.StatusNotFound, &wire.Error{Code: wire.BadRequest, Message: fmt.Sprintf("client %s is not connected any more", name)})
+			return
+		}
+		writeIndented(w, http.StatusOK, info)
+	case <-r.Context().Done():
+	}
+}
+
+// find describes a connection, nil if it has ended.
+func (sh *shard) find(id poller.Token) (found *connectionInfo) {
+	sh.table.Each(id.Slot(), func(c conn.Info) bool {
+		if c.ID == id {
+			info := sh.describe(c, math.MaxInt)
+			found = &info
+		}
+		return false // its slot is the first
+	})
+	return found
+}
+
+// describe is a connection to a person, with most of its subscriptions. It is
+// of its loop.
+func (sh *shard) describe(c conn.Info, most int) connectionInfo {
 	slot := c.ID.Slot()
 	patterns := sh.members.Patterns(slot, []string{})
-	if len(patterns) > maxListPatterns {
-		patterns = append(patterns[:maxListPatterns], fmt.Sprintf("and %d more", len(patterns)-maxListPatterns))
+	if len(patterns) > most {
+		patterns = append(patterns[:most], fmt.Sprintf("and %d more", len(patterns)-most))
 	}
 	address := ""
 	switch {
@@ -138,8 +203,9 @@ func (sh *shard) describe(c conn.Info) connectionInfo {
 		address = c.Client.String()
 	}
 	return connectionInfo{
-		Client: sh.server.clientName(sh, c.ID), Identity: sh.identityOf(slot), Shard: sh.index,
-		Peer: c.Peer.String(), Address: address, State: c.State, Format: sh.client(slot).shape.format().String(), Subscriptions: patterns,
+		Client: sh.server.clientName(sh, c.ID), Operator: sh.isOperator(slot), Identity: sh.identityOf(slot), Shard: sh.index,
+		Peer: c.Peer.String(), Address: address, State: c.State,
+		Transport: sh.client(slot).shape.transport().String(), Format: sh.client(slot).shape.format().String(), Subscriptions: patterns,
 		ReceivedMS: c.Received.Milliseconds(), SentMS: c.Sent.Milliseconds(),
 		UnsentBytes: c.Unsent, BehindFeeds: sh.members.Behind(slot), Reading: c.Reading,
 	}

@@ -16,6 +16,7 @@ import (
 type connectionPage struct {
 	Open        int
 	Connections []connectionInfo
+	Requests    []requestInfo
 	Next        string
 }
 

@@ -49,7 +49,7 @@ func (s *Server) serveDisconnectClient(w http.ResponseWriter, r *http.Request) {
 	}
 	sh, id, ok := s.parseClient(name)
 	if !ok {
-		refuse(w, http.StatusNotFound, &wire.Error{Code: wire.BadRequest, Message: fmt.Sprintf("%.64q is no client of this node", name)})
+		refuse(w, http.StatusNotFound, noClient(name))
 		return
 	}
 	closed := make(chan bool, 1)
@@ -70,6 +70,10 @@ func (s *Server) serveDisconnectClient(w http.ResponseWriter, r *http.Request) {
 	writeIndented(w, http.StatusOK, disconnected{Client: name, Reason: why.String(), Disconnected: 1})
 }
 
+func noClient(name string) *wire.Error {
+	return &wire.Error{Code: wire.BadRequest, Message: fmt.Sprintf("%.64q is no client of this node", name)}
+}
+
 // disconnected answers what was done.
 type disconnected struct {
 	Client       string `json:"client,omitempty"`
@@ -87,10 +91,7 @@ func (s *Server) serveDisconnectIdentity(w http.ResponseWriter, r *http.Request)
 		refuse(w, 0, refused)
 		return
 	}
-	n := 0
-	if s.access != nil {
-		n = s.access.lasting.end(identity)
-	}
+	n := s.lasting.end(identity)
 	if _, err := s.walk(r.Context(), place{}, func(sh *shard, c conn.Info) bool {
 		if sh.identityOf(c.ID.Slot()) == identity && sh.disconnect(c.ID, why) {
 			n++
@@ -107,6 +108,9 @@ func (s *Server) serveDisconnectIdentity(w http.ResponseWriter, r *http.Request)
 // disconnect ends a connection that is open, or about to be, and reports
 // whether it was one.
 func (sh *shard) disconnect(id poller.Token, why conn.Reason) bool {
+	if sh.disconnectPoll(id, why) {
+		return true
+	}
 	there := sh.table.IsOpen(id) || sh.table.IsHeld(id)
 	if there {
 		sh.table.Close(id, why)

@@ -109,7 +109,7 @@ func (s *Server) drainStatus() drainStatus {
 	d := &s.draining
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	st := drainStatus{State: "serving", Connections: s.quota.Open()}
+	st := drainStatus{State: "serving", Connections: s.clientsOpen()}
 	if !d.given {
 		return st
 	}
@@ -155,7 +155,9 @@ func (sh *shard) drain(now time.Time) {
 		sh.tellToLeave(l.told, l.until(l.told, now))
 	}
 	for end := l.closed + tellAtOnce; l.closed < min(l.told, end) && l.until(l.closed, now) <= 0; l.closed++ {
-		sh.disconnect(sh.table.ID(l.closed), conn.ReasonDraining)
+		if !sh.isOperator(l.closed) {
+			sh.disconnect(sh.table.ID(l.closed), conn.ReasonDraining)
+		}
 	}
 	if l.closed == l.slots && sh.table.Counts().Open > 0 { // those whose 101 had to wait for NATS
 		l.slots, l.told, l.closed = 0, 0, 0
@@ -164,7 +166,12 @@ func (sh *shard) drain(now time.Time) {
 
 func (sh *shard) tellToLeave(slot uint32, after time.Duration) {
 	id := sh.table.ID(slot)
-	if sh.table.IsOpen(id) && sh.client(slot).shape.tells() {
+	if p := sh.poll(id); p != nil {
+		sh.tellPoll(p, wire.AppendReconnect(sh.json[:0], max(0, after), wire.ReconnectDraining))
+		sh.hurryPoll(p)
+		return
+	}
+	if sh.table.IsOpen(id) && sh.client(slot).shape.tells() && !sh.isOperator(slot) {
 		sh.reply(id, wire.AppendReconnect(sh.json[:0], max(0, after), wire.ReconnectDraining))
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/pushd/pushd/internal/config"
+	"github.com/pushd/pushd/internal/via"
 	"github.com/pushd/pushd/internal/wire"
 )
 
@@ -99,7 +100,7 @@ func (g *adminGuard) check(r *http.Request) (reason string, refused *wire.Error)
 		return adminNoToken, &wire.Error{Code: wire.Internal, Message: "the server cannot read its admin token: see its log"}
 	case token == "":
 		return g.checkBrowser(r)
-	case !sameToken(bearer(r.Header.Get("Authorization")), token):
+	case !sameToken(adminToken(r), token):
 		return adminUnauthorized, &wire.Error{Code: wire.Unauthorized, Message: "send the token of --admin-token-file: Authorization: Bearer TOKEN"}
 	}
 	return "", nil
@@ -116,10 +117,17 @@ func (g *adminGuard) checkBrowser(r *http.Request) (reason string, refused *wire
 		return adminBadHost, forbidden("Host must be an IP address or localhost, where no admin token is configured (--admin-token-file)")
 	}
 	site := r.Header.Get("Sec-Fetch-Site")
-	if r.Header.Get("Origin") != "" || site != "" && site != "same-origin" && site != "none" {
-		return adminCrossSite, forbidden("no web page may ask for this, where no admin token is configured (--admin-token-file)")
+	if site != "" && site != "same-origin" && site != "none" || !sameOrigin(r) {
+		return adminCrossSite, forbidden("no page of another site may ask for this, where no admin token is configured (--admin-token-file)")
 	}
 	return "", nil
+}
+
+// sameOrigin reports whether a request is of no page, or of one that this
+// listener itself has served by the name in Host.
+func sameOrigin(r *http.Request) bool {
+	origins := r.Header.Values("Origin")
+	return len(origins) == 0 || len(origins) == 1 && origins[0] != "" && via.Origins{}.Allow(origins[0], r.Host)
 }
 
 // hostOf is the host of HOST:PORT, or of HOST alone.

@@ -41,7 +41,7 @@ func TestAdminToken(t *testing.T) {
 			t.Error("an answer holds the token")
 		}
 	}
-	for _, path := range []string{"/metrics", "/connections", "/drain", "/debug/topics", "/debug/pprof/", "/debug/pprof/cmdline", "/nothing", "/"} {
+	for _, path := range []string{"/metrics", "/connections", "/drain", "/debug/topics", "/debug/pprof/", "/debug/pprof/cmdline", "/nothing", "/statistics", "/ws", "/connections/x"} {
 		f(401, "GET", path)
 	}
 	f(401, "POST", "/drain")

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+
 	"net"
 	"net/http"
 	"strings"
@@ -115,13 +116,7 @@ func TestHTTPConnectionsPerAddress(t *testing.T) {
 	r := start(t, limited)
 	ask := func(source, request string) (net.Conn, *http.Response) {
 		t.Helper()
-		c, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(source)}}).Dial("tcp", r.Addr())
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { c.Close() })
-		c.SetDeadline(time.Now().Add(patience))
-		io.WriteString(c, request)
+		c := r.sayFrom(source, r.Addr(), request)
 		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
 		if err != nil {
 			t.Fatalf("from %s: %v", source, err)
@@ -151,6 +146,28 @@ func TestHTTPConnectionsPerAddress(t *testing.T) {
 		c.Close()
 		return resp.StatusCode == 202
 	})
+}
+
+// A few addresses that take what they may leave places to others.
+func TestHTTPPlacesAreShared(t *testing.T) {
+	r := start(t, limited)
+	const addresses = 12
+	for i := range addresses * maxPlainConnsOfAddress { // more than all places
+		r.sayFrom(fmt.Sprint("127.0.0.", 2+i%addresses), r.Addr(), "POST /publish/a.b HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n\r\nx")
+	}
+	eventually(t, "each is let in or refused", func() bool {
+		return r.metric("pushd_handshakes_total{result=\"handed_over\"}") == fmt.Sprint(addresses*maxPlainConnsOfAddress)
+	})
+	held := r.plain.open.Load()
+	if held < maxPlainConns/2 || held > maxPlainConns*addresses/(addresses+1)+addresses {
+		t.Errorf("%d of %d places are taken", held, maxPlainConns)
+	}
+	for i := range 20 {
+		c := r.sayFrom(fmt.Sprint("127.0.0.", 200+i), r.Addr(), "POST /publish/a.b HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n1")
+		if resp, err := http.ReadResponse(bufio.NewReader(c), nil); err != nil || resp.StatusCode != 202 {
+			t.Fatalf("client %d, of another address: %v, %v", i, resp, err)
+		}
+	}
 }
 
 func TestConnectionsPerAddressByDefault(t *testing.T) {

@@ -2,6 +2,7 @@ package server
 
 import (
 	"bufio"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -21,41 +22,53 @@ import (
 	"github.com/pushd/pushd/internal/natstest"
 )
 
+// attackVariable changes the size of the attack, for those who measure: {"Hostile":0,"Topics":1}.
+const attackVariable = "PUSHD_TEST_ATTACK"
+
 // attackSize is how large an attack is, and what goes on meanwhile.
 type attackSize struct {
-	hostile, good int
-	topics        int // of the good clients, in turns
-	rate          int // messages a second, on all topics together
-	calm, attack  time.Duration
-	pause         time.Duration
+	Hostile, Good int
+	New           int // good clients that come during the attack
+	Topics        int // of the good clients, in turns
+	Rate          int // messages a second, on all topics together
+	Calm, Attack  time.Duration
+	Pause         time.Duration
+	Flags         []string // further ones
 }
 
-func attackSizes() attackSize {
+func attackSizes(t *testing.T) attackSize {
+	size := attackSize{Hostile: 600, Good: 60, New: 20, Topics: 1, Rate: 200, Calm: 500 * time.Millisecond, Attack: 2 * time.Second, Pause: 300 * time.Millisecond}
 	if soaking() {
-		return attackSize{hostile: 10_000, good: 1000, topics: 10, rate: 1000, calm: 15 * time.Second, attack: 30 * time.Second, pause: 2 * time.Second}
+		size = attackSize{Hostile: 10_000, Good: 1000, New: 300, Topics: 10, Rate: 1000, Calm: 15 * time.Second, Attack: 30 * time.Second, Pause: 2 * time.Second}
 	}
-	return attackSize{hostile: 600, good: 60, topics: 1, rate: 200, calm: 500 * time.Millisecond, attack: 2 * time.Second, pause: 300 * time.Millisecond}
+	if text := os.Getenv(attackVariable); text != "" {
+		if err := json.Unmarshal([]byte(text), &size); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return size
 }
 
 // TestUnderAttack has clients that receive messages while very many hostile
-// ones come from three addresses: not one message is lost. How late they are
-// is in the log, with the attack and before it.
+// ones come from three addresses: not one message is lost, and whoever else
+// comes meanwhile is let in. How late messages are, and how long new clients
+// wait, is in the log.
 func TestUnderAttack(t *testing.T) {
-	size := attackSizes()
+	size := attackSizes(t)
 	for _, tc := range []struct {
 		name  string
 		flags []string
 		check func(t *testing.T, metrics string)
 	}{
-		{"limited by address", []string{fmt.Sprint("--max-connections-per-address=", size.hostile/10)}, func(t *testing.T, metrics string) {
+		{"limited by address", []string{fmt.Sprint("--max-connections-per-address=", size.Hostile/10)}, func(t *testing.T, metrics string) {
 			n := series(metrics, `pushd_handshakes_total{result="address_full"}`) + series(metrics, `pushd_handshakes_total{result="address_rate"}`)
-			if n < size.hostile/2 {
-				t.Errorf("%d were refused, of %d hostile clients", n, size.hostile)
+			if n < size.Hostile/2 {
+				t.Errorf("%d were refused, of %d hostile clients", n, size.Hostile)
 			}
 		}},
 		{"all let in", []string{"--max-connections-per-address=-1", "--connection-rate-per-address=0"}, func(t *testing.T, metrics string) {
-			if n := series(metrics, "pushd_sockets"); n < size.good+size.hostile/4 {
-				t.Errorf("%d sockets are open, of %d hostile clients", n, size.hostile)
+			if n := series(metrics, "pushd_sockets"); n < size.Good+size.Hostile/4 {
+				t.Errorf("%d sockets are open, of %d hostile clients", n, size.Hostile)
 			}
 			for _, name := range []string{"pushd_throttled_total", `pushd_auth_total{result="bad_signature"}`} {
 				if series(metrics, name) == 0 {
@@ -69,8 +82,8 @@ func TestUnderAttack(t *testing.T) {
 			if err := os.WriteFile(secret, []byte(testSecret), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			bus := natstest.Start(t)
-			b := startShipped(t, append([]string{"--unlimited=none", "--token-secret-file=" + secret, "--nats=" + bus.URL()}, tc.flags...)...)
+			bus := natstest.Start(t, natstest.Store(t.TempDir())) // for those who measure with history
+			b := startShipped(t, append([]string{"--unlimited=none", "--token-secret-file=" + secret, "--nats=" + bus.URL()}, append(tc.flags, size.Flags...)...)...)
 			nc, err := nats.Connect(bus.URL())
 			if err != nil {
 				t.Fatal(err)
@@ -78,27 +91,44 @@ func TestUnderAttack(t *testing.T) {
 			defer nc.Close()
 			crowd := openGood(t, b, size)
 
-			p := pacer{nc: nc, rate: size.rate, topics: size.topics}
-			p.publish(t, calm, size.calm)
-			spec := mobSpec{Address: b.Addr(), Count: size.hostile, Pause: size.pause, Topic: goodTopic(0),
+			p := pacer{nc: nc, rate: size.Rate, topics: size.Topics}
+			p.publish(t, calm, size.Calm)
+			spec := mobSpec{Address: b.Addr(), Count: size.Hostile, Pause: size.Pause, Topic: goodTopic(0),
 				Token: tokenFor(t, "mallory", may{subscribe: ">"}, time.Hour)}
 			end := startMob(t, spec)
-			p.publish(t, attacked, size.attack)
+			used := cpuOf(t, b)
+			welcomed := newcomers(t, b, size)
+			p.publish(t, attacked, size.Attack)
+			spent := cpuOf(t, b) - used
 			metrics := b.get("/metrics")
+			waits := welcomed()
 			crowd.wait(t)
 			report := end()
-			tc.check(t, metrics)
+			if size.Hostile > 0 {
+				tc.check(t, metrics)
+			}
 			for kind, n := range report.Connected {
-				if n < int64(size.hostile/len(mobKinds)/2) {
+				if n < int64(size.Hostile/len(mobKinds)/2) {
 					t.Errorf("only %d connections of the kind %q", n, kind)
 				}
 			}
 			t.Logf("attack: %+v; sockets at its end %d, RSS %d MiB", report, series(metrics, "pushd_sockets"), b.rss()>>20)
 			t.Logf("ends: %s", ends(metrics))
+			t.Logf("pushd used %v of CPU during it", spent.Round(10*time.Millisecond))
+			t.Logf("%d new clients were let in during it: median after %v, 99%% %v, all %v", waits.TotalCount(), lateAt(waits, 50), lateAt(waits, 99), lateAt(waits, 100))
 			crowd.log(t)
-			eventually(t, "the attackers are gone", func() bool { return series(b.get("/metrics"), "pushd_sockets") <= size.good })
+			eventually(t, "the attackers are gone", func() bool { return series(b.get("/metrics"), "pushd_sockets") <= size.Good })
 		})
 	}
+}
+
+func cpuOf(t *testing.T, b *shipped) time.Duration {
+	t.Helper()
+	used, err := processCPU(b.cmd.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return used
 }
 
 // ends are the reasons for which connections ended, with their numbers.
@@ -170,6 +200,7 @@ type goodClient struct {
 	conn net.Conn
 	r    *bufio.Reader
 	late [phases]*hdrhistogram.Histogram // in microseconds
+	lost int
 	err  error
 }
 
@@ -177,60 +208,122 @@ type goodClient struct {
 func openGood(t *testing.T, b *shipped, size attackSize) *goodClients {
 	t.Helper()
 	crowd := &goodClients{}
-	total := int((size.calm + size.attack).Seconds() * float64(size.rate))
-	for i := range size.good {
-		topic := i % size.topics
-		dialer := net.Dialer{Timeout: patience, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(1+i%20))}}
-		conn, err := dialer.Dial("tcp", b.Addr())
+	total := int((size.Calm + size.Attack).Seconds() * float64(size.Rate))
+	for i := range size.Good {
+		topic := i % size.Topics
+		c, err := dialGood(t, b, i, "raw", goodTopic(topic))
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { conn.Close() })
-		c := &goodClient{conn: conn, r: bufio.NewReaderSize(conn, 16<<10)}
-		for p := range c.late {
-			c.late[p] = newLateness()
-		}
-		fmt.Fprintf(conn, strings.Replace(mobUpgrade, "?", "?format=raw&", 1), goodTopic(topic),
-			tokenFor(t, fmt.Sprint("good-", i), may{subscribe: goodTopic(topic)}, time.Hour))
-		answer, err := http.ReadResponse(c.r, nil)
-		if err != nil || answer.StatusCode != http.StatusSwitchingProtocols {
-			t.Fatalf("client %d: %v, %v", i, answer, err)
-		}
 		crowd.clients = append(crowd.clients, c)
-		crowd.all.Go(func() { c.err = c.read(topic, size.topics, total) })
+		crowd.all.Go(func() { c.err = c.read(topic, size.Topics, total) })
 	}
 	return crowd
+}
+
+// dialGood opens a client of one of twenty addresses.
+func dialGood(t *testing.T, b *shipped, i int, format, topic string) (*goodClient, error) {
+	dialer := net.Dialer{Timeout: patience, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(1+i%20))}}
+	conn, err := dialer.Dial("tcp", b.Addr())
+	if err != nil {
+		return nil, err
+	}
+	t.Cleanup(func() { conn.Close() })
+	conn.SetDeadline(time.Now().Add(patience))
+	c := &goodClient{conn: conn, r: bufio.NewReaderSize(conn, 16<<10)}
+	for p := range c.late {
+		c.late[p] = newLateness()
+	}
+	fmt.Fprintf(conn, strings.Replace(mobUpgrade, "?", "?format="+format+"&", 1), topic, tokenFor(t, fmt.Sprint("good-", i), may{subscribe: topic}, time.Hour))
+	answer, err := http.ReadResponse(c.r, nil)
+	if err != nil || answer.StatusCode != http.StatusSwitchingProtocols {
+		return nil, fmt.Errorf("good client %d: %v, %w", i, answer, err)
+	}
+	return c, nil
+}
+
+// newcomers has new good clients come, evenly over the attack. The returned
+// function waits until all have been, and says how long each took from its
+// connect to its subscription.
+func newcomers(t *testing.T, b *shipped, size attackSize) (welcomed func() *hdrhistogram.Histogram) {
+	waits := newLateness()
+	come := func(i int) error {
+		c, err := dialGood(t, b, i, "json", goodTopic(i%size.Topics))
+		if err != nil {
+			return err
+		}
+		defer c.conn.Close()
+		for _, want := range []string{"welcome", "subscribed"} {
+			if text, err := c.next(); err != nil || !strings.Contains(string(text), `"type":"`+want+`"`) {
+				return fmt.Errorf("good client %d got %q instead of %s: %w", i, text, want, err)
+			}
+		}
+		return nil
+	}
+	var all sync.WaitGroup
+	all.Go(func() {
+		begin := time.Now()
+		for i := range size.New {
+			time.Sleep(time.Until(begin.Add(size.Attack * time.Duration(i) / time.Duration(size.New))))
+			start := time.Now()
+			if err := come(i); err != nil {
+				t.Errorf("during the attack: %v", err)
+				return
+			}
+			waits.RecordValue(time.Since(start).Microseconds())
+		}
+	})
+	return func() *hdrhistogram.Histogram {
+		all.Wait()
+		if n := waits.TotalCount(); n != int64(size.New) {
+			t.Errorf("%d new good clients were let in, of %d", n, size.New)
+		}
+		return waits
+	}
 }
 
 func newLateness() *hdrhistogram.Histogram {
 	return hdrhistogram.New(1, int64(time.Hour/time.Microsecond), 2)
 }
 
-// read takes every step-th message of total, from first on, in order and without a gap.
+// next reads a message, which is valid until the next.
+func (c *goodClient) next() ([]byte, error) {
+	h, err := ws.ReadHeader(c.r)
+	if err != nil {
+		return nil, err
+	}
+	text, err := c.r.Peek(int(h.Length))
+	if err != nil {
+		return nil, err
+	}
+	if h.OpCode != ws.OpText {
+		return nil, fmt.Errorf("opcode %v with %q instead of text", h.OpCode, text)
+	}
+	_, err = c.r.Discard(len(text))
+	return text, err
+}
+
+// read takes every step-th message of total, from first on, in order, and counts those that are missing.
 func (c *goodClient) read(first, step, total int) error {
 	for next := first; next < total; next += step {
 		c.conn.SetReadDeadline(time.Now().Add(patience))
-		h, err := ws.ReadHeader(c.r)
+		payload, err := c.next()
 		if err != nil {
 			return fmt.Errorf("waiting for message %d: %w", next, err)
 		}
-		payload, err := c.r.Peek(int(h.Length))
-		if err != nil {
-			return err
-		}
-		if h.OpCode != ws.OpText {
-			return fmt.Errorf("opcode %v with %q instead of message %d", h.OpCode, payload, next)
-		}
 		parts := strings.Split(strings.Trim(string(payload), "[]"), ",")
-		if len(parts) != 3 || parts[0] != strconv.Itoa(next) {
+		if len(parts) != 3 {
 			return fmt.Errorf("%.60q instead of message %d", payload, next)
 		}
+		number, err := strconv.Atoi(parts[0])
+		if err != nil || number < next || (number-next)%step != 0 {
+			return fmt.Errorf("%.60q instead of message %d", payload, next)
+		}
+		c.lost += (number - next) / step
+		next = number
 		in, err1 := strconv.Atoi(parts[1])
 		sent, err2 := strconv.ParseInt(parts[2], 10, 64)
 		if err := errors.Join(err1, err2, c.late[in].RecordValue(max(time.Now().UnixMicro()-sent, 1))); err != nil {
-			return err
-		}
-		if _, err := c.r.Discard(int(h.Length)); err != nil {
 			return err
 		}
 	}
@@ -241,10 +334,18 @@ func (c *goodClient) read(first, step, total int) error {
 func (g *goodClients) wait(t *testing.T) {
 	t.Helper()
 	g.all.Wait()
+	clients, messages := 0, 0
 	for i, c := range g.clients {
 		if c.err != nil {
 			t.Errorf("good client %d: %v", i, c.err)
 		}
+		if c.lost > 0 {
+			clients++
+			messages += c.lost
+		}
+	}
+	if messages > 0 {
+		t.Errorf("%d good clients lost %d messages", clients, messages)
 	}
 }
 
@@ -255,7 +356,10 @@ func (g *goodClients) log(t *testing.T) {
 		for _, c := range g.clients {
 			all.Merge(c.late[p])
 		}
-		at := func(q float64) time.Duration { return time.Duration(all.ValueAtQuantile(q)) * time.Microsecond }
-		t.Logf("%v: %d deliveries, median %v late, 99%% %v, all %v", p, all.TotalCount(), at(50), at(99), at(100))
+		t.Logf("%v: %d deliveries, median %v late, 99%% %v, all %v", p, all.TotalCount(), lateAt(all, 50), lateAt(all, 99), lateAt(all, 100))
 	}
+}
+
+func lateAt(h *hdrhistogram.Histogram, quantile float64) time.Duration {
+	return time.Duration(h.ValueAtQuantile(quantile)) * time.Microsecond
 }

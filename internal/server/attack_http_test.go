@@ -65,7 +65,13 @@ func TestAdminSlow(t *testing.T) {
 // say opens a connection and writes a text.
 func (r *running) say(address, text string) net.Conn {
 	r.t.Helper()
-	c, err := net.Dial("tcp", address)
+	return r.sayFrom("127.0.0.1", address, text)
+}
+
+// sayFrom does so from an address of loopback, each of which is another's.
+func (r *running) sayFrom(source, address, text string) net.Conn {
+	r.t.Helper()
+	c, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(source)}}).Dial("tcp", address)
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -10,7 +10,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
-	"os/exec"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -208,35 +207,11 @@ func startMob(t testing.TB, spec mobSpec) (end func() mobReport) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), mobVariable+"="+string(text))
-	cmd.Stderr = os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	lines := bufio.NewScanner(out)
-	end = sync.OnceValue(func() (report mobReport) {
-		in.Close()
-		if !lines.Scan() || json.Unmarshal(lines.Bytes(), &report) != nil {
-			t.Errorf("the mob reports %q", lines.Text())
-		}
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("the mob ended with %v", err)
+	stop := startHelper(t, mobVariable, string(text))
+	return func() (report mobReport) {
+		if said := stop(); json.Unmarshal([]byte(said), &report) != nil {
+			t.Errorf("the mob reports %q", said)
 		}
 		return report
-	})
-	t.Cleanup(func() { end() })
-	if !lines.Scan() {
-		t.Fatal("the mob did not come")
 	}
-	return end
 }

@@ -20,6 +20,7 @@ const (
 	mustAuthenticate standing = 1 << iota // nothing but `auth` and `ping` is obeyed
 	checking                              // a token of it is being checked
 	overdue                               // … and its time to show one has passed
+	operator                              // it came by the admin listener, and may do everything
 )
 
 // maxDenials is how many tokens in a row may be refused on one connection
@@ -77,7 +78,7 @@ func credentials(r *conn.Request, query []string) (s shown) {
 	return s
 }
 
-// admit checks what a request for an upgrade shows, if anything, and begins.
+// admit checks what a request shows, if anything, and begins.
 func (sh *shard) admit(id poller.Token, r *conn.Request, open *opening) *conn.Refusal {
 	a := sh.server.access
 	s := credentials(r, open.tokens)
@@ -88,14 +89,14 @@ func (sh *shard) admit(id poller.Token, r *conn.Request, open *opening) *conn.Re
 		return refusal(0, errConflict)
 	case s.Credentials != (auth.Credentials{}):
 		return sh.checkOpening(id, r, s.Credentials, open)
-	case !a.public.any && open.format == wire.Raw: // it could not send one later
+	case !a.public.any && !open.shape.talks(): // it could not send one later
 		sh.server.metrics.auth.WithLabelValues(string(auth.Missing)).Inc()
 		return unauthorized(errNoToken, false)
 	case !a.public.any:
-		*c = client{shape: shapeOfSocket(open.format), unlimited: r.Unlimited, standing: mustAuthenticate}
+		*c = client{shape: open.shape, unlimited: r.Unlimited, standing: mustAuthenticate}
 		sh.expectToken(id)
 	default:
-		*c = client{shape: shapeOfSocket(open.format), unlimited: r.Unlimited}
+		*c = client{shape: open.shape, unlimited: r.Unlimited}
 	}
 	return sh.beginNow(id, open)
 }
@@ -106,7 +107,7 @@ func (sh *shard) checkOpening(id poller.Token, r *conn.Request, shown auth.Crede
 	if !sh.check(id, shown, func(grant auth.Grant, err *wire.Error) { sh.checkedOpening(id, open, grant, err) }) {
 		return refusal(0, errBusy)
 	}
-	*sh.client(id.Slot()) = client{shape: shapeOfSocket(open.format), unlimited: r.Unlimited}
+	*sh.client(id.Slot()) = client{shape: open.shape, unlimited: r.Unlimited}
 	sh.table.Hold(id)
 	return nil
 }
@@ -152,25 +153,25 @@ func (sh *shard) checkedOpening(id poller.Token, open *opening, grant auth.Grant
 	}
 	switch {
 	case sh.server.stopping.Load():
-		sh.table.Refuse(id, refusal(0, errStopping))
+		sh.refuse(id, refusal(0, errStopping))
 		return
 	case err != nil && err.Code == wire.Unauthorized:
-		sh.table.Refuse(id, unauthorized(err, true))
+		sh.refuse(id, unauthorized(err, true))
 		return
 	case err != nil:
-		sh.table.Refuse(id, refusal(0, err))
+		sh.refuse(id, refusal(0, err))
 		return
 	case !sh.signIn(id, grant):
 		sh.server.metrics.auth.WithLabelValues(authIdentityFull).Inc()
-		sh.table.Refuse(id, refusal(0, errFull))
+		sh.refuse(id, refusal(0, errFull))
 		return
 	}
 	if err := sh.begin(id, open); err != nil {
-		sh.table.Refuse(id, refusal(0, err))
+		sh.refuse(id, refusal(0, err))
 		return
 	}
 	if sh.client(id.Slot()).awaited == 0 {
-		sh.table.Release(id)
+		sh.release(id)
 	}
 }
 

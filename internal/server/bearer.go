@@ -87,9 +87,6 @@ func (s *Server) authenticateVisitor(ctx context.Context, shown auth.Credentials
 // permit says why a visitor may not do something, nil where he may. It waits
 // where that has to be asked.
 func (s *Server) permit(ctx context.Context, v visitor, action auth.Action, topic string) *wire.Error {
-	if s.access == nil {
-		return nil
-	}
 	if !v.ends.IsZero() && !time.Now().Before(v.ends) {
 		return &wire.Error{Code: wire.Unauthorized, Message: "the token has expired"}
 	}
@@ -98,7 +95,7 @@ func (s *Server) permit(ctx context.Context, v visitor, action auth.Action, topi
 		return nil
 	case no:
 		err := s.forbidden(action, topic, v.rights != nil)
-		if v.rights == nil {
+		if v.rights == nil && s.access != nil {
 			err.Code = wire.Unauthorized // over HTTP it means: with credentials you might (RFC 9110, 15.5.2)
 		}
 		return err

@@ -27,7 +27,7 @@ const retryAfter = 2 * time.Second
 // Message implements conn.Handler: one command of a client.
 func (sh *shard) Message(id poller.Token, op ws.OpCode, payload []byte) {
 	c := sh.client(id.Slot())
-	if !c.shape.tells() || op != ws.OpText {
+	if !c.shape.talks() || op != ws.OpText {
 		sh.table.Close(id, conn.ReasonUnsupportedData)
 		return
 	}
@@ -67,8 +67,8 @@ func (sh *shard) Message(id poller.Token, op ws.OpCode, payload []byte) {
 
 func (sh *shard) subscribeAll(id poller.Token, cmd *wire.Command) {
 	if most := sh.server.cfg.MaxSubscriptions; len(cmd.Topics) > most {
-		sh.replyError(id, cmd.ID, wire.TooManyTopics,
-			fmt.Sprintf("%d topics in one command; a connection may have %d (--max-subscriptions)", len(cmd.Topics), most))
+		refused := tooManyTopics(len(cmd.Topics), most)
+		sh.replyError(id, cmd.ID, refused.Code, refused.Message)
 		return
 	}
 	for _, topic := range cmd.Topics {
@@ -76,6 +76,10 @@ func (sh *shard) subscribeAll(id poller.Token, cmd *wire.Command) {
 			sh.replyError(id, cmd.ID, err.Code, err.Message)
 		}
 	}
+}
+
+func tooManyTopics(n, most int) *wire.Error {
+	return &wire.Error{Code: wire.TooManyTopics, Message: fmt.Sprintf("%d topics in one command; a connection may have %d (--max-subscriptions)", n, most)}
 }
 
 // unsubscribeAll confirms also what was no subscription: it is none now.

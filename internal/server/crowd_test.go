@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"strconv"
 	"strings"
 	"syscall"
@@ -21,7 +20,9 @@ import (
 const crowdVariable = "PUSHD_TEST_CROWD"
 
 // crowdMain is the crowd's process: "ADDRESS PATH COUNT". It opens that many
-// WebSockets (over TLS where the path begins with "tls:"), says so, keeps them until its input ends, and counts what came.
+// WebSockets, or streams of events (over TLS where the path begins with "tls:",
+// with compression where it begins with "deflate:"), says so, keeps them until
+// its input ends, and counts what came.
 func crowdMain(spec string) int {
 	var address, path string
 	var count int
@@ -30,6 +31,11 @@ func crowdMain(spec string) int {
 		return 2
 	}
 	path, secured := strings.CutPrefix(path, "tls:")
+	path, deflates := strings.CutPrefix(path, "deflate:")
+	extensions := ""
+	if deflates {
+		extensions = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"
+	}
 	conns := make([]net.Conn, count)
 	buf := make([]byte, 4096)
 	for i := range conns {
@@ -51,16 +57,22 @@ func crowdMain(spec string) int {
 			}
 			topicPath = strings.ReplaceAll(topicPath, "{token}", token)
 		}
-		_, err = fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
-			"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", topicPath)
+		upgrade, begins := "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"+extensions, "HTTP/1.1 101 "
+		if strings.HasPrefix(path, eventsPath) || strings.HasPrefix(path, pollPath) {
+			upgrade, begins = "", "HTTP/1.1 200 "
+		}
+		_, err = fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: x\r\n%s\r\n", topicPath, upgrade)
 		if err != nil {
 			fmt.Fprintln(os.Stderr, i, err)
 			return 1
 		}
-		// 101, welcome and subscribed leave in one write, so they come in one read.
+		if strings.HasPrefix(path, pollPath) {
+			continue // nothing comes while it waits
+		}
+		// The head, welcome and subscribed leave in one write, so they come in one read.
 		c.SetReadDeadline(time.Now().Add(patience))
 		n, err := c.Read(buf)
-		if got := string(buf[:n]); err != nil || !strings.HasPrefix(got, "HTTP/1.1 101 ") || !strings.Contains(got, `"subscribed"`) {
+		if got := string(buf[:n]); err != nil || !strings.HasPrefix(got, begins) || !strings.Contains(got, `"subscribed"`) || strings.Contains(got, "permessage-deflate") != deflates {
 			fmt.Fprintf(os.Stderr, "client %d got %q, %v\n", i, got, err)
 			return 1
 		}
@@ -85,36 +97,8 @@ func crowdToken(i int) (string, error) {
 // of them have, and {token} each client's own, and waits until they are open. The returned function ends them.
 func crowd(t testing.TB, address, path string, count int) (end func()) {
 	t.Helper()
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s %s %d", crowdVariable, address, path, count))
-	cmd.Stderr = os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := false
-	end = func() {
-		if !ended {
-			ended = true
-			in.Close()
-			if err := cmd.Wait(); err != nil {
-				t.Errorf("the crowd ended with %v", err)
-			}
-		}
-	}
-	t.Cleanup(end)
-	if !bufio.NewScanner(out).Scan() {
-		t.Fatal("the crowd did not open")
-	}
-	return end
+	stop := startHelper(t, crowdVariable, fmt.Sprintf("%s %s %d", address, path, count))
+	return func() { stop() }
 }
 
 // crowdSize is how many connections one server process can have here, at most 15,000.

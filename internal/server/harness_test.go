@@ -62,9 +62,18 @@ func start(t testing.TB, change ...func(*config.Config)) *running {
 	if testing.Verbose() {
 		log = t.Output()
 	}
-	s, err := New(cfg, slog.New(slog.NewTextHandler(log, nil)))
+	r, err := launch(t, cfg, log)
 	if err != nil {
 		t.Fatalf("New: %v", err)
+	}
+	return r
+}
+
+// launch runs a server until the test ends; log gets what it says. The error is New's.
+func launch(t testing.TB, cfg config.Config, log io.Writer) (*running, error) {
+	s, err := New(cfg, slog.New(slog.NewTextHandler(log, nil)))
+	if err != nil {
+		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -81,7 +90,7 @@ func start(t testing.TB, change ...func(*config.Config)) *running {
 			t.Errorf("Run: %v", err)
 		}
 	})
-	return r
+	return r, nil
 }
 
 // backend connects to the server's NATS as a publisher does.
@@ -152,11 +161,12 @@ func (s *socket) next() ws.Frame {
 	return f
 }
 
+// tryNext waits so long for a frame, however many pings come meanwhile.
 func (s *socket) tryNext(wait time.Duration) (ws.Frame, error) {
+	if err := s.conn.SetReadDeadline(time.Now().Add(wait)); err != nil {
+		return ws.Frame{}, err
+	}
 	for {
-		if err := s.conn.SetReadDeadline(time.Now().Add(wait)); err != nil {
-			return ws.Frame{}, err
-		}
 		var f ws.Frame
 		var err error
 		if f.Header, err = ws.ReadHeader(s.read); err != nil {

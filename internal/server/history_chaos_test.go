@@ -20,6 +20,7 @@ func soaking() bool { return os.Getenv("PUSHD_SOAK") != "" }
 // address is where a node serves, until it is ended.
 type address struct {
 	host  string
+	admin string
 	alive atomic.Bool
 }
 
@@ -43,7 +44,7 @@ func startFleet(t testing.TB, specs ...nodeSpec) *fleet {
 }
 
 func (f *fleet) announce(i int) {
-	a := &address{host: f.nodes[i].Addr()}
+	a := &address{host: f.nodes[i].Addr(), admin: f.nodes[i].admin}
 	a.alive.Store(true)
 	f.mu.Lock()
 	defer f.mu.Unlock()

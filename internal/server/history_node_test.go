@@ -165,12 +165,20 @@ func (n *node) start(t testing.TB) {
 	}
 	n.cmd, n.said = cmd, &said{ended: make(chan struct{})}
 	go n.said.read(errs)
+	defer n.expect().Stop()
 	var public, admin, url string
 	if _, err := fmt.Fscanln(out, &public, &admin, &url); err != nil {
 		t.Fatalf("a node does not start: %v; it said:\n%s", err, n.said)
 	}
 	n.running = &running{Server: &Server{addr: public}, t: t}
 	n.admin, n.nats = admin, url
+}
+
+// expect has the process show its goroutines, and end, if it takes for ever to
+// start or to stop.
+func (n *node) expect() *time.Timer {
+	p := n.cmd.Process
+	return time.AfterFunc(stall, func() { p.Signal(syscall.SIGQUIT) })
 }
 
 // end ends the process: with SIGKILL at once, with SIGTERM as its operator would.
@@ -180,6 +188,7 @@ func (n *node) end(t testing.TB, sig syscall.Signal) {
 		return
 	}
 	n.cmd.Process.Signal(sig)
+	defer n.expect().Stop()
 	<-n.said.ended
 	err := n.cmd.Wait()
 	n.cmd = nil

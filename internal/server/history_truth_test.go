@@ -71,7 +71,7 @@ func (p *press) run(ctx context.Context, topic string, count int, byNode bool) e
 		}
 		body := fmt.Appendf(nil, `{"n":%d,"padding":"%s"}`, n, strings.Repeat("x", rand.IntN(600)))
 		id := fmt.Sprintf("%s-%d", topic, n)
-		for {
+		for began := time.Now(); ; {
 			seq, err := uint64(0), error(nil)
 			if byNode {
 				seq, err = p.post(ctx, topic, id, body)
@@ -83,6 +83,9 @@ func (p *press) run(ctx context.Context, topic string, count int, byNode bool) e
 				p.acked = append(p.acked, sighting{seq, n, topic})
 				p.mu.Unlock()
 				break
+			}
+			if err == nil && time.Since(began) > stall {
+				err = fmt.Errorf("number %d was refused for %v", n, stall)
 			}
 			if err != nil {
 				return fmt.Errorf("publishing to %s: %w", topic, err)

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/url"
+	"os"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -130,6 +131,7 @@ func (w *watcher) session(ctx context.Context) error {
 	}
 	w.dieIn = 1 + rand.IntN(total/2+1)
 	byQuery := rand.IntN(2) == 0
+	where := "it was connecting"
 	s, err := w.dial(ctx, at, byQuery)
 	if err == nil {
 		defer s.conn.Close()
@@ -141,6 +143,9 @@ func (w *watcher) session(ctx context.Context) error {
 		if err == nil {
 			err = w.read(s)
 		}
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			where = whereabouts(at.admin, s.conn)
+		}
 	}
 	var network net.Error
 	switch {
@@ -149,7 +154,7 @@ func (w *watcher) session(ctx context.Context) error {
 	case !at.alive.Load(), err == ws.StatusError(503):
 		return errAgain
 	case errors.As(err, &network) && network.Timeout():
-		return fmt.Errorf("nothing came for %v; %s", stall, w.progress())
+		return fmt.Errorf("nothing came for %v; %s; %s", stall, w.progress(), where)
 	}
 	return err
 }

@@ -23,13 +23,19 @@ type shipped struct {
 
 var servingLine = regexp.MustCompile(`listen=(\S+) admin=(\S+)`)
 
+// build makes the program pushd.
+func build(t testing.TB, path string) {
+	t.Helper()
+	if out, err := exec.Command("go", "build", "-o", path, "github.com/pushd/pushd/cmd/pushd").CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+}
+
 // startShipped builds and starts pushd.
 func startShipped(t testing.TB, flags ...string) *shipped {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "pushd")
-	if out, err := exec.Command("go", "build", "-o", path, "github.com/pushd/pushd/cmd/pushd").CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
-	}
+	build(t, path)
 	b := &shipped{cmd: exec.Command(path, append([]string{"serve", "--listen=127.0.0.1:0", "--admin=127.0.0.1:0",
 		"--nats-listen=127.0.0.1:0", "--store=memory"}, flags...)...)}
 	b.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -120,18 +126,24 @@ const manyEnough = 10_000
 
 // TestIdleConnections holds that a connection costs no goroutine, and no more
 // memory than budget, whether all are subscribed to one topic or 30 to each. Of
-// few connections it is the heap and the stacks in use that are looked at.
+// few connections, and of streams of events, it is the heap and the stacks in use that are looked at.
 func TestIdleConnections(t *testing.T) {
 	n := crowdSize(t)
 	for _, c := range []struct{ name, path string }{
 		{"one topic", "/ws?topic=scores.final"},
+		{"one topic, compressed", "deflate:/ws?topic=scores.final"},
 		{"30 to each topic", "/ws?topic=stocks.S{i}"},
+		{"events, 30 to each topic", "/sse?topic=stocks.S{i}"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			n, inUse := n, n < manyEnough
+			if strings.HasPrefix(c.path, eventsPath) {
+				n, inUse = min(n, manyEnough), true
+			}
 			b := startShipped(t)
-			crowd(t, b.addr, "/ws?topic=warm.up", 500)() // what is there once, whoever comes
+			crowd(t, b.addr, c.path[:strings.Index(c.path, "?")]+"?topic=warm.up", 500)() // what is there once, whoever comes
 			memory := b.rss
-			if n < manyEnough {
+			if inUse {
 				memory = func() int { return int(b.heap()) }
 			}
 			before, beforeMemory := b.goroutines(), memory()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -62,6 +63,43 @@ func TestDisconnectLines(t *testing.T) {
 	r.do(200, "POST", "/identities/bob/disconnect", &did)
 	if did.Disconnected != 1 {
 		t.Errorf("%+v", did)
+	}
+}
+
+// TestListLines lists such requests beside connections, until they end.
+func TestListLines(t *testing.T) {
+	r := secure(t, func(c *config.Config) { c.TrustForwarded = []string{"127.0.0.1/32"} })
+	hers, in := r.dialLines(tokenFor(t, "alice", may{publish: ">"}, time.Hour))
+	wantLine(t, in, `"topic":"a.b"`)
+	his, in := r.dialLines(tokenFor(t, "bob", may{publish: ">"}, time.Hour) + "\r\nX-Forwarded-For: 203.0.113.7")
+	wantLine(t, in, `"topic":"a.b"`)
+	alice := requestInfo{Identity: "alice", Peer: hers.LocalAddr().String()}
+	bob := requestInfo{Identity: "bob", Peer: his.LocalAddr().String(), Address: "203.0.113.7"}
+	f := func(query string, want ...requestInfo) {
+		t.Helper()
+		got := r.connections(query).Requests
+		for i := range got {
+			got[i].BegunMS = 0
+		}
+		slices.SortFunc(got, func(a, b requestInfo) int { return strings.Compare(a.Identity, b.Identity) })
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: %+v, want %+v", query, got, want)
+		}
+	}
+	f("", alice, bob)
+	f("identity=alice", alice)
+	f("address=203.0.113.0/24", bob)
+	f("topic=a.b") // they get nothing
+	f("after=1-0") // they were on the first page
+	hers.Close()
+	eventually(t, "hers is over", func() bool { return len(r.connections("").Requests) == 1 })
+	f("", bob)
+
+	open := start(t) // nobody is known there
+	c, in := open.dialLines("")
+	wantLine(t, in, `"topic":"a.b"`)
+	if got := open.connections("").Requests; len(got) != 1 || got[0].Peer != c.LocalAddr().String() {
+		t.Errorf("without authentication: %+v", got)
 	}
 }
 

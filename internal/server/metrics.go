@@ -23,6 +23,7 @@ type metrics struct {
 	plainShed prometheus.Counter
 	responses *prometheus.CounterVec
 	history   *prometheus.CounterVec
+	polls     *prometheus.CounterVec
 
 	adminActions *prometheus.CounterVec
 	adminRefused *prometheus.CounterVec
@@ -48,6 +49,8 @@ func newMetrics(s *Server) *metrics {
 			Help: "HTTP requests answered 503 because too many were under way."}),
 		history: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "pushd_history_requests_total",
 			Help: "Requests for a topic's history, by result: served, refused (wrong), failed (NATS did not answer, or too many at a time)."}, []string{"result"}),
+		polls: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "pushd_polls_total",
+			Help: "Requests for GET /poll that were answered, by result: messages, empty, refused."}, []string{"result"}),
 		adminActions: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "pushd_admin_actions_total",
 			Help: "What operators had done over the admin listener."}, []string{"action"}),
 		adminRefused: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "pushd_admin_refused_total",
@@ -68,14 +71,19 @@ func newMetrics(s *Server) *metrics {
 	for _, action := range []string{actDisconnectClient, actDisconnectIdentity, actDrain, actUndrain} {
 		m.adminActions.WithLabelValues(action)
 	}
-	m.registry.MustRegister(m.loopLag, m.fanOut, m.refusals, m.plainShed, m.responses, m.history, m.adminActions, m.adminRefused, commands, m,
+	for _, result := range []string{pollMessages, pollEmpty, pollRefused} {
+		m.polls.WithLabelValues(result)
+	}
+	m.registry.MustRegister(m.polls, m.loopLag, m.fanOut, m.refusals, m.plainShed, m.responses, m.history, m.adminActions, m.adminRefused, commands, m,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
 // Series that are read from shards, hub and bus. Each is described here once.
 var (
-	descConnections   = desc("pushd_connections", "Upgraded connections now.")
+	descConnections   = desc("pushd_connections", "Upgraded connections now, and streams of events.")
+	descByTransport   = desc("pushd_transport_connections", "Upgraded connections and streams of events and polls now, by transport: websocket, sse, poll.", "transport")
+	descOpened        = desc("pushd_transport_connections_total", "Connections that were taken, by transport.", "transport")
 	descSockets       = desc("pushd_sockets", "Sockets of clients now, those in handshake and closing included.")
 	descMaxConns      = desc("pushd_connections_max", "Connections that are taken at most.")
 	descAccepted      = desc("pushd_sockets_accepted_total", "Sockets taken from the listener.")
@@ -84,6 +92,7 @@ var (
 	descMessages      = desc("pushd_client_messages_total", "Messages received from clients.")
 	descSentBytes     = desc("pushd_sent_bytes_total", "Bytes sent to clients.")
 	descReceivedBytes = desc("pushd_received_bytes_total", "Bytes received from clients.")
+	descReceiving     = desc("pushd_receive_bytes", "Memory of messages of which only a part has come; at most --receive-memory, and 4 KiB for each connection.")
 	descPings         = desc("pushd_pings_sent_total", "Heartbeats sent.")
 	descBlocked       = desc("pushd_sends_blocked_total", "Times that a client's socket took no more.")
 	descAcceptPauses  = desc("pushd_accept_pauses_total", "Times that a listener rested because there were no file descriptors.")
@@ -117,6 +126,9 @@ var (
 	descIdentities    = desc("pushd_identities", "Distinct identities that are connected now.")
 	descTokenKeys     = desc("pushd_token_keys", "Keys that tokens are verified with now.")
 	descKeyFetches    = desc("pushd_jwks_fetches_total", "Times that the key set of --jwks-url was fetched, by result: ok, failed.", "result")
+	descCompressed    = desc("pushd_compressed_messages_total", "Messages that were compressed, once each for all who negotiated it.")
+	descCompressedIn  = desc("pushd_compressed_bytes_in_total", "Bytes of those messages.")
+	descCompressedOut = desc("pushd_compressed_bytes_out_total", "Bytes that they came to.")
 	descPlain         = desc("pushd_http_connections", "Connections that HTTP requests have now.")
 )
 
@@ -145,8 +157,14 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	}
 	s.collectTLS(out, &c)
 	gauge(descConnections, float64(c.Open))
+	for over := range numTransports {
+		opened, closed := s.countTransport(over)
+		gauge(descByTransport, float64(opened-closed), over.String())
+		count(descOpened, opened, over.String())
+	}
 	gauge(descSockets, float64(c.Sockets))
 	gauge(descMaxConns, float64(s.quota.Max()))
+	gauge(descReceiving, float64(s.receiving.Kept()))
 	count(descAccepted, c.Accepted)
 	count(descHandshakes, c.Upgraded, "upgraded")
 	count(descHandshakes, c.Shed, "shed")
@@ -187,6 +205,13 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	count(descRestarts, h.Restarts)
 	gauge(descShared, float64(h.SharedBytes))
 
+	if s.encoder.deflater != nil {
+		d := s.encoder.deflater.Counts()
+		count(descCompressed, d.Messages)
+		count(descCompressedIn, d.BytesIn)
+		count(descCompressedOut, d.BytesOut)
+	}
+
 	b := s.bus.State()
 	gauge(descNATSUp, float64(boolInt(b.Connected)))
 	count(descNATSReconnect, b.Reconnects)
@@ -197,7 +222,7 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	for u := range topics.NumUrgencies {
 		count(descReads, b.Gets[u], u.String())
 	}
-	count(descPublished, b.Published)
+	count(descPublished, s.publishedByClients(b.Published))
 	count(descStored, b.Acked)
 	gauge(descUnacked, float64(b.Unacked))
 	count(descNATSDenied, b.Denied)
@@ -211,6 +236,15 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	if s.plain != nil {
 		gauge(descPlain, float64(s.plain.open.Load()))
 	}
+}
+
+// countTransport says how many connections of a transport were opened, and closed again.
+func (s *Server) countTransport(over transport) (opened, closed uint64) {
+	for _, sh := range s.shards {
+		closed += sh.counted[over].closed.Load() // first: it never exceeds the other
+		opened += sh.counted[over].opened.Load()
+	}
+	return opened, closed
 }
 
 // addAccess makes what counts who may do what, with all its series from the start.

@@ -27,6 +27,18 @@ func streams(cfg *config.Config) map[string]natsbus.StreamConfig {
 	return all
 }
 
+// servedReserved is how subscribers are served with what nodes say of themselves.
+var servedReserved = topics.Settings{Mode: topics.ModeLive, RingMessages: statisticsRing}
+
+// feedOf names the feed that a topic or pattern is of.
+func (s *Server) feedOf(pattern string) string {
+	namespace := topics.Namespace(pattern)
+	if served(s.cfg.Namespace(namespace)).ByTopic {
+		return pattern
+	}
+	return namespace
+}
+
 // served says how a namespace's subscribers are served.
 func served(ns config.Namespace) topics.Settings {
 	s := topics.Settings{ByTopic: ns.Interest == config.InterestTopic, History: ns.KeepsHistory(), BatchDelay: ns.BatchDelay, MaxRate: ns.MaxRate}

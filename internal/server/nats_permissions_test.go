@@ -1,10 +1,8 @@
 package server
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
-	"log/slog"
 	"os"
 	"regexp"
 	"strings"
@@ -110,26 +108,7 @@ func (g *guardedNATS) pushd(t *testing.T, change ...func(*config.Config)) (*runn
 	for _, f := range change {
 		f(&cfg)
 	}
-	s, err := New(cfg, slog.New(slog.NewTextHandler(&g.log, nil)))
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- s.Run(ctx) }()
-	r := &running{Server: s, t: t}
-	r.stop = func() error {
-		cancel()
-		err := <-ended
-		ended <- err
-		return err
-	}
-	t.Cleanup(func() {
-		if err := r.stop(); err != nil {
-			t.Errorf("Run: %v", err)
-		}
-	})
-	return r, nil
+	return launch(t, cfg, &g.log)
 }
 
 // publishing publishes over HTTP, and returns the cursor.

@@ -32,8 +32,10 @@ const (
 	// WebSockets they cost a goroutine and buffers each.
 	maxPlainConns = 512
 
-	// maxPlainConnsOfAddress is how many of those one address may have, unless it
-	// is unlimited, or a proxy's whose requests say whose they are.
+	// maxPlainConnsOfAddress is how many of those one address may have, and no more
+	// than are left for all: so a few addresses that hold what they may, with
+	// bodies that do not come, leave some for others. It does not concern those
+	// who are unlimited, nor proxies whose requests say whose they are.
 	maxPlainConnsOfAddress = 64
 
 	// handoverQueue bounds the sockets on their way to net/http.
@@ -108,12 +110,13 @@ var (
 	errPlainFull = &wire.Error{Code: wire.Unavailable, Message: "too many HTTP requests at a time"}
 
 	errPlainOfAddress = &wire.Error{Code: wire.RateLimited, Message: fmt.Sprintf(
-		"too many HTTP connections of this address: at most %d", maxPlainConnsOfAddress)}
+		"too many HTTP connections of this address: at most %d, and no more than are left of %d", maxPlainConnsOfAddress, maxPlainConns)}
 )
 
 // enter counts a connection until leave, and says why there is no room for it.
 func (p *plainHTTP) enter(h conn.Handed) (full *wire.Error) {
-	if p.open.Add(1) > maxPlainConns {
+	left := maxPlainConns - int(p.open.Add(1))
+	if left < 0 {
 		full = errPlainFull
 	}
 	if h.Visit == 0 || h.Unlimited {
@@ -121,7 +124,7 @@ func (p *plainHTTP) enter(h conn.Handed) (full *wire.Error) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.ofAddress[h.Visit]++; p.ofAddress[h.Visit] > maxPlainConnsOfAddress {
+	if p.ofAddress[h.Visit]++; p.ofAddress[h.Visit] > max(1, min(maxPlainConnsOfAddress, left)) {
 		full = errPlainOfAddress
 	}
 	return full
@@ -285,10 +288,15 @@ func (p *plainHTTP) giveBack(w http.ResponseWriter, head []byte) error {
 	if _, err := io.ReadFull(buffered, behind); err != nil {
 		return err
 	}
-	head = append(head, behind...)
+	handed := conn.Handed{Client: c.proxied(), TLS: c.from.TLS}
+	return p.server.toShard(c.socket, append(head, behind...), handed, c.leave)
+}
 
-	fd, client := -1, c.proxied()
-	raw, err := c.socket.SyscallConn()
+// toShard hands a socket to a shard, with what was read of it. leave closes the
+// end that net/http has of it, and nothing else.
+func (s *Server) toShard(socket *net.TCPConn, read []byte, h conn.Handed, leave func()) error {
+	fd := -1
+	raw, err := socket.SyscallConn()
 	if err != nil {
 		return err
 	}
@@ -301,10 +309,9 @@ func (p *plainHTTP) giveBack(w http.ResponseWriter, head []byte) error {
 	if dupErr != nil {
 		return os.NewSyscallError("fcntl", dupErr)
 	}
-	c.leave() // before the shard may close its own, which has to be the last then (poller.Loop.CloseFD)
-	s := p.server
+	leave() // before the shard may close its own, which has to be the last then (poller.Loop.CloseFD)
 	sh := s.shards[int(s.nextHome.Add(1))%len(s.shards)]
-	if !sh.loop.Post(poller.Func(func() { sh.table.Adopt(fd, head, conn.Handed{Client: client, TLS: c.from.TLS}) })) {
+	if !sh.loop.Post(poller.Func(func() { sh.table.Adopt(fd, read, h) })) {
 		return errors.Join(syscall.ESHUTDOWN, unix.Close(fd))
 	}
 	return nil

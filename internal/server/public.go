@@ -21,7 +21,12 @@ func (s *Server) publicHandler() http.Handler {
 	})
 	mux.Handle("/{$}", only(pages, http.MethodGet, http.MethodHead))
 	mux.Handle("/assets/", only(pages, http.MethodGet, http.MethodHead))
+	if s.cfg.Demo {
+		mux.Handle("/demo/", only(page.DemoHandler(), http.MethodGet, http.MethodHead))
+	}
 	mux.Handle(socketPath, only(http.HandlerFunc(s.serveSocketPath), http.MethodGet))
+	mux.Handle(eventsPath, only(http.HandlerFunc(s.serveBack), http.MethodGet))
+	mux.Handle(pollPath, only(http.HandlerFunc(s.serveBack), http.MethodGet))
 	mux.Handle("/publish", only(http.HandlerFunc(s.servePublishLines), http.MethodPost))
 	mux.Handle("/publish/{topic}", only(http.HandlerFunc(s.servePublish), http.MethodPost))
 	mux.Handle("/history/{topic}", only(http.HandlerFunc(s.serveHistory), http.MethodGet))
@@ -74,10 +79,23 @@ func (s *Server) serveSocketPath(w http.ResponseWriter, r *http.Request) {
 		}
 		return
 	}
+	refuseNoUpgrade(w)
+}
+
+// refuseNoUpgrade answers a request for a WebSocket that asks for none.
+func refuseNoUpgrade(w http.ResponseWriter) {
 	w.Header().Set("Sec-WebSocket-Version", "13") // RFC 6455, 4.4
 	w.Header().Set("Upgrade", "websocket")
 	w.Header().Set("Connection", "Upgrade")
 	refuse(w, http.StatusUpgradeRequired, &wire.Error{Code: wire.BadRequest, Message: "this is a WebSocket: ask for an upgrade (RFC 6455)"})
+}
+
+// serveBack has a shard serve a request of the kind that shards serve, and that came
+// behind others on its connection.
+func (s *Server) serveBack(w http.ResponseWriter, r *http.Request) {
+	if err := s.plain.giveBack(w, headOf(r)); err != nil {
+		s.log.Warn("a request on a kept connection could not be given to a shard", "err", err)
+	}
 }
 
 // headOf is a request as a shard would have read it.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -177,32 +176,6 @@ func TestSecuredPage(t *testing.T) {
 				t.Errorf("no handshake was done with TLS %s", version)
 			}
 		})
-	}
-}
-
-// Node's WebSocket talks to it.
-func TestSecuredNode(t *testing.T) {
-	path, err := exec.LookPath("node")
-	if err != nil {
-		t.Skip("no Node to connect with (apt-get install nodejs)")
-	}
-	s := startSecured(t)
-	cmd := exec.Command(path, "--experimental-websocket", "-e", fmt.Sprintf(`
-		if (typeof WebSocket === "undefined") { console.log("no WebSocket"); process.exit() }
-		const ws = new WebSocket("wss://%s/ws?topic=a.b");
-		ws.onerror = (e) => console.log("failed", e.message);
-		ws.onmessage = (e) => {
-			const m = JSON.parse(e.data);
-			if (m.type === "subscribed") ws.send(JSON.stringify({type: "publish", topic: "a.b", data: "x".repeat(40000)}));
-			if (m.type === "message") { console.log("got " + m.data.length); ws.close(); }
-		}`, s.Addr()))
-	cmd.Env = append(cmd.Environ(), "NODE_EXTRA_CA_CERTS="+s.authority.File())
-	out, err := cmd.CombinedOutput()
-	switch {
-	case strings.Contains(string(out), "no WebSocket"), strings.Contains(string(out), "bad option"):
-		t.Skip("this Node has no WebSocket")
-	case err != nil || !strings.Contains(string(out), "got 40000\n"):
-		t.Errorf("%v: %s", err, out)
 	}
 }
 

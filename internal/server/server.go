@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -19,7 +20,6 @@ import (
 	"github.com/pushd/pushd/conn"
 	"github.com/pushd/pushd/internal/certs"
 	"github.com/pushd/pushd/internal/config"
-	"github.com/pushd/pushd/internal/hostfeed"
 	"github.com/pushd/pushd/poller"
 	"github.com/pushd/pushd/topics"
 	"github.com/pushd/pushd/topics/natsbus"
@@ -31,28 +31,34 @@ type Server struct {
 	cfg        config.Config
 	log        *slog.Logger
 	node       uint32 // random: part of each client's name
+	name       string // of the node, to people and to other nodes
 	addr       string
 	bus        *natsbus.Bus
 	hub        *topics.Hub
+	encoder    *encoder
 	shards     []*shard
 	pool       *poller.Pool
 	quota      *conn.Quota
+	receiving  *conn.Receiving
 	certs      *certs.Store     // nil: no TLS
 	handshakes *conn.Handshakes // of TLS; nil: none
 	admission
-	metrics *metrics
-	access  *access    // nil: everybody may do everything
-	plain   *plainHTTP // requests that are no upgrade
-	admin   *http.Server
-	adminLn net.Listener
-	history chan struct{}                 // holds one for each request for history under way
-	sink    func(topics.Sink) topics.Sink // what NATS brings passes through it; nil: straight to the hub
+	metrics  *metrics
+	access   *access    // nil: everybody may do everything
+	plain    *plainHTTP // requests that are no upgrade
+	reporter *reporter
+	admin    *http.Server
+	adminLn  net.Listener
+	history  chan struct{}                 // holds one for each request for history under way
+	sink     func(topics.Sink) topics.Sink // what NATS brings passes through it; nil: straight to the hub
 
 	draining drainOrder // has its own mu
+	lasting  lasting    // the same
 
 	// Atomic.
-	stopping atomic.Bool
-	nextHome atomic.Uint32 // shard of the next socket that net/http gives back
+	stopping  atomic.Bool
+	operators atomic.Int64  // connections of them
+	nextHome  atomic.Uint32 // shard of the next socket that net/http gives back
 }
 
 // pongTimeout is part of the protocol: heartbeat + 10 s of silence end a connection.
@@ -76,7 +82,14 @@ func New(cfg config.Config, log *slog.Logger) (s *Server, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
+	if cfg.Demo {
+		cfg = withDemo(cfg)
+	}
 	s = &Server{cfg: cfg, log: log, node: rand.Uint32(), history: make(chan struct{}, maxHistoryRequests)}
+	if s.name = cfg.NodeName; s.name == "" {
+		host, _ := os.Hostname() // without one it is called node
+		s.name = nodeName(host, s.node)
+	}
 	defer func() {
 		if err != nil {
 			s.release()
@@ -88,6 +101,7 @@ func New(cfg config.Config, log *slog.Logger) (s *Server, err error) {
 		return s, err
 	}
 	s.quota = conn.NewQuota(most)
+	s.receiving = conn.NewReceiving(int64(cfg.ReceiveMemory))
 	if s.admission, err = newAdmission(&cfg, most); err != nil {
 		return s, err
 	}
@@ -105,15 +119,24 @@ func New(cfg config.Config, log *slog.Logger) (s *Server, err error) {
 		return s, err
 	}
 	s.metrics = newMetrics(s)
+	if s.encoder, err = newEncoder(&s.cfg); err != nil {
+		return s, err
+	}
 	s.hub = topics.NewHub(topics.HubConfig{
 		RingMessages: cfg.RingMessages,
 		RingMemory:   int64(cfg.RingMemory),
 		Final: func(err error) bool { // what NATS will not have one day either
 			return errors.Is(err, natsbus.ErrDenied)
 		},
-		Settings: func(namespace string) topics.Settings { return served(cfg.Namespace(namespace)) },
-		History:  s.bus,
-	}, s.bus, encoder{})
+		Settings: func(namespace string) topics.Settings {
+			if namespace == config.ReservedNamespace {
+				return servedReserved
+			}
+			return served(cfg.Namespace(namespace))
+		},
+		History: s.bus,
+		Log:     s.log,
+	}, s.bus, s.encoder)
 	s.pool = poller.NewPool(cfg.Workers, handoverQueue)
 	if err := s.openAccess(); err != nil {
 		return s, err
@@ -150,6 +173,7 @@ func (s *Server) openShards() error {
 		s.shards = append(s.shards, sh)
 	}
 	s.plain = newPlainHTTP(s)
+	s.reporter = newReporter(s)
 	return nil
 }
 
@@ -205,13 +229,14 @@ func (s *Server) Run(ctx context.Context) error {
 	serve("admin listener", func() error { return s.admin.Serve(s.adminLn) })
 	beside, stopBeside := context.WithCancel(context.Background())
 	s.watchCerts(beside, &others)
+	s.startReporter(beside, &others)
 	if s.cfg.Demo {
 		if err := s.startDemo(beside, &others); err != nil {
 			s.log.Warn("no demo feed", "err", err)
 		}
 	}
 	s.log.Info("serving", "listen", s.addr, "admin", s.AdminAddr(), "nats", s.NATSURL(),
-		"shards", len(s.shards), "send", s.shards[0].table.Lane(), "max_connections", s.quota.Max(), "tls", s.certs != nil)
+		"shards", len(s.shards), "send", s.shards[0].table.Lane(), "max_connections", s.quota.Max(), "tls", s.certs != nil, "node", s.name)
 
 	var err error
 	select {
@@ -289,18 +314,6 @@ func (s *Server) awaitClosed(ctx context.Context) int64 {
 		case <-tick.C:
 		}
 	}
-}
-
-// startDemo publishes what this machine measures of itself.
-func (s *Server) startDemo(ctx context.Context, running *sync.WaitGroup) error {
-	feed, err := hostfeed.New(time.Second, func(topic string, payload []byte) {
-		s.bus.Publish(natsbus.Publication{Topic: topic, Data: payload})
-	})
-	if err != nil {
-		return err
-	}
-	running.Go(func() { feed.Run(ctx) })
-	return nil
 }
 
 // keptFiles is how many open files are kept for everything but clients:

@@ -3,8 +3,6 @@ package server
 import (
 	"time"
 
-	"github.com/gobwas/ws"
-
 	"github.com/pushd/pushd/conn"
 	"github.com/pushd/pushd/internal/auth"
 	"github.com/pushd/pushd/internal/wire"
@@ -150,11 +148,14 @@ func (sh *shard) sweepSessions(now uint32) {
 // ageToken warns of the end of a token, and ends what it was good for.
 func (sh *shard) ageToken(id poller.Token, c *client, now uint32) {
 	s := sh.sessions.at(c.session)
-	if s.expires == 0 || !sh.table.IsOpen(id) {
+	p := sh.poll(id)
+	if s.expires == 0 || !sh.table.IsOpen(id) && p == nil {
 		return
 	}
 	left := time.Duration(int32(s.ends-now)) * sh.loop.TickLength()
 	switch {
+	case left <= 0 && p != nil:
+		sh.endPoll(p, conn.ReasonTokenExpired)
 	case left <= 0:
 		sh.endSubscriptions(id)
 		sh.table.Close(id, conn.ReasonTokenExpired)
@@ -173,7 +174,7 @@ func (sh *shard) endSubscriptions(id poller.Token) {
 	for _, pattern := range sh.members.Patterns(slot, nil) {
 		sh.members.Unsubscribe(slot, pattern)
 		sh.json = wire.AppendUnsubscribed(sh.json[:0], wire.ID{}, pattern, wire.UnsubscribedTokenExpired)
-		frames = conn.AppendFrame(frames, ws.OpText, sh.json)
+		frames = appendTold(frames, sh.client(slot).shape, sh.json)
 	}
 	if sh.client(slot).shape.tells() && len(frames) > 0 {
 		sh.table.Reply(id, frames)

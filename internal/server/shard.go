@@ -7,11 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
-	"github.com/gobwas/ws"
-
 	"github.com/pushd/pushd/conn"
+	"github.com/pushd/pushd/internal/config"
 	"github.com/pushd/pushd/internal/wire"
 	"github.com/pushd/pushd/poller"
 	"github.com/pushd/pushd/topics"
@@ -37,6 +37,9 @@ type shard struct {
 	sending bool // the last turn has left something to send
 	leaving leaving
 	debts   debts // of those who sent commands of late
+	polls   polls
+
+	openings map[poller.Token]*eventsOpening // streams whose 200 has not left
 
 	// Loop-only, and empty without authentication.
 	sessions sessions
@@ -45,6 +48,9 @@ type shard struct {
 	tokenDue []deadline // of those who have shown no token yet
 	turns    map[poller.Token]*turns
 	checks   map[poller.Token]context.CancelFunc // of credentials, that are under way
+
+	// Atomic.
+	counted [numTransports]struct{ opened, closed atomic.Uint64 }
 }
 
 // client is what a shard knows of a connection beside its socket and its
@@ -54,7 +60,7 @@ type client struct {
 	strikes   uint8 // bad commands since the last good one
 	unlimited bool
 	standing  standing
-	awaited   uint16 // replies that belong into the write with the 101
+	awaited   uint16 // replies that belong into the write with the 101, or the 200
 	publish   uint16 // publications on their way to NATS
 	denials   uint8  // tokens refused since the last good one
 	lead      uint8  // seconds before its end at which to warn of it; 0: done, or nothing to warn of
@@ -75,9 +81,14 @@ func (s *Server) newShard(index int, l *poller.Listener) (*shard, error) {
 		Heartbeat:        s.cfg.Heartbeat,
 		PongTimeout:      pongTimeout,
 		WriteTimeout:     s.cfg.WriteTimeout,
+		Claims:           claimsPath,
+		Beat:             []byte(wire.EventHeartbeat),
+		LastWords:        lastWords,
 		Subprotocols:     []string{wire.SubprotocolJSON, wire.SubprotocolRaw},
+		Deflate:          s.cfg.Compression == config.On,
 		Lane:             s.cfg.Send,
 		Quota:            s.quota,
+		Receiving:        s.receiving,
 		Gate:             s.gate,
 		ByteRate:         int(s.cfg.MaxByteRate),
 		ProxyProtocol:    s.proxies,
@@ -101,15 +112,19 @@ func (sh *shard) Ready(id poller.Token, e poller.Events) { sh.table.Ready(id, e)
 func (sh *shard) Tick(now uint32) {
 	sh.table.Tick(now)
 	sh.members.Tick()
+	sh.tickPolls(now)
 	sh.drain(time.Now())
 	sh.debts.forgive(&sh.server.paces)
 	sh.sweepSessions(now)
 	sh.missTokens(now)
-	sh.server.metrics.loopLag.Observe(sh.loop.Lag().Seconds())
+	lag := sh.loop.Lag()
+	sh.server.metrics.loopLag.Observe(lag.Seconds())
+	sh.server.reporter.lagged(lag)
 }
 
 func (sh *shard) Turn() (more bool) {
 	sh.sending = sh.members.Turn()
+	sh.answerPolls()
 	sh.table.Turn()
 	return sh.sending
 }
@@ -127,6 +142,7 @@ func (sh *shard) closeAll(latest time.Time) {
 		sh.loop.Post(poller.Func(func() { sh.closeAll(latest) }))
 		return
 	}
+	sh.pollsEnd(conn.ReasonShutdown)
 	sh.table.CloseAll(conn.ReasonShutdown)
 }
 
@@ -145,11 +161,19 @@ func (sh *shard) Drained(id poller.Token) { sh.members.Drained(id.Slot()) }
 // Closed implements conn.Handler.
 func (sh *shard) Closed(id poller.Token, why conn.Reason) {
 	sh.members.Leave(id.Slot())
+	if sh.isOperator(id.Slot()) {
+		sh.server.operators.Add(-1)
+	}
+	delete(sh.polls.of, id.Slot())
 	delete(sh.turns, id)
 	sh.endCheck(id)
 	sh.signOut(id.Slot())
+	delete(sh.openings, id)
+	sh.counted[sh.client(id.Slot()).shape.transport()].closed.Add(1)
 	*sh.client(id.Slot()) = client{}
-	delete(sh.debts, id.Slot())
+	if why != conn.ReasonAnswered || len(sh.server.forwarders) > 0 { // else it goes on with requests of the same client
+		delete(sh.debts, id.Slot())
+	}
 	if sh.server.debugs() {
 		sh.server.log.Debug("connection ended", "client", sh.server.clientName(sh, id), "reason", why.String())
 	}
@@ -158,7 +182,7 @@ func (sh *shard) Closed(id poller.Token, why conn.Reason) {
 // reply sends what was put into json.
 func (sh *shard) reply(id poller.Token, json []byte) {
 	sh.json = json
-	sh.framed = conn.AppendFrame(sh.framed[:0], ws.OpText, json)
+	sh.framed = appendTold(sh.framed[:0], sh.client(id.Slot()).shape, json)
 	sh.table.Reply(id, sh.framed)
 }
 
@@ -171,10 +195,16 @@ func (sh *shard) replyError(id poller.Token, cmd wire.ID, code wire.ErrorCode, m
 type sender struct{ *shard }
 
 func (s sender) Send(slot uint32, frames []byte) topics.Outcome {
+	if len(s.polls.of) > 0 && s.client(slot).shape == polled {
+		return s.take(s.polls.of[slot], frames, true)
+	}
 	return outcome(s.table.Send(slot, frames))
 }
 
 func (s sender) SendCopy(slot uint32, frames []byte) topics.Outcome {
+	if len(s.polls.of) > 0 && s.client(slot).shape == polled {
+		return s.take(s.polls.of[slot], frames, false)
+	}
 	return outcome(s.table.SendCopy(slot, frames))
 }
 
@@ -191,26 +221,30 @@ func outcome(r conn.Result) topics.Outcome {
 func (s sender) Subscribed(slot uint32, pattern, tag string, st topics.Standing, err error) {
 	id := s.table.ID(slot)
 	c := s.client(slot)
+	if c.shape == polled {
+		s.subscribedPoll(s.polls.of[slot], pattern, st, err)
+		return
+	}
 	switch {
-	case err != nil && !c.shape.tells(): // it could not be told later
-		s.table.Refuse(id, refusal(0, notBrought(pattern, err)))
+	case err != nil && !c.shape.talks(): // it could not be told later
+		s.refuse(id, refusal(0, notBrought(pattern, err)))
 		return
 	case err != nil:
 		denied := notBrought(pattern, err)
 		s.replyError(id, wire.RestoreID(tag), denied.Code, denied.Message)
 	case c.shape.tells():
-		s.reply(id, appendSubscribed(s.json[:0], wire.RestoreID(tag), pattern, st))
+		s.replySubscribed(id, wire.RestoreID(tag), pattern, st)
 	}
 	if c.awaited > 0 {
 		s.arrived(id)
 	}
 }
 
-// arrived counts one reply that the 101 waits for.
+// arrived counts one reply that the head of a response waits for.
 func (sh *shard) arrived(id poller.Token) {
 	c := sh.client(id.Slot())
 	if c.awaited--; c.awaited == 0 {
-		sh.table.Release(id)
+		sh.release(id)
 	}
 }
 

@@ -18,23 +18,36 @@ const socketPath = "/ws"
 
 // opening is what an upgrade request asks for.
 type opening struct {
-	format  wire.Format
-	tokens  []string
-	topics  []string
-	cursors []string     // of topics, by index; empty: none has one
-	ask     wire.Command // mode and rate, which are for all topics alike
+	format    wire.Format
+	shape     shape
+	tokens    []string
+	topics    []string
+	cursors   []string     // of topics, by index; empty: none has one
+	lastEvent string       // Last-Event-ID, for who cannot set a header
+	ask       wire.Command // mode and rate, which are for all topics alike
 }
 
 // Upgrade implements conn.Handler: welcome, and the subscriptions of the query string.
 func (sh *shard) Upgrade(id poller.Token, r *conn.Request) *conn.Refusal {
+	refused := sh.openSocket(id, r)
+	if refused == nil {
+		sh.counted[overSocket].opened.Add(1)
+	}
+	return refused
+}
+
+func (sh *shard) openSocket(id poller.Token, r *conn.Request) *conn.Refusal {
 	if sh.server.stopping.Load() {
 		return refusal(0, errStopping)
 	}
-	if sh.leaving.begun(time.Now()) {
-		return refusal(503, &wire.Error{Code: wire.Unavailable, Message: "this node is being drained"})
+	if sh.leaving.begun(time.Now()) && !r.Operator {
+		return refusal(503, errDraining)
 	}
 	if r.Path != socketPath {
 		return refusal(404, &wire.Error{Code: wire.BadRequest, Message: "there is no WebSocket at this path; it is at " + socketPath})
+	}
+	if r.Operator {
+		return sh.admitOperator(id, r)
 	}
 	if refused := sh.server.checkOrigin(r.Origin, r.Host); refused != nil {
 		return refusal(0, refused)
@@ -46,14 +59,18 @@ func (sh *shard) Upgrade(id poller.Token, r *conn.Request) *conn.Refusal {
 	if err != nil {
 		return refusal(0, err)
 	}
+	open.shape = shapeOfSocket(open.format, r.Deflate)
 	if sh.server.access != nil {
 		return sh.admit(id, r, &open)
 	}
-	*sh.client(id.Slot()) = client{shape: shapeOfSocket(open.format), unlimited: r.Unlimited}
+	*sh.client(id.Slot()) = client{shape: open.shape, unlimited: r.Unlimited}
 	return sh.beginNow(id, &open)
 }
 
-var errStopping = &wire.Error{Code: wire.Unavailable, Message: "this node is shutting down"}
+var (
+	errStopping = &wire.Error{Code: wire.Unavailable, Message: "this node is shutting down"}
+	errDraining = &wire.Error{Code: wire.Unavailable, Message: "this node is being drained"}
+)
 
 // beginNow is begin within Upgrade.
 func (sh *shard) beginNow(id poller.Token, open *opening) *conn.Refusal {
@@ -68,12 +85,16 @@ func (sh *shard) beginNow(id poller.Token, open *opening) *conn.Refusal {
 	return nil
 }
 
-// begin replies what belongs into the write with the 101. The error is for a
-// client of the raw format, which could not be told later.
+// begin replies what belongs into the write with the head of the response. The error
+// is for a client that could not be told later.
 func (sh *shard) begin(id poller.Token, open *opening) *wire.Error {
 	c := sh.client(id.Slot())
 	c.awaited++ // this itself: what is answered at once must not let the 101 go before the rest
 	defer func() { c.awaited-- }()
+	if c.shape.transport() == overEvents {
+		sh.framed = sh.headOfEvents(id)
+		sh.table.Reply(id, sh.framed)
+	}
 	if c.shape.tells() {
 		sh.reply(id, wire.AppendWelcome(sh.json[:0], sh.server.clientName(sh, id), sh.server.cfg.Heartbeat, int(sh.server.cfg.MaxMessage)))
 	}
@@ -85,7 +106,7 @@ func (sh *shard) begin(id poller.Token, open *opening) *wire.Error {
 		if err == nil {
 			continue
 		}
-		if !c.shape.tells() {
+		if !c.shape.talks() {
 			return err
 		}
 		sh.replyError(id, wire.ID{}, err.Code, err.Message)
@@ -111,7 +132,7 @@ func readOpening(r *conn.Request) (o opening, refused *wire.Error) {
 			return o, &wire.Error{Code: wire.BadRequest, Message: "format must be json or raw"}
 		}
 	}
-	o.tokens, o.topics = tokensOf(q), q["topic"]
+	o.tokens, o.topics, o.lastEvent = tokensOf(q), q["topic"], q.Get("last_event_id")
 	if o.cursors = q["cursor"]; len(o.cursors) > 0 && len(o.cursors) != len(o.topics) {
 		return o, &wire.Error{Code: wire.BadRequest, Message: "there must be one cursor for each topic, in the same order; it may be empty"}
 	}
@@ -159,8 +180,8 @@ func (sh *shard) subscribeLater(id poller.Token, cmd wire.ID, topic string, want
 			refused = sh.join(id, cmd, topic, want)
 		}
 		switch {
-		case refused != nil && !sh.client(id.Slot()).shape.tells(): // it could not be told later
-			sh.table.Refuse(id, refusal(0, refused))
+		case refused != nil && !sh.client(id.Slot()).shape.talks(): // it could not be told later
+			sh.refuse(id, refusal(0, refused))
 			return
 		case refused != nil:
 			sh.replyError(id, cmd, refused.Code, refused.Message)
@@ -187,7 +208,7 @@ func (sh *shard) join(id poller.Token, cmd wire.ID, topic string, want topics.Wa
 			c.awaited++
 		}
 	case c.shape.tells():
-		sh.reply(id, appendSubscribed(sh.json[:0], cmd, topic, st))
+		sh.replySubscribed(id, cmd, topic, st)
 	}
 	return nil
 }
@@ -227,10 +248,6 @@ func (s *Server) subscribeError(topic string, err error) *wire.Error {
 		code = wire.BadRequest
 	}
 	return &wire.Error{Code: code, Message: err.Error()}
-}
-
-func appendSubscribed(dst []byte, cmd wire.ID, pattern string, st topics.Standing) []byte {
-	return wire.AppendSubscribed(dst, cmd, pattern, st.Cursor.String(), wire.Recovery(st.Resumed), gapReasons[st.Why])
 }
 
 // refusal is err as HTTP; status 0: the one that its code has.

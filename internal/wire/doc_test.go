@@ -50,10 +50,32 @@ func TestPublishedExamples(t *testing.T) {
 		"subscribe", "unsubscribe", "publish", "auth", "presence command", "ping",
 		"welcome", "subscribed", "message", "gap", "skipped", "unsubscribed", "published",
 		"authenticated", "token_expires", "presence", "pong", "error", "reconnect",
-		"publication", "result", "failure", "refusal", "history",
+		"publication", "result", "failure", "refusal", "history", "polled",
 	} {
 		if !seen[kind] {
 			t.Errorf("%s shows no %s", published, kind)
+		}
+	}
+}
+
+// The published stream of events is what a client makes the same messages of.
+func TestPublishedEvents(t *testing.T) {
+	_, behind, _ := strings.Cut(readPublished(t), "```event-stream\n")
+	text, _, _ := strings.Cut(behind, "```")
+	seen := map[string]bool{}
+	for _, e := range interpret(text) {
+		kind, err := checkExample([]byte(e.data))
+		if err != nil {
+			t.Errorf("%s: %v", e.data, err)
+		}
+		if want := strings.Replace(kind, "message", "", 1); e.typ != want {
+			t.Errorf("%q is an event of type %q", e.data, e.typ)
+		}
+		seen[kind] = true
+	}
+	for _, kind := range []string{"welcome", "subscribed", "message", "gap", "close"} {
+		if !seen[kind] {
+			t.Errorf("%s shows no event of %s", published, kind)
 		}
 	}
 }
@@ -73,16 +95,17 @@ func withoutComment(line string) ([]byte, error) {
 // checkExample says what an example is an example of, or what is wrong with it.
 func checkExample(example []byte) (kind string, err error) {
 	var e struct {
-		Type, Client, Topic, Cursor, From, To, Reason, Code, Message, Encoding string
-		ID, Data                                                               json.RawMessage
-		Recovered                                                              *bool
-		Messages                                                               []json.RawMessage
-		More                                                                   bool
-		Connections                                                            *int
-		Heartbeat, Time, Expires, After                                        int64
-		MaxMessage                                                             int `json:"max_message"`
-		RetryAfter                                                             int `json:"retry_after"`
-		Count                                                                  int
+		Type, Client, Topic, Cursor, From, To, Reason, Message, Encoding string
+		Code                                                             errorOrClose
+		ID, Data                                                         json.RawMessage
+		Recovered                                                        *bool
+		Messages                                                         []json.RawMessage
+		More                                                             bool
+		Connections                                                      *int
+		Heartbeat, Time, Expires, After                                  int64
+		MaxMessage                                                       int `json:"max_message"`
+		RetryAfter                                                       int `json:"retry_after"`
+		Count                                                            int
 	}
 	if err := json.Unmarshal(example, &e); err != nil {
 		return "", err
@@ -150,10 +173,22 @@ func checkExample(example []byte) (kind string, err error) {
 		if e.RetryAfter > 0 {
 			got = AppendRateLimited(nil, id, e.Message, time.Duration(e.RetryAfter)*time.Millisecond)
 		}
+	case "close":
+		code, _ := strconv.Atoi(string(e.Code))
+		got = AppendClose(nil, CloseCode(code), e.Reason)
 	case "reconnect":
 		got = AppendReconnect(nil, time.Duration(e.After)*time.Millisecond, ReconnectReason(e.Reason))
 	case "":
 		switch {
+		case e.Messages != nil && e.Topic == "":
+			kind = "polled"
+			for _, m := range e.Messages {
+				if _, err := checkExample(m); err != nil {
+					return kind, err
+				}
+				got = append(append(got, m...), ',')
+			}
+			got = AppendPolled(nil, got, []byte(e.Cursor))
 		case e.Messages != nil:
 			kind, got = "history", AppendHistoryStart(nil, e.Topic)
 			got = append(got, bytes.Join(asBytes(e.Messages), []byte(","))...)
@@ -177,6 +212,14 @@ func checkExample(example []byte) (kind string, err error) {
 		return kind, fmt.Errorf("the code makes\n%s\nof what the page shows as\n%s", got, example)
 	}
 	return kind, nil
+}
+
+// errorOrClose is the code of an error, or the number of a close.
+type errorOrClose string
+
+func (c *errorOrClose) UnmarshalJSON(text []byte) error {
+	*c = errorOrClose(strings.Trim(string(text), `"`))
+	return nil
 }
 
 func asBytes(messages []json.RawMessage) [][]byte {

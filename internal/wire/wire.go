@@ -103,6 +103,10 @@ const (
 	GapRestarted GapReason = "restarted" // the namespace's history began anew
 )
 
+// OtherFeed is why a topic of a stream of events does not go on from Last-Event-ID:
+// that is a place in another feed.
+const OtherFeed GapReason = "other_feed"
+
 // UnsubscribedReason says why a subscription ended.
 type UnsubscribedReason string
 

@@ -19,13 +19,17 @@ import (
 // as when a cluster elects.
 const retryOpening = 100 * time.Millisecond
 
+// electing is how long Open waits at least where NATS is a cluster: when a leader
+// has died, the others notice after 4 to 9 s, and may take several rounds to agree.
+const electing = 30 * time.Second
+
 // keeper makes sure of the streams when the Bus opens.
 type keeper struct {
 	asker     *asker
 	link      *link
 	prefix    string
 	histories map[string]*history
-	patience  time.Duration // while JetStream does not answer
+	patience  time.Duration // while JetStream does not answer, and is no cluster's
 	log       *slog.Logger
 }
 
@@ -47,8 +51,8 @@ func (k *keeper) openAll(ctx context.Context) error {
 
 // open retries while JetStream is silent, for as long as Open has patience.
 func (k *keeper) open(ctx context.Context, h *history) error {
-	deadline := time.Now().Add(k.patience)
-	for {
+	began := time.Now()
+	for tries := 0; ; tries++ {
 		err := k.tryOpen(h)
 		switch {
 		case err == nil:
@@ -59,11 +63,21 @@ func (k *keeper) open(ctx context.Context, h *history) error {
 			return err
 		case !k.mayHaveJetStream():
 			return fmt.Errorf("namespace %s keeps history, and NATS%s has no JetStream: enable it there, or let the namespace keep none", h.namespace, k.where())
-		case time.Now().After(deadline):
+		case time.Since(began) > k.mayTake():
 			return fmt.Errorf("namespace %s: stream %s: %w%s: see whether JetStream is enabled and has a leader there", h.namespace, h.config.Name, err, k.where())
+		case tries == 0:
+			k.log.Warn("JetStream does not answer for a stream: waiting", "stream", h.config.Name, "namespace", h.namespace, "err", err, "at_most", k.mayTake())
 		}
 		time.Sleep(retryOpening)
 	}
+}
+
+// mayTake is how long JetStream may be silent.
+func (k *keeper) mayTake() time.Duration {
+	if k.link.nc.ConnectedClusterName() == "" { // it has nobody to elect
+		return k.patience
+	}
+	return max(k.patience, electing)
 }
 
 // mayHaveJetStream is false where the server has none and is alone.

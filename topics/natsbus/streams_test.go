@@ -2,12 +2,15 @@ package natsbus
 
 import (
 	"context"
+	"encoding/json"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/pushd/pushd/internal/natstest"
@@ -327,5 +330,41 @@ func useExisting(t *testing.T, cfg Config, names []string) {
 	}
 	if page := mustRead(t, b, topics.Query{Namespace: "ns"}); len(page.Messages) != len(names)+2 {
 		t.Errorf("read %+v", page)
+	}
+}
+
+// TestOpenDuringElection opens a Bus while nobody of a cluster answers for
+// JetStream, which is for longer than an unreachable server would be waited for.
+func TestOpenDuringElection(t *testing.T) {
+	s := natstest.Start(t, natstest.Config("cluster { name: c, listen: '127.0.0.1:-1' }"))
+	cfg := Config{URLs: []string{s.URL()}, ConnectTimeout: 50 * time.Millisecond, Streams: map[string]StreamConfig{"ns": {Age: time.Hour}}}
+	histories, err := newHistories(Config{Prefix: "push", Streams: cfg.Streams})
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := json.Marshal(map[string]any{"config": histories["ns"].wanted()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var asked atomic.Int32
+	nc := client(t, s.URL())
+	if _, err := nc.Subscribe("$JS.API.STREAM.INFO.push_ns", func(m *nats.Msg) {
+		answer := raw
+		if asked.Add(1) < 3 {
+			answer = []byte(`{"error":{"code":503,"err_code":10008,"description":"JetStream system temporarily unavailable"}}`)
+			time.Sleep(cfg.ConnectTimeout)
+		}
+		if err := m.Respond(answer); err != nil {
+			t.Error(err)
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	logged := openClose(t, cfg)
+	if n := strings.Count(logged, "waiting"); n != 1 || asked.Load() != 3 {
+		t.Errorf("asked %d times, want 3; said %d times that it waits, want once: %s", asked.Load(), n, logged)
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package pushd
 
 import (
 	"context"
@@ -17,18 +17,13 @@ type liveReader struct {
 	ctx      context.Context
 	conn     net.Conn
 	patience time.Duration // for the answer to ping
-	ping     func() error
+	ping     func()
 
 	quiet   time.Duration // how long silence is no cause for concern
 	leaveAt time.Time     // when the server wants the client gone; zero: it does not
 }
 
-var (
-	errDead    = errors.New("the connection is dead: nothing came back for a ping")
-	errAdvised = errors.New("the server asked to connect again")
-)
-
-// Read returns what came, or why nothing more will: errDead, errAdvised, the
+// Read returns what came, or why nothing more will: ErrDead, errAdvised, the
 // end of ctx, or the connection's own error.
 func (r *liveReader) Read(p []byte) (int, error) {
 	patience, pinged := r.quiet, false
@@ -52,11 +47,9 @@ func (r *liveReader) Read(p []byte) (int, error) {
 		case !r.leaveAt.IsZero() && !time.Now().Before(r.leaveAt):
 			return 0, errAdvised
 		case pinged:
-			return 0, errDead
+			return 0, ErrDead
 		}
-		if err := r.ping(); err != nil {
-			return 0, err
-		}
+		r.ping()
 		patience, pinged = r.patience, true
 	}
 }

@@ -1,0 +1,5 @@
+// Payloads that are no text travel as base64.
+
+export const decode = (text: string) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+
+export const encode = (bytes: Uint8Array) => btoa(Array.from(bytes, (b) => String.fromCharCode(b)).join(""));

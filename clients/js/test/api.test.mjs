@@ -1,0 +1,173 @@
+// What a program asks for, and what it is told.
+
+import assert from "node:assert/strict";
+import { createHmac } from "node:crypto";
+import { test } from "node:test";
+import { connect, listen, numbers, until, untilState } from "./client.mjs";
+import { startProxy } from "./proxy.mjs";
+import { startServer } from "./server.mjs";
+
+test("publishing, presence and refusals", async (t) => {
+  const server = await startServer(t);
+  const push = connect(t, server.url);
+  const got = await listen(push, "scores.a");
+  const bytes = Uint8Array.of(255, 0, 1);
+  const first = await push.publish("scores.a", { x: 1 }, { id: "once" });
+  assert.deepEqual(await push.publish("scores.a", { x: 2 }, { id: "once" }), first);
+  await push.publish("scores.a", bytes);
+  assert.equal((await push.publish("chat.a", "hi")).cursor, undefined);
+  await until("both", () => got.data.length === 2);
+  assert.deepEqual(got.data, [{ x: 1 }, bytes]);
+  assert.equal(await push.presence("scores.a"), 1);
+
+  await assert.rejects(push.publish("scores.*", 1), { name: "PushdError", code: "invalid_topic" });
+  await assert.rejects(push.publish("scores.a", "x".repeat(70_000)), { code: "message_too_large" });
+  assert.equal(push.state, "open");
+
+  const errors = [];
+  push.on("error", (error, sub) => errors.push([error.code, sub.topic]));
+  push.subscribe("*.a", () => {}, { onError: (error, sub) => errors.push([error.code, "own " + sub.topic]) });
+  push.subscribe("*.b", () => {});
+  await until("the refusals", () => errors.length === 2);
+  assert.deepEqual(errors, [["invalid_topic", "own *.a"], ["invalid_topic", "*.b"]]);
+  await assert.rejects(push.subscribe("*.b")[Symbol.asyncIterator]().next(), { code: "invalid_topic" });
+
+  // The last handler takes the subscription with it.
+  const second = await listen(push, "scores.a");
+  got.sub.unsubscribe();
+  assert.equal(await push.presence("scores.a"), 1);
+  second.sub.unsubscribe();
+  assert.equal(await push.presence("scores.a"), 0);
+
+  const late = push.publish("scores.a", 1);
+  push.close();
+  await assert.rejects(late, { code: /closed|disconnected/ });
+  await assert.rejects(push.publish("scores.a", 1), { code: "closed" });
+  assert.throws(() => push.subscribe("scores.a"), { code: "closed" });
+});
+
+test("for await, and a program that does not keep up", async (t) => {
+  const server = await startServer(t);
+  const push = connect(t, server.url);
+  const gaps = [];
+  const sub = push.subscribe("scores.a", { buffer: 3, onGap: (gap) => gaps.push(gap.reason) });
+  const all = await listen(push, "scores.*");
+  for (const n of numbers(1, 5)) await server.publish("scores.a", n);
+  await until("all", () => all.data.length === 5);
+  const got = [];
+  for await (const { data } of sub) {
+    got.push(data);
+    if (data === 5) setTimeout(() => push.publish("scores.a", 6));
+    if (data === 6) break;
+  }
+  assert.deepEqual(got, [3, 4, 5, 6]);
+  assert.deepEqual(gaps, ["buffer"]);
+  assert.equal(await push.presence("scores.a"), 0, "who leaves the loop has unsubscribed");
+});
+
+test("the newest values, at a rate", async (t) => {
+  const server = await startServer(t);
+  const push = connect(t, server.url);
+  await server.publish("stocks.a", 0);
+  const got = await listen(push, "stocks.*", { mode: "latest", maxRate: 2 });
+  await until("the value that was there", () => got.data.length === 1);
+  for (const n of numbers(1, 100)) await server.publish("stocks.a", n);
+  await until("the last", () => got.data.at(-1) === 100);
+  assert.ok(got.data.length < 50, `${got.data.length} updates`);
+  assert.ok(got.messages.some((m) => m.skipped > 0));
+});
+
+test("more commands than the rate allows", async (t) => {
+  const server = await startServer(t, { flags: ["--max-command-rate", "20", "--unlimited", "none"] });
+  const push = connect(t, server.url, { timeout: 30_000 });
+  const infos = new Set();
+  for (const n of numbers(1, 230)) push.subscribe(`chat.t${n}`, () => {}, { onSubscribed: ({ topic }) => infos.add(topic) });
+  await until("all subscriptions", () => infos.size === 230);
+  assert.equal(await push.presence("chat.t230"), 1);
+});
+
+/** A token of an issuer whose secret the server knows. */
+function token(secret, seconds) {
+  const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
+  const now = Math.floor(Date.now() / 1000);
+  const text = `${part({ alg: "HS256", typ: "JWT" })}.${part({ sub: "alice", exp: now + seconds, pushd: { subscribe: ["scores.>"], publish: ["scores.>"] } })}`;
+  return `${text}.${createHmac("sha256", secret).update(text).digest("base64url")}`;
+}
+
+for (const transport of ["websocket", "sse", "poll"]) {
+  test(`tokens, by ${transport}`, async (t) => {
+    const secret = "0123456789abcdef0123456789abcdef";
+    const server = await startServer(t, { flags: ["--token-leeway", "0s"], env: { PUSHD_TOKEN_SECRET: secret } });
+    let fetched = 0;
+    const push = connect(t, server.url, { transports: [transport], token: () => token(secret, fetched++ ? 300 : 3) });
+    const states = [];
+    push.on("state", (state) => states.push(state));
+    const got = await listen(push, "scores.a");
+    await push.publish("scores.a", 1);
+    await until("another token", () => fetched > 1);
+    if (transport === "websocket") assert.ok(!states.includes("waiting"), `${states}`);
+    await push.publish("scores.a", 2);
+    await until("both", () => got.data.length === 2);
+    assert.deepEqual(got.data, [1, 2]);
+    assert.deepEqual(got.gaps, []);
+
+    let refused;
+    push.subscribe("chat.a", () => {}, { onError: (error) => (refused = error.code) });
+    await until("the refusal", () => refused);
+    assert.equal(refused, "forbidden");
+
+    let asked = 0;
+    const renewed = connect(t, server.url, { transports: [transport], token: () => token(secret, asked++ ? 300 : -10) });
+    await listen(renewed, "scores.a");
+    assert.equal(asked, 2);
+
+    let why;
+    const stale = connect(t, server.url, { transports: [transport], token: token(secret, -10) });
+    stale.on("close", (error) => (why = error?.code));
+    stale.on("error", () => {});
+    stale.subscribe("scores.a", () => {});
+    if (transport !== "websocket") {
+      await until("the end", () => why);
+      assert.equal(why, "close_401");
+      assert.equal(stale.state, "closed");
+    }
+  });
+}
+
+test("where WebSockets are blocked, and then are not", async (t) => {
+  const server = await startServer(t);
+  const proxy = await startProxy(t, server.port);
+  proxy.block(/^GET \/ws /);
+  const push = connect(t, proxy.url, { retryBetter: 100 });
+  const got = await listen(push, "scores.a");
+  assert.equal(push.transport, "sse");
+  await push.publish("scores.a", 1);
+  proxy.block(/^GET \/(ws|sse\?)/);
+  await untilState(push, "waiting", proxy.reset).catch(() => {});
+  await until("polling", () => push.transport === "poll");
+  await push.publish("scores.a", 2);
+  await until("both", () => got.data.length === 2);
+  proxy.block(/^$/);
+  await until("the best again", () => push.transport === "websocket");
+  await push.publish("scores.a", 3);
+  await until("all", () => got.data.length === 3);
+  assert.deepEqual(got.data, [1, 2, 3]);
+  assert.deepEqual(got.gaps, []);
+});
+
+test("a Node without a WebSocket class, and a constructor that is no use", async (t) => {
+  const server = await startServer(t);
+  let tried = 0;
+  const WebSocket = class {
+    constructor() {
+      tried++;
+      throw new Error("no");
+    }
+  };
+  const push = connect(t, server.url, { WebSocket, retryBetter: 20 });
+  const got = await listen(push, "chat.a");
+  await until("another try", () => tried > 1);
+  assert.equal(push.transport, "sse");
+  await server.publish("chat.a", 1);
+  await until("it", () => got.data.length);
+});

@@ -1,0 +1,72 @@
+// A real pushd for the tests, in a process that can be killed.
+
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import net from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+const binary = process.env.JS_TEST_SERVER;
+if (!binary) throw new Error("JS_TEST_SERVER has to name the pushd program: go test ./clients/js sets it");
+
+/** The settings of whoever runs the tests are none of theirs. */
+const clean = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("PUSHD_")));
+
+async function freePort() {
+  const server = net.createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address();
+  server.close();
+  await once(server, "close");
+  return port;
+}
+
+const config = `
+namespaces:
+  scores: {delivery: all, history: {age: 1h}}
+  few: {delivery: all, history: {messages: 2}}
+  stocks: {delivery: latest}
+`;
+
+/** Starts a pushd that ends with the test. Its history survives restart(). */
+export async function startServer(t, { flags = [], env = {} } = {}) {
+  const dir = await mkdtemp(join(tmpdir(), "pushd-js-"));
+  const port = await freePort();
+  const url = `http://127.0.0.1:${port}`;
+  await writeFile(join(dir, "pushd.yaml"), config);
+  const args = ["--config", join(dir, "pushd.yaml"), "--store", join(dir, "data"), "--listen", `127.0.0.1:${port}`];
+  args.push("--admin", "127.0.0.1:0", "--nats-listen", "127.0.0.1:0", "--log-level", "error", ...flags);
+  let child;
+  const server = {
+    url,
+    port,
+    async start() {
+      child = spawn(binary, args, { env: { ...clean, ...env }, stdio: ["ignore", "ignore", "inherit"] });
+      for (;;) {
+        const ready = await fetch(url + "/readyz").catch(() => undefined);
+        if (ready?.ok) return;
+        if (child.exitCode !== null) throw new Error(`pushd ended with ${child.exitCode}`);
+        await new Promise((wake) => setTimeout(wake, 20));
+      }
+    },
+    /** As a crash. */
+    async kill() {
+      if (child.exitCode !== null || child.signalCode !== null) return;
+      const ended = once(child, "exit");
+      child.kill("SIGKILL");
+      await ended;
+    },
+    async publish(topic, data, headers = {}) {
+      const answer = await fetch(`${url}/publish/${topic}`, { method: "POST", body: JSON.stringify(data), headers });
+      if (!answer.ok) throw new Error(`publishing: ${answer.status} ${await answer.text()}`);
+      return answer.json();
+    },
+  };
+  t.after(async () => {
+    await server.kill();
+    await rm(dir, { recursive: true });
+  });
+  await server.start();
+  return server;
+}

@@ -1,0 +1,54 @@
+package browsertest
+
+import (
+	"context"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/chromedp"
+)
+
+// Keys that have no character, for Press.
+const (
+	Next   = "\t" // Tab
+	Enter  = "\r"
+	Escape = "\x1b"
+)
+
+// Press presses keys, one for each character, where the focus is.
+func (tab *Tab) Press(keys string) {
+	tab.t.Helper()
+	if _, err := chromedp.Run(tab.ctx, chromedp.KeyEvent(keys)); err != nil {
+		tab.t.Fatalf("pressing %q: %v", keys, err)
+	}
+}
+
+// Reload loads the page again.
+func (tab *Tab) Reload() {
+	tab.t.Helper()
+	if err := chromedp.Do(tab.ctx, chromedp.Reload()); err != nil {
+		tab.t.Fatalf("reloading: %v", err)
+	}
+}
+
+// Resize gives the page a screen of so many pixels.
+func (tab *Tab) Resize(width, height int64) {
+	tab.t.Helper()
+	if _, err := chromedp.Run(tab.ctx, chromedp.EmulateViewport(width, height)); err != nil {
+		tab.t.Fatalf("resizing to %d x %d: %v", width, height, err)
+	}
+}
+
+// Prefer has the page find a media feature of the person's: prefers-color-scheme
+// is dark, say.
+func (tab *Tab) Prefer(feature, value string) {
+	tab.t.Helper()
+	if err := chromedp.Do(tab.ctx, chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
+		_, err := cdp.Call(ctx, t, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+			Features: []*emulation.MediaFeature{{Name: feature, Value: value}},
+		})
+		return err
+	})); err != nil {
+		tab.t.Fatalf("%s: %s: %v", feature, value, err)
+	}
+}

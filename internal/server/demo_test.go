@@ -1,0 +1,87 @@
+package server
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/pushd/pushd/internal/browsertest"
+	"github.com/pushd/pushd/internal/config"
+)
+
+// TestDemos opens each demo page in a real browser and wants to see it do its
+// work: values move, and none of the pages has anything to complain of.
+func TestDemos(t *testing.T) {
+	r := start(t, func(c *config.Config) { c.Demo = true })
+	browser := browsertest.Start(t)
+	for _, demo := range []struct {
+		name string
+		want []string // JavaScript that becomes true, one after the other
+	}{
+		{"", []string{`document.querySelectorAll("nav a").length === 5`}},
+		{"ticker", []string{
+			`document.querySelector("#state").textContent === "live"`,
+			`document.querySelectorAll("#quotes li").length === 500`,
+			`Number(document.querySelector("#received").textContent) > 100`,
+			`document.querySelector("#quotes .flash")`,
+		}},
+		{"scoreboard", []string{
+			`document.querySelector("#state").textContent === "live"`,
+			`/^\d – \d$/.test(document.querySelector("#score").textContent)`,
+			`Number(document.querySelector("#count").textContent) >= 3`,
+		}},
+		{"iot", []string{
+			`document.querySelector("#state").textContent === "live"`,
+			`document.querySelectorAll(".card").length >= 4`,
+			`document.querySelector("[data-metric=memory] [role=meter]").getAttribute("aria-valuenow") > 0`,
+			`Number(document.querySelector("#count").textContent) > 10`,
+		}},
+		{"crowd", []string{
+			`document.querySelector("#opened").textContent === "100"`,
+			`document.querySelector("#heard").textContent === "100"`,
+			`document.querySelector("#state").textContent === "live"`,
+		}},
+	} {
+		t.Run(demo.name, func(t *testing.T) {
+			tab := browser.Open("http://" + r.Addr() + "/demo/" + demo.name)
+			for _, expression := range demo.want {
+				tab.Want(expression)
+			}
+			if dir := os.Getenv("PUSHD_SCREENSHOTS"); dir != "" {
+				if err := os.WriteFile(filepath.Join(dir, "demo-"+demo.name+".png"), tab.View(), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			tab.Do(`location = "about:blank"`) // and not all of them at a time
+		})
+	}
+	browser.WantNoTrouble()
+}
+
+// TestScoreboardGoesOn has the server end a connection of the scoreboard, which
+// then goes on from its cursor: it shows as many events as the server has kept.
+func TestScoreboardGoesOn(t *testing.T) {
+	r := start(t, func(c *config.Config) { c.Demo = true })
+	browser := browsertest.Start(t)
+	tab := browser.Open("http://" + r.Addr() + "/demo/scoreboard")
+	tab.Want(`Number(document.querySelector("#count").textContent) >= 2`)
+	var all struct{ Connections []struct{ Client string } }
+	r.do(200, "GET", "/connections", &all)
+	if len(all.Connections) != 1 {
+		t.Fatalf("the page has %d connections, want 1", len(all.Connections))
+	}
+	var did disconnected
+	r.do(200, "POST", "/connections/"+all.Connections[0].Client+"/disconnect?reason=overloaded", &did)
+	tab.Want(`document.querySelector("#state").textContent !== "live"`)
+	tab.Want(`document.querySelector("#state").textContent === "live"`)
+	tab.Do(`
+		window.before = Number(document.querySelector("#count").textContent);
+		setInterval(async () => {
+			const history = await (await fetch("/history/demo-match.bra-ger?limit=1000")).json();
+			window.kept = history.messages.length;
+		}, 50)`)
+	tab.Want(`Number(document.querySelector("#count").textContent) >= window.before + 2`)
+	tab.Want(`Number(document.querySelector("#count").textContent) === window.kept`)
+	tab.Want(`document.querySelector("#gaps").textContent === "0"`)
+	browser.WantNoTrouble()
+}
