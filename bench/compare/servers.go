@@ -122,7 +122,7 @@ func (c *comparison) addPeers() error {
 		c.servers = slices.Insert(c.servers, 1, server{
 			name:   "pushd-" + lane,
 			target: load.Pushd(fmt.Sprintf("ws://127.0.0.1:%d/ws", c.ports.clients), fmt.Sprintf("nats://127.0.0.1:%d/push.{topic}", c.ports.nats)),
-			start: fmt.Sprintf("exec %s/pushd serve --listen 127.0.0.1:%d --admin 127.0.0.1:%d --nats nats://127.0.0.1:%d --send %s --log-level warn",
+			start: fmt.Sprintf("exec %s/pushd serve --listen 127.0.0.1:%d --drain-window 0s --admin 127.0.0.1:%d --nats nats://127.0.0.1:%d --send %s --log-level warn",
 				c.dir, c.ports.clients, c.ports.admin, c.ports.nats, lane),
 			history: " --config " + filepath.Join(c.dir, historyConfig), broker: true,
 			gcURL: fmt.Sprintf("http://127.0.0.1:%d/debug/pprof/heap?gc=1", c.ports.admin),

@@ -29,7 +29,7 @@ func pushdServer(t *testing.T, binary string) (Target, Server) {
 		address[i] = listener.Addr().String()
 	}
 	return Pushd("ws://"+address[0]+"/ws", "nats://"+address[2]+"/push.{topic}"), Server{
-		Start: fmt.Sprintf("exec '%s' serve --listen %s --admin %s --nats-listen %s --store memory --heartbeat 1s --log-level warn",
+		Start: fmt.Sprintf("exec '%s' serve --listen %s --admin %s --nats-listen %s --store memory --drain-window 0s --heartbeat 1s --log-level warn",
 			binary, address[0], address[1], address[2]),
 		GCURL: "http://" + address[1] + "/debug/pprof/heap?gc=1",
 	}

@@ -16,22 +16,17 @@ import (
 )
 
 func main() {
-	ctx, cancel := context.WithCancel(context.Background())
-	signals := make(chan os.Signal, 2)
+	signals := make(chan os.Signal, 3)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	go func() {
-		<-signals
-		cancel()
-		<-signals // whoever asks twice does not want to wait
-		os.Exit(1)
-	}()
-	p := program{path: os.Args[0], stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
+	ctx, insisted := untilSignal(signals, func() { os.Exit(1) })
+	p := program{path: os.Args[0], insisted: insisted, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
 	os.Exit(p.run(ctx, os.Args[1:]))
 }
 
 // program is pushd as it was started; a test starts it with its own.
 type program struct {
-	path           string // as it was called
+	path           string          // as it was called
+	insisted       context.Context // of a server that is being drained: ends where that is to end at once; nil: never
 	stdin          io.Reader
 	stdout, stderr io.Writer
 }

@@ -97,8 +97,8 @@ func (c *disconnectCommand) Run(ctx context.Context, p program) error {
 }
 
 type drainCommand struct {
-	Grace  int  `name:"grace" default:"0" placeholder:"SECONDS" help:"Let /readyz fail for this long before clients are told, in seconds, so that load balancers have looked away."`
-	Window int  `name:"window" default:"30" placeholder:"SECONDS" help:"Spread the clients' leaving over this long, in seconds."`
+	Grace  *int `name:"grace" placeholder:"SECONDS" help:"Let /readyz fail for this long before clients are told, in seconds, so that load balancers have looked away; without it the server's --drain-grace."`
+	Window *int `name:"window" placeholder:"SECONDS" help:"Spread the clients' leaving over this long, in seconds; without it the server's --drain-window."`
 	Cancel bool `name:"cancel" help:"Take a drain back, while its grace lasts."`
 	Wait   bool `name:"wait" help:"Return when the last client has left."`
 	adminFlags
@@ -113,7 +113,12 @@ func (c *drainCommand) Run(ctx context.Context, p program) error {
 		State       string
 		Connections int
 	}
-	method, query := http.MethodPost, url.Values{"grace": {strconv.Itoa(c.Grace)}, "window": {strconv.Itoa(c.Window)}}
+	method, query := http.MethodPost, url.Values{}
+	for name, seconds := range map[string]*int{"grace": c.Grace, "window": c.Window} {
+		if seconds != nil {
+			query.Set(name, strconv.Itoa(*seconds))
+		}
+	}
 	if c.Cancel {
 		method, query = http.MethodDelete, nil
 	}

@@ -68,6 +68,7 @@ func TestDefault(t *testing.T) {
 		Heartbeat:        25 * time.Second,
 		WriteTimeout:     time.Minute,
 		ShutdownTimeout:  10 * time.Second,
+		DrainWindow:      30 * time.Second,
 
 		ConnectionRatePerAddress: 50,
 		HandshakeRate:            5000,

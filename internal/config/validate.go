@@ -157,6 +157,8 @@ func (v *validator) bounds(c *Config) {
 	between(v, "heartbeat", c.Heartbeat, time.Second, time.Hour)
 	between(v, "write-timeout", c.WriteTimeout, 10*time.Millisecond, time.Hour)
 	between(v, "shutdown-timeout", c.ShutdownTimeout, 0, time.Hour)
+	between(v, "drain-grace", c.DrainGrace, 0, MaxDrain)
+	between(v, "drain-window", c.DrainWindow, 0, MaxDrain)
 	between(v, "compression-min-size", c.CompressionMinSize, 0, 64<<20)
 	between(v, "compression-level", c.CompressionLevel, 1, 6)
 	between(v, "shards", c.Shards, 0, 64)
@@ -177,6 +179,9 @@ func between[T cmp.Ordered](v *validator, key string, value, low, high T) {
 		v.addf(key, "--%s is %v, but must be %v to %v", key, value, low, high)
 	}
 }
+
+// MaxDrain bounds the grace of a drain, and its window.
+const MaxDrain = time.Hour
 
 // maxBatchDelay keeps live data live.
 const maxBatchDelay = time.Second
