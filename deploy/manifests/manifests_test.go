@@ -129,21 +129,11 @@ func TestOverlays(t *testing.T) {
 // ask has the program judge documents.
 func ask(t *testing.T, documents string) error {
 	t.Helper()
-	set, err := Decode([]byte(pending(documents)))
+	set, err := Decode([]byte(documents))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return Ask(set, built.pushd, t.TempDir())
-}
-
-// pending takes out what the binary does not know yet.
-func pending(documents string) string {
-	for _, name := range []string{"drain-grace", "drain-window"} {
-		if built.settings[name] == nil {
-			documents = regexp.MustCompile(`(?m)^ +`+name+`: .*\n`).ReplaceAllString(documents, "")
-		}
-	}
-	return documents
 }
 
 // change replaces the first occurrence of old, which has to be there.
@@ -272,7 +262,7 @@ func objects(t *testing.T, documents string) map[string]any {
 // What is taken for pushd's defaults are those of the binary.
 func TestDefaults(t *testing.T) {
 	for name, want := range map[string]string{"drain-grace": defaultGrace.String(), "drain-window": defaultWindow.String(), "shutdown-timeout": defaultShutdown.String()} {
-		if built.settings[name] != nil && built.settings[name] != want {
+		if built.settings[name] != want {
 			t.Errorf("%s is %v by default, and taken for %s", name, built.settings[name], want)
 		}
 	}
