@@ -73,6 +73,7 @@ type commands struct {
 	Disconnect disconnectCommand `cmd:"" help:"End connections of clients."`
 	Drain      drainCommand      `cmd:"" help:"Empty a server of its clients, a few at a time, before it is stopped."`
 	Config     configCommand     `cmd:"" help:"Print the settings that serve would run with, and where each came from."`
+	Doctor     doctorCommand     `cmd:"" help:"Look at the machine, the files and the NATS that serve would run with, and say what to change."`
 	Key        keyCommand        `cmd:"" help:"Make an API key, and print it with the lines of the configuration that accept it."`
 	Version    versionCommand    `cmd:"" help:"Print the version."`
 }
