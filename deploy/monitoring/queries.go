@@ -13,7 +13,6 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
-	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 )
 
@@ -92,7 +91,7 @@ func (e Exported) selector(s *parser.VectorSelector) []string {
 	}
 	var wrong []string
 	for _, m := range s.LabelMatchers {
-		if m.Name == labels.MetricName || slices.Contains(fromScrape, m.Name) {
+		if m.Name == model.MetricNameLabel || slices.Contains(fromScrape, m.Name) {
 			continue
 		}
 		values, has := known[m.Name]
