@@ -75,6 +75,7 @@ type commands struct {
 	Nodes      nodesCommand      `cmd:"" help:"List the nodes of the cluster."`
 	Top        topCommand        `cmd:"" help:"Watch the nodes of the cluster: connections, deliveries, lag. q ends it."`
 	Config     configCommand     `cmd:"" help:"Print the settings that serve would run with, and where each came from."`
+	Doctor     doctorCommand     `cmd:"" help:"Look at the machine, the files and the NATS that serve would run with, and say what to change."`
 	Key        keyCommand        `cmd:"" help:"Make an API key, and print it with the lines of the configuration that accept it."`
 	Version    versionCommand    `cmd:"" help:"Print the version."`
 }

@@ -110,15 +110,15 @@ type Flags Config
 // that is named leaves out has the default in the tags, whatever
 // [Config.Default] says.
 type Namespace struct {
-	Delivery    Delivery      `name:"delivery" default:"live" enum:"live,latest,all"`
-	Interest    Interest      `name:"interest" default:"namespace" enum:"namespace,topic"`
-	BatchDelay  time.Duration `name:"batch_delay" default:"0s"` // how long deliveries of a feed are gathered, to leave together; 0: not at all
-	MaxRate     float64       `name:"max_rate" default:"0"`     // updates a second for each topic, at most, of a subscriber in mode latest; 0: as it asks
-	MaxMessage  Bytes         `name:"max_message" default:"0B"` // of what clients and HTTP publish there; 0: --max-message
-	Public      Public        `name:"public" default:"none"`    // what may be done without permission; "": none
-	Compression Switch        `name:"compression" default:"on"` // of its messages, where --compression is on; "": on
-	Stream      string        `name:"stream"`                   // keeps the history instead of one of pushd's own; it is never created nor changed
-	Subject     string        `name:"subject"`                  // below which the topics lie; "": PREFIX.NAMESPACE. It needs history
+	Delivery    Delivery      `name:"delivery" default:"live" enum:"live,latest,all" help:"What a subscriber gets that falls behind: all, every message; latest, the newest value of each topic; live, what is still in memory, then a gap. all and latest need history."`
+	Interest    Interest      `name:"interest" default:"namespace" enum:"namespace,topic" help:"What a node takes from NATS while somebody listens: the whole namespace once, or each topic by itself, for very many topics that few hear each; then there are no wildcards."`
+	BatchDelay  time.Duration `name:"batch_delay" default:"0s" help:"Gather the messages of a feed for so long, at most 1s, to send them together: latency for CPU."`
+	MaxRate     float64       `name:"max_rate" default:"0" help:"Send at most this many updates a second of each topic to subscribers in mode latest, whatever they ask for. 0 is as they ask."`
+	MaxMessage  Bytes         `name:"max_message" default:"0B" help:"Refuse a larger message of clients and over HTTP there. 0B is --max-message."`
+	Public      Public        `name:"public" default:"none" help:"What anybody may do there without permission, once there is authentication: none, subscribe, publish or all."`
+	Compression Switch        `name:"compression" default:"on" help:"off sends its messages as they are, also where --compression is on."`
+	Stream      string        `name:"stream" help:"A JetStream stream that is there already, and keeps the history instead of one of pushd's own: it is never created nor changed, and has bounds of its own."`
+	Subject     string        `name:"subject" help:"NATS subject below which the topics lie: topic orders.eu above is subject shop.orders.eu for subject shop.orders. Empty is PREFIX.NAMESPACE. It needs history."`
 	History     History       `kong:"-"`
 }
 
@@ -157,11 +157,11 @@ const (
 // History is what a namespace keeps. The zero History keeps nothing, else one
 // of the bounds is set: 0 is no bound.
 type History struct {
-	Age      time.Duration `name:"age"`
-	Bytes    Bytes         `name:"bytes"`
-	Messages int           `name:"messages"` // for each topic
-	Replicas int           `name:"replicas"` // 0: 1
-	Storage  Storage       `name:"storage"`  // "": see Config.StorageOf
+	Age      time.Duration `name:"age" help:"Keep messages for so long, 1s to 87600h."`
+	Bytes    Bytes         `name:"bytes" help:"Keep this much of the whole namespace, at least --max-message."`
+	Messages int           `name:"messages" help:"Keep this many messages of each topic."`
+	Replicas int           `name:"replicas" help:"Keep all of it on this many servers, 1 to 5; more than 1 needs --nats. 0 is 1."`
+	Storage  Storage       `name:"storage" help:"Keep it in a file, or in memory, where it ends with the NATS server's process. Empty is file, and memory with --store memory."`
 }
 
 // Storage is where history lies.

@@ -34,11 +34,12 @@ var inside = map[string][]string{
 	"internal/peertest":    {"internal/wire"},
 	"clients/go":           {}, // who copies it has all of it
 	"internal/server":      {"conn", "internal/auth", "internal/certs", "internal/cluster", "internal/config", "internal/console", "internal/demofeed", "internal/gate", "internal/hostfeed", "internal/page", "internal/statistics", "internal/via", "internal/wire", "poller", "topics", "topics/natsbus"},
-	"cmd/pushd":            {"clients/go", "internal/auth", "internal/config", "internal/server", "internal/statistics", "internal/wire", "topics"},
-	"clients/js":           {"internal/browsertest", "internal/wire"},  // the table of close codes is the same
-	"bench/echo":           {"conn", "poller"},                         // nothing but the two, or it would measure something else
-	"bench/scale":          {"bench/load", "conn", "poller", "topics"}, // what it simulates, and what drives real ones
-	"bench/load":           {"bench/load"},                             // drives any server, so it knows none
+	"cmd/pushd":            {"clients/go", "internal/auth", "internal/config", "internal/doctor", "internal/server", "internal/statistics", "internal/wire", "topics"},
+	"internal/doctor":      {"conn", "internal/auth", "internal/certs", "internal/config", "internal/server", "topics/natsbus"}, // it tries what the server will use
+	"clients/js":           {"internal/browsertest", "internal/wire"},                                                           // the table of close codes is the same
+	"bench/echo":           {"conn", "poller"},                                                                                  // nothing but the two, or it would measure something else
+	"bench/scale":          {"bench/load", "conn", "poller", "topics"},                                                          // what it simulates, and what drives real ones
+	"bench/load":           {"bench/load"},                                                                                      // drives any server, so it knows none
 	"bench/pushbench":      {"bench/load"},
 	"bench/compare":        {"bench/load"},
 }

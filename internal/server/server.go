@@ -109,14 +109,7 @@ func New(cfg config.Config, log *slog.Logger) (s *Server, err error) {
 	if err := s.openCerts(); err != nil {
 		return s, err
 	}
-	if s.bus, err = natsbus.Open(context.Background(), natsbus.Config{
-		URLs: cfg.NATS, Listen: cfg.NATSListen, Store: cfg.Store, Prefix: cfg.Prefix,
-		MaxPayload: int(max(cfg.MaxMessage, 1<<20)), MaxMessage: int(cfg.MaxMessage),
-		Credentials: cfg.NATSCreds, NKey: cfg.NATSNKey, CA: cfg.NATSCA, Cert: cfg.NATSCert, Key: cfg.NATSKey,
-		Streams:  streams(&cfg),
-		Requests: cfg.Authorize,
-		Log:      log,
-	}); err != nil {
+	if s.bus, err = natsbus.Open(context.Background(), NATSConfig(&cfg, log)); err != nil {
 		return s, err
 	}
 	s.metrics = newMetrics(s)
@@ -147,6 +140,18 @@ func New(cfg config.Config, log *slog.Logger) (s *Server, err error) {
 		return s, err
 	}
 	return s, s.openShards()
+}
+
+// NATSConfig is how the settings want NATS.
+func NATSConfig(cfg *config.Config, log *slog.Logger) natsbus.Config {
+	return natsbus.Config{
+		URLs: cfg.NATS, Listen: cfg.NATSListen, Store: cfg.Store, Prefix: cfg.Prefix,
+		MaxPayload: int(max(cfg.MaxMessage, 1<<20)), MaxMessage: int(cfg.MaxMessage),
+		Credentials: cfg.NATSCreds, NKey: cfg.NATSNKey, CA: cfg.NATSCA, Cert: cfg.NATSCert, Key: cfg.NATSKey,
+		Streams:  streams(cfg),
+		Requests: cfg.Authorize,
+		Log:      log,
+	}
 }
 
 // openShards makes the shards with their loops, tables and listeners.
@@ -327,13 +332,20 @@ func (s *Server) awaitClosed(ctx context.Context) int64 {
 // listeners, NATS, its store, the admin listener, HTTP.
 const keptFiles = 256
 
-// maxConnections derives the quota from the limit of open files where none is given.
+// maxConnections derives how many clients are taken from the limit of open
+// files, where no number is asked for.
 func maxConnections(asked int) (int, error) {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return 0, fmt.Errorf("reading the limit of open files: %w", err)
 	}
-	files := int(min(limit.Cur, 1<<30))
+	return MaxConnectionsOf(asked, limit.Cur)
+}
+
+// MaxConnectionsOf is how many clients are taken where so many files may be
+// open, and so many clients were asked for; 0: as many as there is room for.
+func MaxConnectionsOf(asked int, limit uint64) (int, error) {
+	files := int(min(limit, 1<<30))
 	room := max(files-keptFiles-maxPlainConns, files/2)
 	if asked == 0 {
 		return room, nil
