@@ -93,17 +93,17 @@ func (t *Table) Answer(id poller.Token, response []byte, keep bool) {
 	if r == nil || r.flags&flagStream == 0 || r.state != stateHandshake && !r.state.held() {
 		return
 	}
-	asking := r.state == stateHandshake
-	if asking {
+	within := id.Slot() == t.corked // Get, which goes on with it
+	if within {
 		putBuffer(t.out)
 		t.out = nil
 	} else {
 		t.dropHeld(r)
-		r.state = stateHandshake
 	}
+	r.state = stateHandshake
 	if !keep || t.stopped || r.flags&flagEnded != 0 {
 		t.startClosing(id, r, ReasonAnswered, response)
-		if !asking {
+		if !within {
 			t.trimHead(r)
 			if r.state != stateDead {
 				t.watch(id, r, true, r.flags&flagWriteWatch != 0)
@@ -112,7 +112,7 @@ func (t *Table) Answer(id poller.Token, response []byte, keep bool) {
 		return
 	}
 	r.state = stateAnswered
-	if t.push(id, r, response); !asking && r.state != stateDead {
+	if t.push(id, r, response); !within && r.state != stateDead {
 		t.answered(id, r)
 	}
 }
