@@ -140,7 +140,7 @@ func (t *Table) renew(old poller.Token, r *record) {
 		}
 	}
 	r.flags &= flagUnlimited | flagProxied
-	r.flags |= flagToldClosed // until there is a request there is nothing to tell of
+	r.flags |= flagAgain | flagToldClosed // until there is a request there is nothing to tell of
 	r.generation = r.nextGeneration()
 	r.heard, r.pinged = 0, 0
 	id := poller.NewToken(old.Slot(), r.generation)

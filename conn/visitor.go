@@ -158,7 +158,9 @@ func (t *Table) vet(id poller.Token, r *record, head []byte, q *Request) (*Refus
 		q.Address, q.Unlimited = client, true
 		return nil, ReasonNone
 	}
+	q.Again = r.flags&flagAgain != 0
 	if t.cfg.TrustForwarded.Contains(client) {
+		q.Again = false // by what is known of it
 		var claim via.Claim
 		client, claim = forwardedOf(head).Client(client, t.cfg.TrustForwarded)
 		if why := t.enter(r, client, proxied, claim); why != ReasonNone {
