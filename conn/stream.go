@@ -134,8 +134,7 @@ func (t *Table) answered(id poller.Token, r *record) {
 func (t *Table) renew(old poller.Token, r *record) {
 	if len(t.cfg.TrustForwarded) > 0 {
 		if client, _ := t.clientOf(r); t.cfg.TrustForwarded.Contains(client) { // the next request may be somebody else's
-			t.cfg.Gate.Leave(r.visit)
-			r.visit = 0
+			t.leaveForNow(old.Slot(), r)
 			r.flags &^= flagUnlimited | flagProxied
 		}
 	}
