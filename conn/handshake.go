@@ -29,6 +29,7 @@ type Request struct {
 
 	Address     netip.Addr        // the client's, as far as proxies that are trusted tell it; not valid where the socket has none
 	Unlimited   bool              // Address is one that limits do not concern
+	Again       bool              // the slot's last request was answered, and was made for the same client on the same connection
 	Operator    bool              // it is as Handed says: who may do what has been decided
 	Certificate *x509.Certificate // the client's, verified, by TLS; nil: it has shown none. It may be kept
 }

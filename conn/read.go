@@ -291,6 +291,7 @@ func (t *Table) handOver(id poller.Token, r *record, read []byte) {
 	r.state = stateDead // to whatever the handler may call
 	t.handler.NotUpgrade(fd, read, t.handedOf(id, r))
 	t.dropSide(r)
+	delete(t.served, id.Slot())
 	t.slab.free(id.Slot())
 	t.cfg.Quota.release()
 }

@@ -93,17 +93,17 @@ func (t *Table) Answer(id poller.Token, response []byte, keep bool) {
 	if r == nil || r.flags&flagStream == 0 || r.state != stateHandshake && !r.state.held() {
 		return
 	}
-	asking := r.state == stateHandshake
-	if asking {
+	within := id.Slot() == t.corked // Get, which goes on with it
+	if within {
 		putBuffer(t.out)
 		t.out = nil
 	} else {
 		t.dropHeld(r)
-		r.state = stateHandshake
 	}
+	r.state = stateHandshake
 	if !keep || t.stopped || r.flags&flagEnded != 0 {
 		t.startClosing(id, r, ReasonAnswered, response)
-		if !asking {
+		if !within {
 			t.trimHead(r)
 			if r.state != stateDead {
 				t.watch(id, r, true, r.flags&flagWriteWatch != 0)
@@ -112,7 +112,7 @@ func (t *Table) Answer(id poller.Token, response []byte, keep bool) {
 		return
 	}
 	r.state = stateAnswered
-	if t.push(id, r, response); !asking && r.state != stateDead {
+	if t.push(id, r, response); !within && r.state != stateDead {
 		t.answered(id, r)
 	}
 }
@@ -134,13 +134,12 @@ func (t *Table) answered(id poller.Token, r *record) {
 func (t *Table) renew(old poller.Token, r *record) {
 	if len(t.cfg.TrustForwarded) > 0 {
 		if client, _ := t.clientOf(r); t.cfg.TrustForwarded.Contains(client) { // the next request may be somebody else's
-			t.cfg.Gate.Leave(r.visit)
-			r.visit = 0
+			t.leaveForNow(old.Slot(), r)
 			r.flags &^= flagUnlimited | flagProxied
 		}
 	}
 	r.flags &= flagUnlimited | flagProxied
-	r.flags |= flagToldClosed // until there is a request there is nothing to tell of
+	r.flags |= flagAgain | flagToldClosed // until there is a request there is nothing to tell of
 	r.generation = r.nextGeneration()
 	r.heard, r.pinged = 0, 0
 	id := poller.NewToken(old.Slot(), r.generation)

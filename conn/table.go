@@ -12,6 +12,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -157,6 +158,7 @@ type Table struct {
 	sweptAt   uint32                     // tick of the last slice
 	sweepDebt uint64                     // fraction of a slot that the last slices left over
 	sends     uint                       // since the last yield
+	served    map[uint32]netip.Prefix    // by slot: whom the last request was made for, of proxies' connections that wait for another
 	secures   *secures                   // nil: no TLS
 	arrived   []byte                     // ciphertext that is being decrypted
 	plain     []byte                     // what it comes to
@@ -364,6 +366,7 @@ func (t *Table) bury(d dying) {
 	}
 	t.dropSide(r)
 	t.cfg.Gate.Leave(r.visit)
+	delete(t.served, d.id.Slot())
 	t.dropSecure(d.id.Slot())
 	t.loop.CloseFD(int(r.fd))
 	t.slab.free(d.id.Slot())
