@@ -35,23 +35,13 @@ func (t *Table) claims(head []byte) bool {
 
 // get asks the handler about a GET. rest came behind it.
 func (t *Table) get(id poller.Token, r *record, head, rest []byte) {
-	if !t.cfg.Quota.admits() {
-		t.refuse(id, r, overloaded, ReasonOverloaded)
+	request, refused := t.shaker.get(head)
+	if refused != nil {
+		t.refuse(id, r, refused, ReasonHandshakeRefused)
 		return
 	}
-	why := ReasonHandshakeRefused
-	request, refused := t.shaker.get(head)
-	if refused == nil && len(rest) > maxBehind {
-		refused = badRequest("too much follows this request")
-	}
-	if refused == nil {
-		if s := t.secureOf(id.Slot()); s != nil {
-			request.Certificate = s.certificate()
-		}
-		refused, why = t.vet(id, r, head, request)
-	}
-	if refused != nil {
-		t.refuse(id, r, refused, why)
+	if refused, why := t.vetGet(id, r, head, rest, request); refused != nil {
+		t.refuse(id, r, t.forPages(refused, request), why)
 		return
 	}
 	r.flags |= flagStream
@@ -63,6 +53,30 @@ func (t *Table) get(id poller.Token, r *record, head, rest []byte) {
 		return
 	}
 	t.accepted(id, r, rest)
+}
+
+// vetGet refuses a valid GET that is one too many, or that too much follows.
+func (t *Table) vetGet(id poller.Token, r *record, head, rest []byte, q *Request) (*Refusal, Reason) {
+	switch {
+	case !t.cfg.Quota.admits():
+		return overloaded, ReasonOverloaded
+	case len(rest) > maxBehind:
+		return badRequest("too much follows this request"), ReasonHandshakeRefused
+	}
+	if s := t.secureOf(id.Slot()); s != nil {
+		q.Certificate = s.certificate()
+	}
+	return t.vet(id, r, head, q)
+}
+
+// forPages lets the page that made a request see its refusal, which others share.
+func (t *Table) forPages(refused *Refusal, q *Request) *Refusal {
+	if t.cfg.RefusalHeader == nil {
+		return refused
+	}
+	own := *refused
+	own.Header = t.cfg.RefusalHeader(q.Origin, q.Host)
+	return &own
 }
 
 // lastWords is what a stream is sent before it is closed.

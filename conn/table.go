@@ -84,6 +84,7 @@ type Config struct {
 	ProxyProtocol    via.Networks                        // who begins with a PROXY header
 	TrustForwarded   via.Networks                        // whose X-Forwarded-For and Forwarded are believed
 	Claims           func(path string) bool              // GET requests of which paths are for Handler.Get; nil: none
+	RefusalHeader    func(origin, host string) string    // header lines, each with its CRLF, of a GET's refusal by the table itself: which pages may see it; nil: none
 	Beat             []byte                              // what a stream is sent that was silent for a heartbeat; empty: nothing
 	LastWords        func(dst []byte, why Reason) []byte // appends what a stream is sent before it is closed for a reason that has a code; nil: nothing
 	TLS              *tls.Config                         // of all connections; nil: none has TLS

@@ -15,7 +15,7 @@ import (
 // flag and its key in the file, env its environment variable.
 type Config struct {
 	File string `name:"config" env:"PUSHD_CONFIG" placeholder:"FILE" group:"General" help:"Read settings from this YAML file. Its keys are the names of these flags, and namespaces:, default:, api_keys: and client_certificates: besides. A flag is stronger than the environment, which is stronger than the file."`
-	Demo bool   `name:"demo" env:"PUSHD_DEMO" group:"General" help:"Serve demo pages at /demo/ and publish what they show: measurements of this machine once a second (topics host.NAME.METRIC), simulated prices, a match, a pulse (demo-stocks, demo-match, demo-crowd)."`
+	Demo bool   `name:"demo" env:"PUSHD_DEMO" group:"General" help:"Serve demo pages at /demo/ and publish what they show: measurements of this machine once a second (topics host.NAME.METRIC), simulated prices, a match, a pulse (demo-stocks, demo-match, demo-crowd). Everybody may subscribe to these namespaces, tokens or not, unless the file has its own settings for them."`
 	Open bool   `name:"open" env:"PUSHD_OPEN" group:"General" help:"Allow listening beyond loopback without authentication: whoever reaches the port may subscribe and publish."`
 
 	NodeName string `name:"node-name" env:"PUSHD_NODE_NAME" placeholder:"NAME" group:"General" help:"Call this node so in the console and in its statistics: one token of A-Z a-z 0-9 _ -, of at most 64. No two nodes may have the same. Empty is the host's name with a random end."`

@@ -82,6 +82,7 @@ func (s *Server) newShard(index int, l *poller.Listener) (*shard, error) {
 		PongTimeout:      pongTimeout,
 		WriteTimeout:     s.cfg.WriteTimeout,
 		Claims:           claimsPath,
+		RefusalHeader:    s.refusalHeader,
 		Beat:             []byte(wire.EventHeartbeat),
 		LastWords:        lastWords,
 		Subprotocols:     []string{wire.SubprotocolJSON, wire.SubprotocolRaw},

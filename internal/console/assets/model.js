@@ -1,6 +1,7 @@
 // What nodes have said of themselves: statistics messages, version 1 (see
 // docs/CONSOLE.md), and what follows from them.
 
+export const nodesTopic = "_pushd.nodes.*"; // where they say it
 const kept = 61; // messages of each node: a minute of differences
 const points = 300; // seconds of the charts
 export const silentAfter = 3_500; // ms without a message: three are missing
