@@ -77,7 +77,9 @@ func TestTerminate(t *testing.T) {
 	s, signals, stderr, code = begin("--drain-grace=1h")
 	c, _ = s.welcomed(t)
 	signals <- syscall.SIGTERM
-	eventually(t, "it drains", func() bool { return strings.Contains(stderr.String(), "msg=draining grace=1h0m0s window=30s connections=1") })
+	eventually(t, "it drains", func() bool {
+		return strings.Contains(stderr.String(), "msg=draining grace=1h0m0s window=30s connections=1")
+	})
 	signals <- syscall.SIGTERM
 	if before := wantClosed(t, c, 1001); strings.Contains(before, "reconnect") {
 		t.Errorf("before the close: %s", before)
