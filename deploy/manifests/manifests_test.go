@@ -204,7 +204,7 @@ func TestReview(t *testing.T) {
 		// Probes and the end.
 		{"dev", "            path: /readyz\n            port: clients", "            path: /readyz\n            port: http", "asks port http"},
 		{"dev", "        livenessProbe:", "        startupProbe:", "already set"},
-		{"dev", "terminationGracePeriodSeconds: 100", "terminationGracePeriodSeconds: 85", "must exceed preStop"},
+		{"dev", "terminationGracePeriodSeconds: 120", "terminationGracePeriodSeconds: 102", "must exceed preStop"},
 		{"dev", "drain-window: 60s", "drain-window: 2m", "must exceed preStop"},
 		{"dev", "listen: 0.0.0.0:8080", "listen: 0.0.0.0:8088", "which is not the port clients"},
 	} {

@@ -128,10 +128,12 @@ func (p server) end(r *report) {
 	if l := p.spec.Lifecycle; l != nil && l.PreStop != nil && l.PreStop.Sleep != nil {
 		before = time.Duration(l.PreStop.Sleep.Seconds) * time.Second
 	}
-	least := before + p.duration(r, "drain-grace", defaultGrace) + p.duration(r, "drain-window", defaultWindow) + p.duration(r, "shutdown-timeout", defaultShutdown)
+	window := p.duration(r, "drain-window", defaultWindow)
+	slack := window/4 + 2*time.Second // for clients that do not leave when the window ends
+	least := before + p.duration(r, "drain-grace", defaultGrace) + window + slack + p.duration(r, "shutdown-timeout", defaultShutdown)
 	grace := p.workload.pod.Spec.TerminationGracePeriodSeconds
 	r.require(grace != nil && time.Duration(*grace)*time.Second > least,
-		"%s: terminationGracePeriodSeconds must exceed preStop, drain-grace, drain-window and shutdown-timeout together, %v", p.workload, least)
+		"%s: terminationGracePeriodSeconds must exceed preStop, drain-grace, 1.25 x drain-window + 2 s and shutdown-timeout together, %v", p.workload, least)
 }
 
 func (p server) duration(r *report, name string, otherwise time.Duration) time.Duration {
