@@ -11,9 +11,9 @@ import (
 	"github.com/pushd/pushd/bench/load/internal/control"
 )
 
-// slowBuffer is the receive buffer of clients that stall, bytes: small, so that
-// what is published waits in the server.
-const slowBuffer = 4 << 10
+// slowWindow is what clients that stall let the server send ahead of what they read, in bytes: little, so that what is
+// published waits in the server.
+const slowWindow = 32 << 10
 
 func slow() scenario {
 	return scenario{
