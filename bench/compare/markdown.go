@@ -63,8 +63,8 @@ func (c *comparison) writeHead(b *strings.Builder) {
 		"user and system; for pushd without NATS, which is a process of its own: it is in \"CPU elsewhere\", the part of the machine that neither "+
 		"server nor generator had, together with whatever else ran. Memory is resident memory of the server, without the kernel's for sockets. "+
 		"Servers that can keep history do so in `resume` and `slow` alone: pushd a namespace with `delivery: all` in a stream in the memory of NATS, "+
-		"centrifuge in its own memory. Payload 128 bytes, unless a title says otherwise. In `deflate` each server compresses at the level that is its library's "+
-		"default, and a message once for all; bytes are those that clients read, above TCP. ", c.machine)
+		"centrifuge in its own memory. Payload 128 bytes, unless a title says otherwise. In `deflate` a message is compressed once for all, at the level that the peers' README names; "+
+		"bytes are those that clients read, above TCP. ", c.machine)
 	if c.rounds == 1 {
 		b.WriteString("One round. ")
 	} else {

@@ -41,11 +41,11 @@ func drawings() []drawing {
 		},
 		{
 			"catchup.svg", chart.Bars{Title: "Until the last client has what it had missed", Axis: "s (logarithmic)", Log: true},
-			[]panel{{"resume", caughtUp, false, ""}, {"slow", caughtUp, false, "40 read again,\n8,000 bytes each"}},
+			[]panel{{"resume", caughtUp, false, ""}, {"slow", caughtUp, false, "20 read again,\n32,000 bytes each"}},
 		},
 		{
-			"slow.svg", chart.Bars{Title: "Publish to delivery, p99, to 160 subscribers, when 40 more stop reading", Axis: "ms (logarithmic)", Log: true},
-			[]panel{{"slow", value("latency_p99_before"), false, "all read"}, {"slow", value("latency_p99_stalled"), false, "40 do not read"}},
+			"slow.svg", chart.Bars{Title: "Publish to delivery, p99, to 80 subscribers, when 20 more stop reading", Axis: "ms (logarithmic)", Log: true},
+			[]panel{{"slow", value("latency_p99_before"), false, "all read"}, {"slow", value("latency_p99_stalled"), false, "20 do not read"}},
 		},
 	}
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/pushd/pushd/bench/load/internal/control"
 )
 
-// slowWindow is what clients that stall let the server send ahead of what they read, in bytes: little, so that what is
-// published waits in the server.
+// slowWindow is the TCP window of clients that stall, in bytes: so small that the kernel sees no reason to enlarge their
+// buffers before, which could hold all that is published then. It has to wait in the server.
 const slowWindow = 32 << 10
 
 func slow() scenario {

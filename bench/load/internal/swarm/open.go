@@ -91,8 +91,8 @@ func (s *Swarm) dial(i uint32, c *client) error {
 		return fmt.Errorf("TCP_NODELAY: %w", err)
 	}
 	if s.plan.SlowWindow > 0 && s.plan.Slow(s.plan.First+int(i)) {
-		// Not SO_RCVBUF: messages take more room than their bytes, so of a buffer that is not enlarged the kernel drops
-		// some for which the window was open, and the server's waits longer and longer before it sends them again.
+		// Not SO_RCVBUF: messages take more room than their bytes, so where a buffer must not grow the kernel drops some
+		// for which its window was open, and the server's waits longer and longer before it sends them again.
 		if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_WINDOW_CLAMP, s.plan.SlowWindow); err != nil {
 			return fmt.Errorf("TCP_WINDOW_CLAMP: %w", err)
 		}
