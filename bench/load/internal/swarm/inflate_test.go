@@ -35,8 +35,8 @@ func deflate(t *testing.T, plain string) []byte {
 // Messages that come again, and others that take their place, are read as what they are.
 func TestInflate(t *testing.T) {
 	f := newInflater()
-	for i := range 1_000 {
-		plain := strings.Repeat(fmt.Sprint("message ", i%300, ","), 20)
+	for i := range 200 {
+		plain := strings.Repeat(fmt.Sprint("message ", i%150, ","), 20)
 		for range 2 {
 			got, err := f.inflate(deflate(t, plain))
 			if err != nil || string(got) != plain {
