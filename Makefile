@@ -5,8 +5,9 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.8.0
 FUZZTIME ?= 30s
 FUZZ     ?=
+IMAGE    ?= ghcr.io/pushd/pushd:v0.1.0
 
-.PHONY: build run test lint vulnerabilities sdk soak fuzz bench microbench console-charts clean
+.PHONY: build run image test deploy-check lint vulnerabilities sdk soak fuzz bench microbench console-charts clean
 
 build: ## bin/pushd
 	$(GO) build -trimpath -ldflags="-s -w" -o bin/pushd ./cmd/pushd
@@ -14,12 +15,18 @@ build: ## bin/pushd
 run: build ## a server with an embedded NATS and a live demo feed, on loopback
 	./bin/pushd serve --demo
 
+image: ## bin/pushd-image.tar, for docker load and podman load; it needs no daemon
+	cd deploy && $(GO) run ./image -tag $(IMAGE) -out ../bin/pushd-image.tar
+
 sdk: ## the JavaScript client: clients/js/dist, and the copy that pages load
 	cd clients/js && npm ci && npm run build -- ../../internal/page/assets/pushd.js
 
-test: lint ## everything that checks the project
+test: lint deploy-check ## everything that checks the project
 	$(GO) test -race -shuffle=on -timeout 10m ./...
 	cd bench/peers && $(GO) test -timeout 5m ./...
+
+deploy-check: ## deploy/ against the types of Kubernetes, PromQL and the binary
+	cd deploy && $(GO) vet ./... && $(GO) run $(STATICCHECK) ./... && $(GO) test -timeout 5m ./...
 
 lint: vulnerabilities ## formatting, vet, staticcheck, known vulnerabilities
 	@test -z "$$(gofmt -l .)" || { echo "gofmt would change:"; gofmt -l .; exit 1; }

@@ -60,7 +60,7 @@ type decoder struct {
 
 	// For who counts it, and goes on then.
 	inflated int // bytes that decompressing came to
-	unread   int // bytes at the end of what was fed that were not looked at, since inflated is inflateSlice
+	unread   int // bytes at the end of what was fed that were not looked at, since inflated is at least inflateSlice
 }
 
 // feed reads p, the next bytes of the client, and calls in for each frame or
@@ -70,7 +70,8 @@ type decoder struct {
 // that is too big; the last two are found as early as the bytes tell, not when
 // the frame is complete. A client that negotiated compression has an inflater;
 // its messages are decompressed when they are complete, and have at most
-// maxMessage bytes then; of p is left unread what comes behind many such. p is changed in place (unmasked) and not kept.
+// maxMessage bytes then. Once they come to inflateSlice, the rest of p is left
+// unread. p is changed in place (unmasked) and not kept.
 func (d *decoder) feed(p []byte, maxMessage int, inf *inflater, in inbound) (fail ws.StatusCode) {
 	for len(p) > 0 {
 		if !d.inFrame {

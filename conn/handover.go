@@ -90,12 +90,7 @@ func (t *Table) Freeze() { t.frozen = true }
 // Thaw undoes Freeze.
 func (t *Table) Thaw() {
 	t.frozen = false
-	for slot := range t.slab.next {
-		if r := t.slab.at(slot); r.state == stateOpen && r.flags&flagBacklog != 0 {
-			id := poller.NewToken(slot, r.generation)
-			t.loop.Post(poller.Func(func() { t.resumeRest(id) }))
-		}
-	}
+	t.goOnInLine()
 }
 
 // Export says what is to be known of a connection to go on with it elsewhere,
@@ -281,9 +276,8 @@ func (t *Table) listCarried(c *Carried, r *record) {
 	if c.Throttled {
 		t.deadlines.throttled.add(c.ID, now+1)
 	}
-	if c.Backlog {
-		id := c.ID
-		t.loop.Post(poller.Func(func() { t.resumeRest(id) }))
+	if c.Backlog && !c.Throttled {
+		t.lineUp(c.ID)
 	}
 }
 

@@ -11,9 +11,9 @@ import (
 	"unsafe"
 )
 
-// Request is a valid request for an upgrade, or a GET of a path that is claimed. Its strings are views of the read
-// buffer: they are valid during the call that hands it over and must be cloned
-// to be kept.
+// Request is a valid request for an upgrade, or a GET of a path that is claimed.
+// Its strings are views of the read buffer: they are valid during the call that
+// hands it over and must be cloned to be kept.
 type Request struct {
 	Path          string // as sent, not unescaped
 	Query         string // as sent, without "?"
@@ -29,6 +29,7 @@ type Request struct {
 
 	Address     netip.Addr        // the client's, as far as proxies that are trusted tell it; not valid where the socket has none
 	Unlimited   bool              // Address is one that limits do not concern
+	Again       bool              // the slot's last request was answered, and was made for the same client on the same connection
 	Operator    bool              // it is as Handed says: who may do what has been decided
 	Certificate *x509.Certificate // the client's, verified, by TLS; nil: it has shown none. It may be kept
 }

@@ -287,6 +287,19 @@ func (sh *shard) do(f func()) {
 	}
 }
 
+// whileItWaits calls f while the loop does nothing, so that the kernel has all
+// that f sends before any of it is read.
+func (sh *shard) whileItWaits(f func()) {
+	sh.t.Helper()
+	waits, goOn := make(chan struct{}), make(chan struct{})
+	if !sh.loop.Post(poller.Func(func() { close(waits); <-goOn })) {
+		sh.t.Fatal("the loop has ended")
+	}
+	defer close(goOn)
+	<-waits
+	f()
+}
+
 // look returns what f finds on the loop's goroutine.
 func look[T any](sh *shard, f func() T) (v T) {
 	sh.t.Helper()

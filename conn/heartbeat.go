@@ -35,10 +35,10 @@ func (t *Table) sweep(now uint32) {
 	}
 }
 
-// beat pings a connection, or has a stream show that it is alive, over which nothing went for a heartbeat, and closes
-// one that has not answered by anything. One to which something was sent
-// lately is left alone: whether its host is there TCP finds out by itself
-// (TCP_USER_TIMEOUT on the listener).
+// beat pings a connection over which nothing went for a heartbeat, or has a stream
+// show that it is alive, and closes one that has not answered by anything. One to
+// which something was sent lately is left alone: whether its host is there TCP
+// finds out by itself (TCP_USER_TIMEOUT on the listener).
 //
 // While bytes wait for the socket, WriteTimeout watches over it: a ping would
 // wait behind them, and its pong might wait unread (flagReadPaused).

@@ -181,10 +181,10 @@ func (t *Table) inbound(id poller.Token, r *record, p []byte) {
 	}
 }
 
-// Hold is called by Handler.Upgrade, or Get, when it cannot say yet all that belongs
-// into the write with the head of the response; Release ends the wait, and so does Refuse. Until then nothing is
-// read of the client and nothing leaves. A handshake that is not released in
-// time is refused with 503.
+// Hold is called by Handler.Upgrade, or Get, when it cannot say yet all that
+// belongs into the write with the head of the response. Release ends the wait, and
+// so does Refuse. Until then nothing is read of the client and nothing leaves. A
+// handshake that is not released in time is refused with 503.
 func (t *Table) Hold(id poller.Token) {
 	if r := t.live(id); r != nil && r.state == stateHandshake {
 		r.state = stateHeld
@@ -291,6 +291,7 @@ func (t *Table) handOver(id poller.Token, r *record, read []byte) {
 	r.state = stateDead // to whatever the handler may call
 	t.handler.NotUpgrade(fd, read, t.handedOf(id, r))
 	t.dropSide(r)
+	delete(t.served, id.Slot())
 	t.slab.free(id.Slot())
 	t.cfg.Quota.release()
 }
@@ -335,12 +336,11 @@ func (t *Table) handshakeExpired(id poller.Token, r *record) {
 }
 
 // frames feeds what came to the connection's decoder. Nearly every connection
-// is between two messages and shares one.
-func (t *Table) frames(id poller.Token, r *record, p []byte) {
-	if r.flags&flagBacklog != 0 { // in the records of one read
-		t.sides.all[r.side].head.Write(p)
-		return
-	}
+// is between two messages and shares one. looked is how many bytes have been
+// looked at, and what compressed ones came to. A connection with flagBacklog comes
+// here from the line only: nothing is read of it, and of TLS the records of a read
+// are one p.
+func (t *Table) frames(id poller.Token, r *record, p []byte) (looked int) {
 	d, own := &t.fresh, false
 	if r.side != 0 && !t.sides.all[r.side].decoder.idle() {
 		d, own = &t.sides.all[r.side].decoder, true
@@ -352,7 +352,7 @@ func (t *Table) frames(id poller.Token, r *record, p []byte) {
 		inflater = &t.inflater
 	}
 	fail := reasonOf(d.feed(p, t.cfg.MaxMessage, inflater, &t.in))
-	if fail == ReasonNone && !t.mayKeep(r, d.size()) {
+	if fail == ReasonNone && !t.mayKeep(r, d.size()+d.unread) {
 		fail = ReasonReceiveFull
 	}
 	n := len(p)
@@ -361,6 +361,7 @@ func (t *Table) frames(id poller.Token, r *record, p []byte) {
 	}
 	t.charge(id, r, n+d.inflated, int(d.frames))
 	rest := p[len(p)-d.unread:]
+	looked = len(p) - len(rest) + d.inflated
 	d.frames, d.inflated, d.unread = 0, 0, 0
 	t.flushCork(id, r)
 	if fail != ReasonNone && r.state == stateOpen {
@@ -381,6 +382,7 @@ func (t *Table) frames(id poller.Token, r *record, p []byte) {
 		t.keepRest(id, r, rest)
 	}
 	t.countReceived(r)
+	return looked
 }
 
 // inboundTo passes what a decoder found to the handler.

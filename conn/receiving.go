@@ -7,7 +7,8 @@ import (
 
 // Receiving bounds what is kept of clients that have not sent all of it yet, over
 // all tables that share it: messages of which a part has come, and frames that
-// came before their client was let in. Safe for use by several goroutines.
+// wait to be looked at, of clients that are not let in yet or whose read came to
+// much. Safe for use by several goroutines.
 //
 // Nobody may keep more than is left for all. So those who send half a message and
 // no more, be they ever so many, leave something: n of them have n/(n+1) at most.
@@ -24,9 +25,10 @@ func NewReceiving(max int64) *Receiving { return &Receiving{max: max} }
 func (q *Receiving) Kept() int64 { return q.kept.Load() }
 
 // fits reports whether a connection that is counted with was bytes may keep size.
-// What is small is never refused: it costs no more than the connection's other needs.
+// What is small is never refused: it costs no more than the connection's other
+// needs; nor is what does not grow, such as frames that are gone through in parts.
 func (q *Receiving) fits(was, size int) bool {
-	return q.max == 0 || size <= maxIdleBuffer || int64(size) <= q.max-(q.kept.Load()+int64(size-was))
+	return q.max == 0 || size <= maxIdleBuffer || size <= was || int64(size) <= q.max-(q.kept.Load()+int64(size-was))
 }
 
 // receivingFull is told to a client whose upgrade is held back.

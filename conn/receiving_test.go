@@ -1,6 +1,7 @@
 package conn
 
 import (
+	"bytes"
 	"testing"
 
 	"github.com/gobwas/ws"
@@ -76,5 +77,73 @@ func TestFramesBehindHeldAreBounded(t *testing.T) {
 	}
 	if in == 0 || out == 0 || sh.cfg.Receiving.Kept() > 128<<10 {
 		t.Errorf("%d are held, %d refused, and %d bytes kept", in, out, sh.cfg.Receiving.Kept())
+	}
+}
+
+// A small read may come to much, and is kept while it is looked at in parts: of
+// very many such there are kept as many as there is room for, the others are told
+// 1013, and who sends a message in pieces meanwhile is served.
+func TestRestsOfReadsAreBounded(t *testing.T) {
+	const most, clients = 1 << 20, 60
+	s := &script{}
+	sh := startShard(t, s, deflating, func(s *settings) {
+		s.ByteRate, s.MaxMessage, s.Receiving = 1000, 64<<10, NewReceiving(most)
+	})
+	highest := int64(0)
+	sh.do(func() { sh.onTurn = func() { highest = max(highest, sh.cfg.Receiving.Kept()) } })
+	frame := maskedFrame(zBinary, zippedBomb(1))
+	burst := bytes.Repeat(frame, 50_000/len(frame))
+	var bursting []*client
+	for range clients {
+		bursting = append(bursting, sh.openDeflating())
+	}
+	sh.whileItWaits(func() {
+		for _, c := range bursting {
+			c.send(burst) // which is one read then
+		}
+	})
+	until(t, "all have been read", func() bool {
+		n := sh.Counts()
+		return n.Throttled == clients && look(sh, func() uint64 { return sh.tally.bytesIn }) >= uint64(clients*len(burst))
+	})
+	refused := sh.Counts().Closed[ReasonReceiveFull]
+	if n := look(sh, func() int64 { return highest }); n > most || n < most*3/4 {
+		t.Errorf("up to %d bytes were kept, of at most %d", n, most)
+	}
+	if refused < clients/2 || refused > clients-8 {
+		t.Errorf("%d of %d are refused", refused, clients)
+	}
+	honest := sh.open()
+	m := maskedText(pattern(12_000))
+	honest.send(m[:8000])
+	until(t, "the first piece is kept", func() bool {
+		return look(sh, func() bool { return sh.sides.all[sh.slab.at(s.newID.Slot()).side] != nil })
+	})
+	honest.send(m[8000:])
+	honest.wantText(pattern(12_000))
+	for _, c := range bursting {
+		c.reset()
+	}
+	until(t, "all room is free again", func() bool { return sh.cfg.Receiving.Kept() == 0 })
+}
+
+// What a client has that is gone through in parts becomes less: it is not refused
+// for what others have been given meanwhile.
+func TestWhatDoesNotGrowIsNotRefused(t *testing.T) {
+	q := NewReceiving(100 << 10)
+	q.kept.Add(99 << 10)
+	for _, tc := range []struct {
+		was, size int
+		want      bool
+	}{
+		{50 << 10, 50 << 10, true},
+		{50 << 10, 40 << 10, true},
+		{50 << 10, 50<<10 + 1, false},
+		{0, 4 << 10, true},
+		{0, 4<<10 + 1, false},
+	} {
+		if got := q.fits(tc.was, tc.size); got != tc.want {
+			t.Errorf("%d bytes of one that has %d: %v, want %v", tc.size, tc.was, got, tc.want)
+		}
 	}
 }

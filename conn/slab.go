@@ -42,6 +42,7 @@ const (
 	flagProxied                       // its socket is a proxy's: visit has the client's address
 	flagThrottled                     // it sent too much: nothing is read of it until that is forgiven
 	flagBacklog                       // part of what was read of it waits in its side's head: nothing more is read
+	flagAgain                         // it has had an answer, and what is read is another request
 	flagDeflates                      // it negotiated permessage-deflate: what it sends may be compressed
 )
 

@@ -140,7 +140,7 @@ func (t *Table) Each(from uint32, yield func(Info) bool) {
 	now, tick := t.loop.Now(), t.loop.TickLength()
 	for slot := from; slot < t.slab.next; slot++ {
 		r := t.slab.at(slot)
-		if r.state == stateFree || r.state == stateDead {
+		if r.state == stateFree || r.state == stateDead || r.state == stateIdle { // what is idle is nobody's
 			continue
 		}
 		if !yield(Info{

@@ -35,23 +35,13 @@ func (t *Table) claims(head []byte) bool {
 
 // get asks the handler about a GET. rest came behind it.
 func (t *Table) get(id poller.Token, r *record, head, rest []byte) {
-	if !t.cfg.Quota.admits() {
-		t.refuse(id, r, overloaded, ReasonOverloaded)
+	request, refused := t.shaker.get(head)
+	if refused != nil {
+		t.refuse(id, r, refused, ReasonHandshakeRefused)
 		return
 	}
-	why := ReasonHandshakeRefused
-	request, refused := t.shaker.get(head)
-	if refused == nil && len(rest) > maxBehind {
-		refused = badRequest("too much follows this request")
-	}
-	if refused == nil {
-		if s := t.secureOf(id.Slot()); s != nil {
-			request.Certificate = s.certificate()
-		}
-		refused, why = t.vet(id, r, head, request)
-	}
-	if refused != nil {
-		t.refuse(id, r, refused, why)
+	if refused, why := t.vetGet(id, r, head, rest, request); refused != nil {
+		t.refuse(id, r, t.forPages(refused, request), why)
 		return
 	}
 	r.flags |= flagStream
@@ -63,6 +53,30 @@ func (t *Table) get(id poller.Token, r *record, head, rest []byte) {
 		return
 	}
 	t.accepted(id, r, rest)
+}
+
+// vetGet refuses a valid GET that is one too many, or that too much follows.
+func (t *Table) vetGet(id poller.Token, r *record, head, rest []byte, q *Request) (*Refusal, Reason) {
+	switch {
+	case !t.cfg.Quota.admits():
+		return overloaded, ReasonOverloaded
+	case len(rest) > maxBehind:
+		return badRequest("too much follows this request"), ReasonHandshakeRefused
+	}
+	if s := t.secureOf(id.Slot()); s != nil {
+		q.Certificate = s.certificate()
+	}
+	return t.vet(id, r, head, q)
+}
+
+// forPages lets the page that made a request see its refusal, which others share.
+func (t *Table) forPages(refused *Refusal, q *Request) *Refusal {
+	if t.cfg.RefusalHeader == nil {
+		return refused
+	}
+	own := *refused
+	own.Header = t.cfg.RefusalHeader(q.Origin, q.Host)
+	return &own
 }
 
 // lastWords is what a stream is sent before it is closed.
@@ -93,17 +107,17 @@ func (t *Table) Answer(id poller.Token, response []byte, keep bool) {
 	if r == nil || r.flags&flagStream == 0 || r.state != stateHandshake && !r.state.held() {
 		return
 	}
-	asking := r.state == stateHandshake
-	if asking {
+	within := id.Slot() == t.corked // Get, which goes on with it
+	if within {
 		putBuffer(t.out)
 		t.out = nil
 	} else {
 		t.dropHeld(r)
-		r.state = stateHandshake
 	}
+	r.state = stateHandshake
 	if !keep || t.stopped || r.flags&flagEnded != 0 {
 		t.startClosing(id, r, ReasonAnswered, response)
-		if !asking {
+		if !within {
 			t.trimHead(r)
 			if r.state != stateDead {
 				t.watch(id, r, true, r.flags&flagWriteWatch != 0)
@@ -112,7 +126,7 @@ func (t *Table) Answer(id poller.Token, response []byte, keep bool) {
 		return
 	}
 	r.state = stateAnswered
-	if t.push(id, r, response); !asking && r.state != stateDead {
+	if t.push(id, r, response); !within && r.state != stateDead {
 		t.answered(id, r)
 	}
 }
@@ -134,13 +148,12 @@ func (t *Table) answered(id poller.Token, r *record) {
 func (t *Table) renew(old poller.Token, r *record) {
 	if len(t.cfg.TrustForwarded) > 0 {
 		if client, _ := t.clientOf(r); t.cfg.TrustForwarded.Contains(client) { // the next request may be somebody else's
-			t.cfg.Gate.Leave(r.visit)
-			r.visit = 0
+			t.leaveForNow(old.Slot(), r)
 			r.flags &^= flagUnlimited | flagProxied
 		}
 	}
 	r.flags &= flagUnlimited | flagProxied
-	r.flags |= flagToldClosed // until there is a request there is nothing to tell of
+	r.flags |= flagAgain | flagToldClosed // until there is a request there is nothing to tell of
 	r.generation = r.nextGeneration()
 	r.heard, r.pinged = 0, 0
 	id := poller.NewToken(old.Slot(), r.generation)

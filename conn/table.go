@@ -12,6 +12,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -83,6 +84,7 @@ type Config struct {
 	ProxyProtocol    via.Networks                        // who begins with a PROXY header
 	TrustForwarded   via.Networks                        // whose X-Forwarded-For and Forwarded are believed
 	Claims           func(path string) bool              // GET requests of which paths are for Handler.Get; nil: none
+	RefusalHeader    func(origin, host string) string    // header lines, each with its CRLF, of a GET's refusal by the table itself: which pages may see it; nil: none
 	Beat             []byte                              // what a stream is sent that was silent for a heartbeat; empty: nothing
 	LastWords        func(dst []byte, why Reason) []byte // appends what a stream is sent before it is closed for a reason that has a code; nil: nothing
 	TLS              *tls.Config                         // of all connections; nil: none has TLS
@@ -152,10 +154,12 @@ type Table struct {
 	inflater  inflater                   // serves every connection that sends compressed messages
 	dying     []dying                    // connections that end with this turn
 	deadlines deadlines                  // handshakes, closings, unsent bytes that do not move
+	backlog   backlog                    // reads of which a part is still to be looked at
 	sweepAt   uint32                     // next slot of the heartbeat sweep
 	sweptAt   uint32                     // tick of the last slice
 	sweepDebt uint64                     // fraction of a slot that the last slices left over
 	sends     uint                       // since the last yield
+	served    map[uint32]netip.Prefix    // by slot: whom the last request was made for, of proxies' connections that wait for another
 	secures   *secures                   // nil: no TLS
 	arrived   []byte                     // ciphertext that is being decrypted
 	plain     []byte                     // what it comes to
@@ -369,6 +373,7 @@ func (t *Table) bury(d dying) {
 	}
 	t.dropSide(r)
 	t.cfg.Gate.Leave(r.visit)
+	delete(t.served, d.id.Slot())
 	t.dropSecure(d.id.Slot())
 	t.loop.CloseFD(int(r.fd))
 	t.slab.free(d.id.Slot())

@@ -11,7 +11,8 @@ import (
 // is only too eager is served at the rate it may have. Frames count besides
 // their bytes, since 65,536 empty ones, or pings, are little to read and much
 // to look at. Of TLS its own bytes count, for a record of one byte costs hardly
-// less than a large one. Of a compressed message counts also what it comes to. What a message makes us do is the handler's to bound.
+// less than a large one. Of a compressed message counts also what it comes to.
+// What a message makes us do is the handler's to bound.
 
 const (
 	// frameCost is what a frame counts, in bytes, beside those it has.
@@ -85,7 +86,7 @@ func (t *Table) resumeThrottled(now uint32) {
 		}
 		r.flags &^= flagThrottled
 		if r.flags&flagBacklog != 0 {
-			t.resumeRest(id)
+			t.lineUp(id) // what all of them have is too much for one tick
 		} else {
 			t.readOn(id, r)
 		}

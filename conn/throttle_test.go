@@ -83,7 +83,7 @@ func TestSmallRecordsAreThrottled(t *testing.T) {
 	bothVersions(t, func(t *testing.T, version func(*tls.Config)) {
 		sh := startShard(t, &script{}, a.withTLS, func(s *settings) { s.ByteRate, s.MaxMessage = 1000, 1024 })
 		c := sh.openTLS(a.trust(version))
-		text := strings.Repeat("x", 200)
+		text := strings.Repeat("x", 300) // records for several seconds: a slow machine takes one to send them
 		for _, b := range []byte(maskedText(text)) {
 			c.send([]byte{b}) // a record of its own
 		}

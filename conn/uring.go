@@ -110,6 +110,15 @@ func newURing(sends int) (u *uring, err error) {
 	return u, u.probe()
 }
 
+// CheckURing says why this process cannot send through io_uring; nil: it can.
+func CheckURing() error {
+	u, err := newURing(1)
+	if err == nil {
+		u.close()
+	}
+	return err
+}
+
 // probe sends a byte, which a kernel can have rings for and refuse all the same:
 // IORING_OP_SEND came with Linux 5.6.
 func (u *uring) probe() error {

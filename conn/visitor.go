@@ -66,7 +66,7 @@ func reasonOfVerdict(v gate.Verdict) Reason {
 // made for. Whose it is by what a proxy says is counted also if it is not
 // limited, to be shown. claim is what its request says of it: who is only not
 // believed has the proxy's address, and not what the proxy may.
-func (t *Table) enter(r *record, client netip.Addr, proxied bool, claim via.Claim) Reason {
+func (t *Table) enter(r *record, client netip.Addr, proxied bool, claim via.Claim, again bool) Reason {
 	if proxied = proxied || claim == via.Named; proxied {
 		r.flags |= flagProxied
 	}
@@ -77,9 +77,36 @@ func (t *Table) enter(r *record, client netip.Addr, proxied bool, claim via.Clai
 	if unlimited && !proxied {
 		return ReasonNone
 	}
-	v, verdict := t.cfg.Gate.Enter(client, !unlimited)
+	enter := t.cfg.Gate.Enter
+	if again {
+		enter = t.cfg.Gate.Return
+	}
+	v, verdict := enter(client, !unlimited)
 	r.visit = v
 	return reasonOfVerdict(verdict)
+}
+
+// leaveForNow has the gate not count a proxy's connection while it waits for
+// another request, which may be somebody else's.
+func (t *Table) leaveForNow(slot uint32, r *record) {
+	delete(t.served, slot)
+	if r.visit == 0 {
+		return
+	}
+	if t.served == nil {
+		t.served = make(map[uint32]netip.Prefix)
+	}
+	t.served[slot] = t.cfg.Gate.Network(r.visit)
+	t.cfg.Gate.Leave(r.visit)
+	r.visit = 0
+}
+
+// servedBefore reports whether a proxy's connection was last used for the same
+// client: then it is no new connection of it.
+func (t *Table) servedBefore(slot uint32, client netip.Addr) bool {
+	last, ok := t.served[slot]
+	delete(t.served, slot)
+	return ok && last.Contains(client.Unmap().WithZone(""))
 }
 
 // arrive is for a connection whose client is known before its request has been
@@ -95,7 +122,7 @@ func (t *Table) arrive(id poller.Token, r *record, client netip.Addr) bool {
 	if t.cfg.TrustForwarded.Contains(client) {
 		return true // the request says more
 	}
-	if why := t.enter(r, client, proxied, via.Silent); why != ReasonNone {
+	if why := t.enter(r, client, proxied, via.Silent, false); why != ReasonNone {
 		t.refuse(id, r, t.refusalOf(why, client), why)
 		return false
 	}
@@ -158,10 +185,12 @@ func (t *Table) vet(id poller.Token, r *record, head []byte, q *Request) (*Refus
 		q.Address, q.Unlimited = client, true
 		return nil, ReasonNone
 	}
+	q.Again = r.flags&flagAgain != 0
 	if t.cfg.TrustForwarded.Contains(client) {
 		var claim via.Claim
 		client, claim = forwardedOf(head).Client(client, t.cfg.TrustForwarded)
-		if why := t.enter(r, client, proxied, claim); why != ReasonNone {
+		q.Again = t.servedBefore(id.Slot(), client)
+		if why := t.enter(r, client, proxied, claim, q.Again); why != ReasonNone {
 			return t.refusalOf(why, client), why
 		}
 	}

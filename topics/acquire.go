@@ -65,6 +65,7 @@ func (h *Hub) subOf(f *feed, pattern string) *sub {
 		s = &sub{pattern: pattern, feed: f, life: newLife(), at: len(f.list)}
 		f.subs.insert(pattern, s)
 		f.list = append(f.list, s)
+		h.occupancy.enter(s)
 		h.stats.subs.Add(1)
 	}
 	return s

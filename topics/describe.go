@@ -37,6 +37,10 @@ func (h *Hub) Counts() HubCounts {
 func (h *Hub) Connections(pattern string) int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	return h.connectionsLocked(pattern)
+}
+
+func (h *Hub) connectionsLocked(pattern string) int {
 	if f := h.feedOf(pattern); f != nil {
 		if s, ok := f.subs.get(pattern); ok {
 			return int(s.members.Load())

@@ -108,6 +108,8 @@ type sub struct {
 	lingers  uint64 // number in Hub.lingering; 0: it has members
 	expected bool   // members are still to be imported
 
+	counting // for Hub.occupancy
+
 	// Guarded by feed.mu.
 	evicted uint64 // newest message for it that the ring has given up
 }

@@ -25,6 +25,7 @@ type HubConfig struct {
 	Linger       time.Duration                   // how long a feed outlives its last subscriber, so that churn does not reach the bus; 5 s
 	PollLinger   time.Duration                   // how long messages are collected, without history, for those who polled and have not come back; 15 s
 	Settings     func(namespace string) Settings // how it is served; nil: each as the zero Settings says
+	Occupancy    bool                            // Changes is called from time to time
 	History      History                         // of the namespaces that keep it; nil: none does
 	Final        func(error) bool                // the bus's answer means that an interest will never bring anything; nil: none does
 	Log          *slog.Logger                    // says now and then why history cannot be read; nil: nobody is told
@@ -67,8 +68,9 @@ type Hub struct {
 	recording      bool      // what comes is noted, for who takes over
 	seamEnds       time.Time // when feeds forget what came to the process before this one; zero: none knows
 
-	// Its own guard.
-	timers sync.WaitGroup // of delays: those that run, or whose end is under way
+	// Their own guard.
+	occupancy occupancy
+	timers    sync.WaitGroup // of delays: those that run, or whose end is under way
 
 	// Atomic.
 	stats struct {
@@ -377,6 +379,7 @@ func (h *Hub) drop(s *sub) {
 	f.list[s.at].at = s.at
 	f.list[end] = nil
 	f.list = shrunk(f.list[:end])
+	h.occupancy.drop(s)
 	if f.ended {
 		return
 	}

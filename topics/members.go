@@ -228,6 +228,7 @@ func (m *Members) join(slot uint32, s *seating, pattern string, way way) (*group
 		l.begins(g, max(g.view.pos, g.since))
 	}
 	g.sub.members.Add(1)
+	m.hub.counted(g.sub)
 	m.stats.subscriptions.Add(1)
 	return g, nil
 }
@@ -337,6 +338,7 @@ func (m *Members) leave(slot uint32, s *seating, place uint32) {
 	g := m.groups[at.group]
 	m.stand(s, place)
 	g.sub.members.Add(-1)
+	m.hub.counted(g.sub)
 	m.stats.subscriptions.Add(-1)
 	if g.busy {
 		g.members[at.index].slot = noSlot

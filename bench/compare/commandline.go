@@ -20,6 +20,12 @@ func flags(s load.Spec) string {
 	add(s.TopicsPerClient > 0, "topics-per-client", s.TopicsPerClient)
 	add(s.InFlight > 0, "in-flight", s.InFlight)
 	add(s.Payload > 0, "payload", s.Payload)
+	if s.Ticks {
+		words = append(words, "--ticks")
+	}
+	if s.Deflate {
+		words = append(words, "--deflate")
+	}
 	add(s.Rate > 0, "rate", s.Rate)
 	add(s.Messages > 0, "messages", s.Messages)
 	add(s.Duration > 0, "duration", s.Duration)

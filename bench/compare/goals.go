@@ -51,7 +51,7 @@ func (c *comparison) judge(g goal) (measured, reached string) {
 	note := ""
 	switch g.of {
 	case theFloor:
-		values = values.over(c.values(g.measure, "floor", g.figure))
+		values = values.over(c.values(g.measure, floorName, g.figure))
 	case bestPeer:
 		best, name := c.best(g)
 		values = values.over(best)

@@ -43,7 +43,9 @@ func main() {
 	flag.StringVar(&c.only, "only", "", "servers to measure, separated by commas; default: all")
 	flag.StringVar(&c.measures, "measures", "", "what to measure, separated by commas; default: all")
 	flag.StringVar(&c.out, "out", filepath.Join("bench", "RESULTS.md"), "where the result goes; drawings go to the folder plots beside it")
+	port := flag.Int("port", c.ports.clients, "the first of three ports in a row for the servers, on loopback; NATS has the one that is 3858 below")
 	flag.Parse()
+	c.ports = ports{nats: *port - 3858, clients: *port, admin: *port + 1, gc: *port + 2}
 	if *quick {
 		c.hurry()
 	}
@@ -237,6 +239,12 @@ func (c *comparison) spec(m measure, s server) load.Spec {
 		if s.broker {
 			spec.Server.BrokerPID = c.nats
 		}
+	}
+	if m.events && s.events.URL != "" {
+		spec.Target = s.events
+	}
+	if spec.Deflate = spec.Deflate && s.compresses; spec.Deflate {
+		spec.Server.Start += s.compression
 	}
 	if c.shrink > 1 {
 		spec.Clients = max(leastClients, spec.Clients/c.shrink)

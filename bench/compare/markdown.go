@@ -63,7 +63,8 @@ func (c *comparison) writeHead(b *strings.Builder) {
 		"user and system; for pushd without NATS, which is a process of its own: it is in \"CPU elsewhere\", the part of the machine that neither "+
 		"server nor generator had, together with whatever else ran. Memory is resident memory of the server, without the kernel's for sockets. "+
 		"Servers that can keep history do so in `resume` and `slow` alone: pushd a namespace with `delivery: all` in a stream in the memory of NATS, "+
-		"centrifuge in its own memory. Payload 128 bytes, unless a title says otherwise. ", c.machine)
+		"centrifuge in its own memory. Payload 128 bytes, unless a title says otherwise. In `deflate` a message is compressed once for all, at the level that the peers' README names; "+
+		"bytes are those that clients read, above TCP. ", c.machine)
 	if c.rounds == 1 {
 		b.WriteString("One round. ")
 	} else {
@@ -118,7 +119,7 @@ func (c *comparison) writeMeasure(b *strings.Builder, m measure) {
 			}
 			fmt.Fprintf(b, " %s |", cell)
 			if col.ofFloor {
-				fmt.Fprintf(b, " %s |", show(values.over(c.values(m.name, "floor", col.figure))))
+				fmt.Fprintf(b, " %s |", show(values.over(c.values(m.name, floorName, col.figure))))
 			}
 		}
 		b.WriteString("\n")
@@ -151,7 +152,7 @@ func (c *comparison) writeCommands(b *strings.Builder) {
 		case m.name == scaleMeasure:
 			fmt.Fprintf(b, "| %s | no pushbench, but `%s` |\n", m.name, strings.Join(c.scaleCommand(), " "))
 		default:
-			spec := c.spec(m, server{})
+			spec := c.spec(m, server{compresses: true})
 			fmt.Fprintf(b, "| %s | `%s` |\n", m.name, flags(spec))
 		}
 	}
@@ -161,6 +162,12 @@ func (c *comparison) writeCommands(b *strings.Builder) {
 			fmt.Fprintf(b, "%s:\n\n    %s\n\n", s.name, flagsOf(s))
 			if s.history != "" {
 				fmt.Fprintf(b, "The command of `--start` is followed by `%s` in measures with history.\n\n", strings.TrimSpace(s.history))
+			}
+			if s.compression != "" {
+				fmt.Fprintf(b, "It is followed by `%s` in `deflate`.\n\n", strings.TrimSpace(s.compression))
+			}
+			if s.events.URL != "" {
+				fmt.Fprintf(b, "In measures of Server-Sent Events, `--url=%s --subscribed-mark=%s`.\n\n", quote(s.events.URL), quote(s.events.SubscribedMark))
 			}
 		}
 	}

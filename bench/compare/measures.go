@@ -18,6 +18,7 @@ type measure struct {
 	cutsOff bool              // a server may end connections here
 	once    bool              // in the first round only: it takes long
 	history keeping           // whether servers keep history here
+	events  bool              // clients have Server-Sent Events, but for those of the floor
 }
 
 // keeping is whether servers keep history.
@@ -31,8 +32,14 @@ const (
 
 // refusal says why a server is not measured; "" where it is.
 func (m measure) refusal(s server) string {
-	if m.history == needHistory && s.history == "" {
+	switch {
+	case m.history == needHistory && s.history == "":
 		return "keeps no history"
+	case s.name == floorName: // it stands for a bare write, whatever the others do with theirs
+	case m.events && s.events.URL == "":
+		return "has no Server-Sent Events"
+	case m.spec.Deflate && !s.compresses:
+		return "does not compress"
 	}
 	return m.cannot[s.name]
 }
@@ -72,6 +79,9 @@ func elsewhere(r *load.Result) (float64, bool) {
 	return 100 * w.Elsewhere / (w.Seconds * float64(runtime.NumCPU())), w.Seconds > 0
 }
 
+// floorName is the server to which figures are ratios.
+const floorName = "floor"
+
 // How few clients and topics a measure has, however much it is shrunk.
 const (
 	leastClients = 20
@@ -96,6 +106,11 @@ func deliveryColumns() []column {
 		{title: "to the last subscriber, p99, ms", figure: lastP99},
 		{title: "CPU elsewhere, %", figure: elsewhere},
 	}
+}
+
+// wireColumns are of measures where bytes on the wire count.
+func wireColumns() []column {
+	return append(deliveryColumns(), column{title: "bytes for a delivery", figure: value("bytes_per_delivery")})
 }
 
 // withoutPings are servers that send none as they are set here.
@@ -125,6 +140,23 @@ func measures() []measure {
 		{
 			name: "many", title: "1,000 topics of 10 subscribers, 2,000 messages a second", short: "1,000 topics\nof 10",
 			spec: load.Spec{Scenario: "many", Clients: 10_000, Topics: 1_000}, columns: deliveryColumns(),
+		},
+		{
+			name: "events", title: "One message at a time to 10,000 subscribers by Server-Sent Events (the floor's: WebSockets)", short: "Server-Sent Events\nto 10,000",
+			spec: load.Spec{Scenario: "fanout", Clients: 10_000, InFlight: 1}, columns: wireColumns(), events: true,
+		},
+		{
+			name: "events-many", title: "1,000 topics of 10 subscribers by Server-Sent Events, 2,000 messages a second (the floor's: WebSockets)", short: "Server-Sent Events\n1,000 topics of 10",
+			spec: load.Spec{Scenario: "many", Clients: 10_000, Topics: 1_000}, columns: wireColumns(), events: true,
+		},
+		{
+			name: "json", title: "One message of 1,024 bytes of JSON at a time to 10,000 subscribers", short: "1 KiB of JSON\nto 10,000",
+			spec: load.Spec{Scenario: "fanout", Clients: 10_000, InFlight: 1, Payload: 1024, Ticks: true}, columns: wireColumns(),
+		},
+		{
+			name: "deflate", title: "The same, compressed by permessage-deflate (the floor's are not)", short: "1 KiB of JSON,\ncompressed",
+			spec:    load.Spec{Scenario: "fanout", Clients: 10_000, InFlight: 1, Payload: 1024, Ticks: true, Deflate: true},
+			columns: append(wireColumns(), column{title: "of the deliveries, compressed, %", figure: value("deflated"), optional: true}),
 		},
 		{
 			name: "handshake", title: "Connect, subscribe once, close", short: "connect,\nsubscribe",
@@ -173,8 +205,9 @@ func measures() []measure {
 			},
 		},
 		{
-			name: "slow", title: "40 of 200 subscribers stop reading, 250 messages of 8,000 bytes a second, and read again", short: "40 of 200\nstall",
-			spec: load.Spec{Scenario: "slow", Clients: 200, Payload: 8_000, Rate: 250, Duration: 3 * time.Second},
+			name: "slow", title: "20 of 100 subscribers stop reading, 120 messages of 32,000 bytes a second for 4 s, and read again", short: "20 of 100\nstall",
+			// 15 MB for each, which is more than the buffers of two sockets take.
+			spec: load.Spec{Scenario: "slow", Clients: 100, Payload: 32_000, Rate: 120, Duration: 4 * time.Second},
 			columns: []column{
 				{title: "to delivery to the others, p99, ms", figure: value("latency_p99_stalled")},
 				{title: "of the same before some stalled", figure: quotient("latency_p99_stalled", "latency_p99_before")},
@@ -195,6 +228,11 @@ func measures() []measure {
 			name: "memory", title: "18,000 idle connections with one subscription", short: "idle connection",
 			spec:    load.Spec{Scenario: "idle", Clients: 18_000, Duration: time.Second},
 			columns: []column{{title: "memory of each, bytes", figure: bytesPerConnection}},
+		},
+		{
+			name: "events-memory", title: "18,000 idle streams of Server-Sent Events with one topic (the floor's: WebSockets)", short: "idle stream\nof events",
+			spec:    load.Spec{Scenario: "idle", Clients: 18_000, Duration: time.Second},
+			columns: []column{{title: "memory of each, bytes", figure: bytesPerConnection}}, events: true,
 		},
 		{
 			name: "heartbeat", title: "18,000 idle connections, pinged every 25 s", short: "heartbeats",

@@ -200,6 +200,16 @@ func TestCommandLines(t *testing.T) {
 	if got, want := flags(c.spec(findMeasure(t, "inflight"), server{})), "fanout --clients 18000 --in-flight 16 --duration 4s --patience 20s"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
+	m := findMeasure(t, "deflate")
+	if got, want := flags(c.spec(m, server{compresses: true})), "fanout --clients 10000 --in-flight 1 --payload 1024 --ticks --deflate --duration 4s"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if c.spec(m, server{name: floorName}).Deflate || m.refusal(server{name: floorName}) != "" || m.refusal(server{name: "x"}) != "does not compress" {
+		t.Error("who does not compress is measured as if he did, or the floor is not measured")
+	}
+	if m := findMeasure(t, "events"); m.refusal(server{name: "x"}) != "has no Server-Sent Events" || m.refusal(server{name: floorName}) != "" {
+		t.Error("who has no events is measured as if he had, or the floor is not measured")
+	}
 	s := server{target: load.Pushd("ws://h/ws", "nats://h/push.{topic}"), start: "exec it's"}
 	if got, want := flagsOf(s), `--url=ws://h/ws --publish='nats://h/push.{topic}' --start='exec it'\''s'`; got != want {
 		t.Errorf("got %q, want %q", got, want)

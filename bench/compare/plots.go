@@ -28,24 +28,24 @@ func drawings() []drawing {
 			"cpu.svg", chart.Bars{Title: "Server CPU for each delivery or connection, beside the floor's", Axis: "multiple of the floor's CPU", Line: 1},
 			[]panel{
 				{"fanout", costOfDelivery, true, ""}, {"inflight", costOfDelivery, true, ""}, {"ticker", costOfDelivery, true, ""},
-				{"many", costOfDelivery, true, ""}, {"handshake", costOfHandshake, true, ""}, {"storm", costOfHandshake, true, ""},
+				{"many", costOfDelivery, true, ""}, {"events", costOfDelivery, true, ""}, {"deflate", costOfDelivery, true, ""}, {"handshake", costOfHandshake, true, ""}, {"storm", costOfHandshake, true, ""},
 			},
 		},
 		{
 			"last.svg", chart.Bars{Title: "Publish to the last subscriber, p99", Axis: "ms (logarithmic)", Log: true},
-			[]panel{{"fanout", lastP99, false, ""}, {"inflight", lastP99, false, ""}, {"ticker", lastP99, false, ""}, {"many", lastP99, false, ""}},
+			[]panel{{"fanout", lastP99, false, ""}, {"inflight", lastP99, false, ""}, {"ticker", lastP99, false, ""}, {"many", lastP99, false, ""}, {"events", lastP99, false, ""}},
 		},
 		{
 			"memory.svg", chart.Bars{Title: "Memory of an idle connection with one subscription", Axis: "bytes (logarithmic)", Log: true},
-			[]panel{{"memory", bytesPerConnection, false, ""}},
+			[]panel{{"memory", bytesPerConnection, false, ""}, {"events-memory", bytesPerConnection, false, ""}},
 		},
 		{
 			"catchup.svg", chart.Bars{Title: "Until the last client has what it had missed", Axis: "s (logarithmic)", Log: true},
-			[]panel{{"resume", caughtUp, false, ""}, {"slow", caughtUp, false, "40 read again,\n8,000 bytes each"}},
+			[]panel{{"resume", caughtUp, false, ""}, {"slow", caughtUp, false, "20 read again,\n32,000 bytes each"}},
 		},
 		{
-			"slow.svg", chart.Bars{Title: "Publish to delivery, p99, to 160 subscribers, when 40 more stop reading", Axis: "ms (logarithmic)", Log: true},
-			[]panel{{"slow", value("latency_p99_before"), false, "all read"}, {"slow", value("latency_p99_stalled"), false, "40 do not read"}},
+			"slow.svg", chart.Bars{Title: "Publish to delivery, p99, to 80 subscribers, when 20 more stop reading", Axis: "ms (logarithmic)", Log: true},
+			[]panel{{"slow", value("latency_p99_before"), false, "all read"}, {"slow", value("latency_p99_stalled"), false, "20 do not read"}},
 		},
 	}
 }
@@ -74,7 +74,7 @@ func (c *comparison) fill(d *drawing) {
 		for i, s := range c.servers {
 			values := c.values(p.measure, s.name, p.figure)
 			if p.ofFloor {
-				values = values.over(c.values(p.measure, "floor", p.figure))
+				values = values.over(c.values(p.measure, floorName, p.figure))
 			}
 			if len(values) == 0 {
 				continue

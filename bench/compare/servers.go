@@ -25,10 +25,14 @@ type server struct {
 	name    string
 	library string // that it stands on; "" for pushd and the floor
 	target  load.Target
-	start   string // shell command
-	history string // what start needs more to keep history; "" where it cannot
-	broker  bool   // it gets its messages from NATS
-	gcURL   string
+	start   string      // shell command
+	history string      // what start needs more to keep history; "" where it cannot
+	events  load.Target // for Server-Sent Events; without a URL where it has none
+
+	compresses  bool   // messages, where clients offer it
+	compression string // what start needs more for that
+	broker      bool   // it gets its messages from NATS
+	gcURL       string
 }
 
 // ports of what is started here, on loopback.
@@ -91,21 +95,26 @@ func (c *comparison) addPeers() error {
 		return err
 	}
 	var peers []struct {
-		Name    string
-		Library string
-		Command []string
-		Target  load.Target
-		History []string
-		GC      bool
+		Name     string
+		Library  string
+		Command  []string
+		Target   load.Target
+		Events   load.Target
+		History  []string
+		Compress []string
+		GC       bool
 	}
 	if err := json.Unmarshal(text, &peers); err != nil {
 		return fmt.Errorf("bench/peers/peers.json: %w", err)
 	}
 	for _, p := range peers {
-		s := server{name: p.Name, library: p.Library, target: p.Target}
+		s := server{name: p.Name, library: p.Library, target: p.Target, events: p.Events, compresses: len(p.Compress) > 0}
 		s.start = "exec " + strings.ReplaceAll(strings.Join(p.Command, " "), "{bin}", c.dir) + " -listen 127.0.0.1:0 -publish 127.0.0.1:0"
 		if len(p.History) > 0 {
 			s.history = " " + strings.Join(p.History, " ")
+		}
+		if s.compresses {
+			s.compression = " " + strings.Join(p.Compress, " ")
 		}
 		if p.GC {
 			s.start += fmt.Sprintf(" -gc 127.0.0.1:%d", c.ports.gc)
@@ -119,10 +128,13 @@ func (c *comparison) addPeers() error {
 		}
 	}
 	for _, lane := range []string{"uring", "write"} { // in front, behind the floor
+		publish := fmt.Sprintf("nats://127.0.0.1:%d/push.{topic}", c.ports.nats)
 		c.servers = slices.Insert(c.servers, 1, server{
-			name:   "pushd-" + lane,
-			target: load.Pushd(fmt.Sprintf("ws://127.0.0.1:%d/ws", c.ports.clients), fmt.Sprintf("nats://127.0.0.1:%d/push.{topic}", c.ports.nats)),
-			start: fmt.Sprintf("exec %s/pushd serve --listen 127.0.0.1:%d --admin 127.0.0.1:%d --nats nats://127.0.0.1:%d --send %s --log-level warn",
+			name:       "pushd-" + lane,
+			target:     load.Pushd(fmt.Sprintf("ws://127.0.0.1:%d/ws", c.ports.clients), publish),
+			events:     load.Pushd(fmt.Sprintf("http://127.0.0.1:%d/sse?topic={topic}", c.ports.clients), publish),
+			compresses: true,
+			start: fmt.Sprintf("exec %s/pushd serve --listen 127.0.0.1:%d --drain-window 0s --admin 127.0.0.1:%d --nats nats://127.0.0.1:%d --send %s --log-level warn",
 				c.dir, c.ports.clients, c.ports.admin, c.ports.nats, lane),
 			history: " --config " + filepath.Join(c.dir, historyConfig), broker: true,
 			gcURL: fmt.Sprintf("http://127.0.0.1:%d/debug/pprof/heap?gc=1", c.ports.admin),

@@ -54,6 +54,7 @@ func TestSmoke(t *testing.T) {
 	parts := []*smokePart{
 		{who: deliver, what: []string{"fanout", "inflight", "ticker", "many"}, draws: "plots/last.svg"},
 		{who: []string{"floor", lane, "centrifuge"}, what: []string{"resume"}, draws: "plots/catchup.svg"},
+		{who: []string{"floor", lane, "centrifuge"}, what: []string{"events", "events-many", "events-memory", "json", "deflate"}, draws: "plots/last.svg"},
 		{who: []string{"floor", lane}, what: []string{"handshake", "storm", "churn", "slow", "memory", "heartbeat", scaleMeasure}, draws: "plots/slow.svg"},
 	}
 	var all sync.WaitGroup // no subtests in parallel: one that has changed its folder may have none

@@ -48,7 +48,11 @@ func (r *run) publishNext() error {
 
 // send publishes a message with a stamp.
 func (r *run) send(topic, sequence uint32) error {
-	r.payload = stamp.AppendPayload(r.payload[:0], stamp.Stamp{
+	fill := stamp.AppendPayload
+	if r.spec.Ticks {
+		fill = stamp.AppendTick
+	}
+	r.payload = fill(r.payload[:0], stamp.Stamp{
 		Run: r.id, Topic: topic, Sequence: sequence, Number: r.number, Sent: r.clock.Now(),
 	}, r.spec.Payload)
 	if err := r.publisher.Publish(int(topic), r.payload); err != nil {

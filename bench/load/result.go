@@ -82,6 +82,7 @@ type Window struct {
 	Foreign  uint64         `json:"foreign"`            // messages of another run
 	Reads    uint64         `json:"reads"`              // read calls of the clients that brought something
 	Bytes    uint64         `json:"bytes"`              // that clients received
+	Deflated uint64         `json:"deflated"`           // messages that came compressed
 	Pings    uint64         `json:"pings"`              // that clients received, and answered
 	Lost     int            `json:"lost"`               // connections that ended, not by our doing
 	Problems map[string]int `json:"problems,omitempty"` // how often what went wrong with a connection

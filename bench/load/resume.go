@@ -25,6 +25,8 @@ func checkResume(s *Spec) error {
 	switch {
 	case s.Target.Resume == "":
 		return errors.New("--resume-frame is empty: with this server nobody goes on from where it was")
+	case s.Target.events():
+		return errors.New("--url begins with http://, but clients of Server-Sent Events do not resume here")
 	case s.TopicsPerClient > 1:
 		return errors.New("--topics-per-client is above 1, but clients that resume have one topic")
 	case s.Messages < 1 || s.Rate <= 0:

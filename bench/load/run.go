@@ -76,7 +76,7 @@ func Run(ctx context.Context, spec Spec) (result Result, err error) {
 	}
 	r := &run{
 		spec: &spec, id: rand.Uint32(), flight: newFlight(), progress: newProgress(spec.Progress),
-		sequence: make([]uint32, spec.Topics), resumes: of.resumes && spec.TopicsPerClient == 1,
+		sequence: make([]uint32, spec.Topics), resumes: of.resumes && spec.TopicsPerClient == 1 && !spec.Target.events(),
 		result: &Result{
 			Scenario: of.name, Question: of.question, Name: spec.Name, Started: time.Now(),
 			Command: spec.Command, Machine: describeMachine(),
@@ -152,10 +152,11 @@ func (r *run) plan(ctx context.Context) error {
 		TopicsPerClient: r.spec.TopicsPerClient, Accept: rfcAccept,
 		Hello: t.Hello, Subscribe: t.Subscribe, Unsubscribe: t.Unsubscribe,
 		SubscribedMark: t.SubscribedMark, UnsubscribedMark: t.UnsubscribedMark, GapMark: t.GapMark, Echo: t.Echo,
+		Events: t.events(), Deflate: r.spec.Deflate,
 		SlowEvery: r.spec.SlowEvery, HandshakeTime: r.spec.HandshakeTime,
 	}
 	if r.spec.SlowEvery > 0 {
-		whole.SlowBuffer = slowBuffer
+		whole.SlowWindow = slowWindow
 	}
 	if r.spec.ChurnRate > 0 {
 		whole.ChurnEvery = churnEvery
@@ -196,7 +197,7 @@ func (r *run) aim(ctx context.Context, plan *control.Plan, target string) error 
 		return err
 	}
 	plan.Address, plan.Sources = address.String(), r.spec.sources(address)
-	plan.Request, plan.InRequest = request(target, u.Host, &r.spec.Target), strings.Contains(target, "{topic}")
+	plan.Request, plan.InRequest = r.spec.request(target, u.Host), strings.Contains(target, "{topic}")
 	return nil
 }
 
@@ -242,15 +243,24 @@ func resolve(ctx context.Context, u *url.URL) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(addresses[at].Unmap(), uint16(number)), nil
 }
 
-// request is the upgrade that each client sends; {topic} may be left in it.
-func request(target, host string, t *Target) string {
+// request is what each client sends first, an upgrade or the request for a stream of events; {topic} may be left in it.
+func (s *Spec) request(target, host string) string {
 	var b strings.Builder
+	t := &s.Target
 	// The path is taken from the text: url.URL would escape {topic}.
-	_, path, _ := strings.Cut(strings.TrimPrefix(target, "ws://"), "/")
-	fmt.Fprintf(&b, "GET /%s HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n", path, host)
-	fmt.Fprintf(&b, "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %s\r\n", rfcKey)
-	if t.Protocol != "" && t.Protocol != "-" {
-		fmt.Fprintf(&b, "Sec-WebSocket-Protocol: %s\r\n", t.Protocol)
+	_, after, _ := strings.Cut(target, "://")
+	_, path, _ := strings.Cut(after, "/")
+	fmt.Fprintf(&b, "GET /%s HTTP/1.1\r\nHost: %s\r\n", path, host)
+	if t.events() {
+		b.WriteString("Accept: text/event-stream\r\n")
+	} else {
+		fmt.Fprintf(&b, "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %s\r\n", rfcKey)
+		if t.Protocol != "" && t.Protocol != "-" {
+			fmt.Fprintf(&b, "Sec-WebSocket-Protocol: %s\r\n", t.Protocol)
+		}
+		if s.Deflate {
+			b.WriteString("Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover; client_no_context_takeover\r\n")
+		}
 	}
 	for _, line := range t.Header {
 		b.WriteString(line + "\r\n")

@@ -29,7 +29,7 @@ func pushdServer(t *testing.T, binary string) (Target, Server) {
 		address[i] = listener.Addr().String()
 	}
 	return Pushd("ws://"+address[0]+"/ws", "nats://"+address[2]+"/push.{topic}"), Server{
-		Start: fmt.Sprintf("exec '%s' serve --listen %s --admin %s --nats-listen %s --store memory --heartbeat 1s --log-level warn",
+		Start: fmt.Sprintf("exec '%s' serve --listen %s --admin %s --nats-listen %s --store memory --drain-window 0s --heartbeat 1s --log-level warn",
 			binary, address[0], address[1], address[2]),
 		GCURL: "http://" + address[1] + "/debug/pprof/heap?gc=1",
 	}
@@ -236,6 +236,13 @@ func TestMistakes(t *testing.T) {
 	f(Spec{Scenario: "fanout", Target: Target{URL: "ws://127.0.0.1:1/{topic}", Resume: "x"}}, "--resume-frame and --cursor-mark need each other")
 	f(Spec{Scenario: "fanout", Target: Target{URL: "wss://127.0.0.1/"}}, "must begin with ws://")
 	f(Spec{Scenario: "fanout", Target: Target{URL: "ws://127.0.0.1/"}}, "--subscribe-frame is empty, and --url has no {topic}")
+	stream := Target{URL: "http://127.0.0.1:1/{topic}", Resume: "x", CursorMark: "y"}
+	f(Spec{Scenario: "fanout", Target: Target{URL: "http://127.0.0.1:1/"}}, "--url begins with http://: such a client has the one topic")
+	f(Spec{Scenario: "ticker", Target: stream}, "--url begins with http://: such a client has the one topic")
+	f(Spec{Scenario: "churn", Target: stream}, "--url begins with http://: such a client has the one topic")
+	f(Spec{Scenario: "resume", Target: stream}, "clients of Server-Sent Events do not resume here")
+	f(Spec{Scenario: "fanout", Target: stream, Deflate: true}, "--deflate is an extension of WebSockets")
+	f(Spec{Scenario: "fanout", Ticks: true}, "--payload is 128, but with --ticks it must be at least ")
 	f(Spec{Scenario: "fanout", Target: Target{URL: "ws://{ws}/{topic}"}}, "stand for what a server prints")
 	f(Spec{Scenario: "fanout", Server: Server{Start: "x", PID: 1}}, "--start and --pid exclude each other")
 	f(Spec{Scenario: "fanout", Sources: []string{"localhost"}}, "--sources: ")

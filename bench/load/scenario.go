@@ -84,6 +84,12 @@ func (r *run) deliveryFigures(w *Window) {
 	}
 	f.add("generator_us_per_delivery", "generator CPU for a delivery", per(w.Generator.Total(), n), "µs")
 	f.add("deliveries_per_second", "deliveries", float64(n)/w.Seconds, "/s")
+	if n > 0 {
+		f.add("bytes_per_delivery", "bytes that a client receives for a delivery, above TCP", float64(w.Bytes)/float64(n), "B")
+	}
+	if r.spec.Deflate && n > 0 {
+		f.add("deflated", "of the deliveries, compressed", 100*float64(w.Deflated)/float64(n), "%")
+	}
 	if w.Reads > 0 {
 		f.add("deliveries_per_read", "deliveries in a read of a client", float64(n)/float64(w.Reads), "")
 	}

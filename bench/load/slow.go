@@ -11,9 +11,9 @@ import (
 	"github.com/pushd/pushd/bench/load/internal/control"
 )
 
-// slowBuffer is the receive buffer of clients that stall, bytes: small, so that
-// what is published waits in the server.
-const slowBuffer = 4 << 10
+// slowWindow is the TCP window of clients that stall, in bytes: so small that the kernel sees no reason to enlarge their
+// buffers before, which could hold all that is published then. It has to wait in the server.
+const slowWindow = 32 << 10
 
 func slow() scenario {
 	return scenario{

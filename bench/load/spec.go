@@ -31,6 +31,9 @@ type Spec struct {
 	TopicsPerClient int `json:"topics_per_client,omitempty"`
 	Payload         int `json:"payload,omitempty"` // bytes of a message, at least what a stamp in JSON needs. Default 128
 
+	Ticks   bool `json:"ticks,omitempty"`   // messages are JSON as of a stock exchange and differ from each other, so that they compress as such do; else they are filled with dots
+	Deflate bool `json:"deflate,omitempty"` // clients offer permessage-deflate, and fail where the server does not accept it, without context takeover
+
 	Rate     float64       `json:"rate,omitempty"`        // messages a second
 	Burst    int           `json:"burst,omitempty"`       // messages that are published together. Default 1
 	InFlight int           `json:"in_flight,omitempty"`   // fanout: publish the next message when fewer than this are on their way
@@ -62,7 +65,7 @@ type Spec struct {
 // Target is a server, and how one talks to it. The zero Target is a pushd with
 // its default settings.
 type Target struct {
-	// URL of the WebSocket, ws:// only. {topic} is the client's first topic, which is then subscribed
+	// URL of the WebSocket, ws:// only; or http:// of a stream of Server-Sent Events. {topic} is the client's first topic, which is then subscribed
 	// to by the request. {ws} stands for what a started server prints, see Server.
 	URL string `json:"url"`
 	// Protocol is the Sec-WebSocket-Protocol. "-" offers none.
@@ -95,6 +98,9 @@ type Target struct {
 
 	TopicPrefix string `json:"topic_prefix,omitempty"` // topics are this and a number. Default "bench."
 }
+
+// events says whether clients have streams of Server-Sent Events.
+func (t *Target) events() bool { return strings.HasPrefix(t.URL, "http://") }
 
 // Server is the process that is measured, with its descendants. Without any
 // field nothing is known of its CPU and memory.
@@ -230,8 +236,13 @@ func (s *Spec) check() error {
 	bad(s.ConnectInFlight < 1 || s.ConnectRate < 0, "--connect-in-flight must be at least 1, and --connect-rate 0 or more")
 	bad(s.Server.Start != "" && s.Server.PID != 0, "--start and --pid exclude each other")
 	bad(s.Server.Start == "" && s.Target.open(), "{ws} and {publish} stand for what a server prints that --start starts")
-	bad(!strings.HasPrefix(s.Target.URL, "ws://"), "--url is %q, but must begin with ws://: clients speak no TLS", s.Target.URL)
-	bad(s.Target.Subscribe == "" && !strings.Contains(s.Target.URL, "{topic}"), "--subscribe-frame is empty, and --url has no {topic}: nobody would get anything")
+	events := s.Target.events()
+	bad(!events && !strings.HasPrefix(s.Target.URL, "ws://"), "--url is %q, but must begin with ws://, or http:// for Server-Sent Events: clients speak no TLS", s.Target.URL)
+	bad(events && (s.TopicsPerClient > 1 || s.ChurnRate > 0 || !strings.Contains(s.Target.URL, "{topic}")), "--url begins with http://: such a client has the one topic for which {topic} stands in it")
+	bad(events && s.Deflate, "--deflate is an extension of WebSockets, but --url begins with http://")
+	bad(events && len(s.Nodes) > 0, "--url begins with http://, but all nodes have WebSockets")
+	bad(s.Ticks && s.Payload < stamp.MinTick, "--payload is %d, but with --ticks it must be at least %d bytes", s.Payload, stamp.MinTick)
+	bad(!events && s.Target.Subscribe == "" && !strings.Contains(s.Target.URL, "{topic}"), "--subscribe-frame is empty, and --url has no {topic}: nobody would get anything")
 	bad((s.Target.Resume == "") != (s.Target.CursorMark == ""), "--resume-frame and --cursor-mark need each other")
 	bad(len(s.Nodes) > 0 && s.Server.PID == 0, "the process of the first server is needed where there are nodes")
 	bad(s.Clients <= len(s.Nodes), "--clients is %d, but there are %d servers", s.Clients, 1+len(s.Nodes))

@@ -144,6 +144,7 @@ func (r *run) report(ctx context.Context, w *Window, request control.Window) err
 		w.Foreign += c.Foreign
 		w.Reads += c.Reads
 		w.Bytes += c.Bytes
+		w.Deflated += c.Deflated
 		w.Pings += c.Pings
 		w.Resumed += c.Resumed
 		w.Recovered += c.Recovered

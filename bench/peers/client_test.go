@@ -30,8 +30,8 @@ type client struct {
 	overtook []string // what came before the answer that was waited for
 }
 
-// dial opens a connection. pieces is into how many writes the request and each command are cut.
-func (p *peer) dial(t *testing.T, pieces int) *client {
+// dial opens a connection. pieces is into how many writes the request and each command are cut, and lines are more of its head.
+func (p *peer) dial(t *testing.T, pieces int, lines ...string) *client {
 	t.Helper()
 	at, err := url.Parse(p.ws)
 	if err != nil {
@@ -45,7 +45,7 @@ func (p *peer) dial(t *testing.T, pieces int) *client {
 	c := &client{t: t, peer: p, conn: conn, in: bufio.NewReader(conn), lastID: 1}
 	const key = "dGhlIHNhbXBsZSBub25jZQ=="
 	c.write([]byte("GET "+at.Path+" HTTP/1.1\r\nHost: "+at.Host+"\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
-		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "+key+"\r\n\r\n"), pieces)
+		strings.Join(append([]string{"Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: " + key}, lines...), "\r\n")+"\r\n\r\n"), pieces)
 	conn.SetReadDeadline(time.Now().Add(patience))
 	response, err := http.ReadResponse(c.in, nil)
 	if err != nil {

@@ -31,8 +31,14 @@ type peer struct {
 		RecoveredMark                                               string `json:"recovered_mark"`
 	}
 	Message struct{ Before, After, Separator string }
-	History []string
-	GC      bool
+	Events  struct {
+		URL            string
+		SubscribedMark string `json:"subscribed_mark"`
+		Publish        string
+	}
+	History  []string
+	Compress []string
+	GC       bool
 
 	ws, publish string // the URLs of Target, filled in with what it printed
 }

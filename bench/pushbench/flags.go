@@ -12,7 +12,7 @@ type flags struct {
 	Scenario string `arg:"" help:"What to play, see above."`
 
 	Name             string   `group:"Server" placeholder:"NAME" help:"Call the server this in tables. Default: the program that --start names, or the address."`
-	URL              string   `group:"Server" default:"ws://127.0.0.1:8080/ws" help:"Connect clients here; ws:// only. {topic} in it is a client's first topic, for servers to which one subscribes by the URL."`
+	URL              string   `group:"Server" default:"ws://127.0.0.1:8080/ws" help:"Connect clients here; ws:// only, or http:// of a stream of Server-Sent Events. {topic} in it is a client's first topic, for servers to which one subscribes by the URL."`
 	Subprotocol      string   `group:"Server" default:"pushd.v1.json" help:"Offer this Sec-WebSocket-Protocol; - offers none."`
 	Header           []string `group:"Server" sep:"none" placeholder:"LINE" help:"Add this line to each upgrade request. Repeatable."`
 	HelloFrame       string   `group:"Server" placeholder:"TEXT" help:"Send this message first on each connection."`
@@ -41,6 +41,8 @@ type flags struct {
 	Topics          int           `group:"Load" help:"Topics."`
 	TopicsPerClient int           `group:"Load" help:"Subscriptions of each client."`
 	Payload         int           `group:"Load" placeholder:"BYTES" help:"Length of a message. Default 128, in slow 1000."`
+	Ticks           bool          `group:"Load" help:"Publish JSON as of a stock exchange instead of dots, which compress to nothing."`
+	Deflate         bool          `group:"Load" help:"Offer permessage-deflate, without context takeover; fail where the server does not accept it."`
 	Rate            float64       `group:"Load" help:"Messages a second."`
 	Burst           int           `group:"Load" help:"Publish this many together."`
 	InFlight        int           `group:"Load" help:"Publish the next message when fewer than this are on their way, instead of at a rate."`
@@ -74,7 +76,7 @@ func (f *flags) spec() load.Spec {
 			Publish: f.Publish, PublishBody: f.PublishFrame, PublishHeader: f.PublishHeader, TopicPrefix: f.TopicPrefix,
 		},
 		Server:  load.Server{Start: f.Start, PID: f.PID, GCURL: f.GCURL, BrokerPID: f.Broker},
-		Clients: f.Clients, Topics: f.Topics, TopicsPerClient: f.TopicsPerClient, Payload: f.Payload,
+		Clients: f.Clients, Topics: f.Topics, TopicsPerClient: f.TopicsPerClient, Payload: f.Payload, Ticks: f.Ticks, Deflate: f.Deflate,
 		Rate: f.Rate, Burst: f.Burst, InFlight: f.InFlight,
 		Duration: f.Duration, Messages: f.Messages, Settle: f.Settle, Patience: f.Patience,
 		ConnectRate: f.ConnectRate, ConnectInFlight: f.ConnectInFlight, HandshakeTime: f.HandshakeTime,

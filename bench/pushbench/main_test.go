@@ -37,7 +37,7 @@ func TestRun(t *testing.T) {
 	args := []string{
 		"pushbench", "fanout", "--clients=20", "--rate=200", "--messages=20", "--duration=1m", "--settle=10ms", "--patience=20s",
 		"--url=ws://" + address[0] + "/ws", "--publish=nats://" + address[2],
-		fmt.Sprintf("--start=exec '%s' serve --listen=%s --admin=%s --nats-listen=%s --store=memory", binary, address[0], address[1], address[2]),
+		fmt.Sprintf("--start=exec '%s' serve --listen=%s --admin=%s --nats-listen=%s --store=memory --drain-window=0s", binary, address[0], address[1], address[2]),
 		"--json=" + file, "--plot=" + directory,
 	}
 	var stdout, stderr bytes.Buffer

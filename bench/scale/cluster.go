@@ -56,7 +56,7 @@ func startCluster(ctx context.Context, p programs, processes int, heartbeat time
 		return nil, err
 	}
 	for range processes {
-		node, err := startProcess(ctx, pushdServes, p.pushd, "serve", "--listen=127.0.0.1:0", "--admin=127.0.0.1:0",
+		node, err := startProcess(ctx, pushdServes, p.pushd, "serve", "--drain-window=0s", "--listen=127.0.0.1:0", "--admin=127.0.0.1:0",
 			"--nats=nats://"+c.nats.found[0], "--heartbeat="+heartbeat.String(), "--log-format=json")
 		if err != nil {
 			return nil, err

@@ -11,10 +11,14 @@ import (
 type configCommand struct {
 	Flags config.Flags `embed:""`
 	Check string       `placeholder:"FILE" help:"Only check this file, by itself: no flag and no environment variable counts. The exit code is 0 where nothing is wrong, else 1."`
+	Docs  bool         `help:"Only print the reference of all settings, as Markdown."`
 }
 
-// Run prints the settings, or checks a file.
+// Run prints the settings or what there is to set, or checks a file.
 func (c *configCommand) Run(parsed *kong.Context, p program) error {
+	if c.Docs {
+		return config.Document(p.stdout)
+	}
 	if c.Check != "" {
 		if err := config.Check(c.Check); err != nil {
 			return err

@@ -16,22 +16,17 @@ import (
 )
 
 func main() {
-	ctx, cancel := context.WithCancel(context.Background())
-	signals := make(chan os.Signal, 2)
+	signals := make(chan os.Signal, 3)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	go func() {
-		<-signals
-		cancel()
-		<-signals // whoever asks twice does not want to wait
-		os.Exit(1)
-	}()
-	p := program{path: os.Args[0], stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
+	ctx, insisted := untilSignal(signals, func() { os.Exit(1) })
+	p := program{path: os.Args[0], insisted: insisted, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
 	os.Exit(p.run(ctx, os.Args[1:]))
 }
 
 // program is pushd as it was started; a test starts it with its own.
 type program struct {
-	path           string // as it was called
+	path           string          // as it was called
+	insisted       context.Context // of a server that is being drained: ends where that is to end at once; nil: never
 	stdin          io.Reader
 	stdout, stderr io.Writer
 }
@@ -78,7 +73,10 @@ type commands struct {
 	Disconnect disconnectCommand `cmd:"" help:"End connections of clients."`
 	Drain      drainCommand      `cmd:"" help:"Empty a server of its clients, a few at a time, before it is stopped."`
 	Upgrade    upgradeCommand    `cmd:"" help:"Have a server go on as the binary that is at its path by now, without its clients noticing."`
+	Nodes      nodesCommand      `cmd:"" help:"List the nodes of the cluster."`
+	Top        topCommand        `cmd:"" help:"Watch the nodes of the cluster: connections, deliveries, lag. q ends it."`
 	Config     configCommand     `cmd:"" help:"Print the settings that serve would run with, and where each came from."`
+	Doctor     doctorCommand     `cmd:"" help:"Look at the machine, the files and the NATS that serve would run with, and say what to change."`
 	Key        keyCommand        `cmd:"" help:"Make an API key, and print it with the lines of the configuration that accept it."`
 	Version    versionCommand    `cmd:"" help:"Print the version."`
 }

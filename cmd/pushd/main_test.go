@@ -159,6 +159,15 @@ func TestConfigCommand(t *testing.T) {
 	}
 }
 
+// The reference comes from the definition, and needs no configuration that is valid.
+func TestConfigDocs(t *testing.T) {
+	t.Setenv("PUSHD_SHARDS", "99")
+	got := runWith(testContext(t), "", "config", "--docs")
+	if got.code != 0 || got.stderr != "" || !strings.HasPrefix(got.stdout, "# Configuration\n") {
+		t.Errorf("code %d, %q, %.100q", got.code, got.stderr, got.stdout)
+	}
+}
+
 // values drops the comments of a printed configuration.
 func values(config string) string {
 	var kept []string

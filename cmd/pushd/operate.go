@@ -82,7 +82,7 @@ func (f adminFlags) askWithin(ctx context.Context, timeout time.Duration, method
 
 type disconnectCommand struct {
 	Name     string `arg:"" help:"The client's name, as in its welcome and in logs; with --identity, whose connections to end."`
-	Identity bool   `name:"identity" help:"End every connection that this identity has on the node."`
+	Identity bool   `name:"identity" help:"End every connection that this identity has, on any node."`
 	Reason   string `name:"reason" default:"kicked" enum:"kicked,token_expired,policy,draining,overloaded" help:"Tell the client this reason by its close code: kicked, token_expired, policy, draining or overloaded."`
 	adminFlags
 }
@@ -93,19 +93,28 @@ func (c *disconnectCommand) Run(ctx context.Context, p program) error {
 	if c.Identity {
 		kind = "identities"
 	}
-	var did struct{ Disconnected int }
+	var did struct {
+		Disconnected int
+		Silent       []string
+	}
 	if err := c.ask(ctx, http.MethodPost, url.Values{"reason": {c.Reason}}, &did, kind, c.Name, "disconnect"); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintln(p.stdout, did.Disconnected)
-	return err
+	if _, err := fmt.Fprintln(p.stdout, did.Disconnected); err != nil {
+		return err
+	}
+	if len(did.Silent) > 0 {
+		return fmt.Errorf("no answer of nodes %s: connections may be left there, so try again", plain(strings.Join(did.Silent, ", ")))
+	}
+	return nil
 }
 
 type drainCommand struct {
-	Grace  int  `name:"grace" default:"0" placeholder:"SECONDS" help:"Let /readyz fail for this long before clients are told, in seconds, so that load balancers have looked away."`
-	Window int  `name:"window" default:"30" placeholder:"SECONDS" help:"Spread the clients' leaving over this long, in seconds."`
-	Cancel bool `name:"cancel" help:"Take a drain back, while its grace lasts."`
-	Wait   bool `name:"wait" help:"Return when the last client has left."`
+	Grace  *int   `name:"grace" placeholder:"SECONDS" help:"Let /readyz fail for this long before clients are told, in seconds, so that load balancers have looked away; without it the server's --drain-grace."`
+	Window *int   `name:"window" placeholder:"SECONDS" help:"Spread the clients' leaving over this long, in seconds; without it the server's --drain-window."`
+	Node   string `name:"node" placeholder:"NAME" help:"Drain this node of the cluster; without it the one that --admin reaches."`
+	Cancel bool   `name:"cancel" help:"Take a drain back, while its grace lasts."`
+	Wait   bool   `name:"wait" help:"Return when the last client has left."`
 	adminFlags
 }
 
@@ -118,18 +127,27 @@ func (c *drainCommand) Run(ctx context.Context, p program) error {
 		State       string
 		Connections int
 	}
-	method, query := http.MethodPost, url.Values{"grace": {strconv.Itoa(c.Grace)}, "window": {strconv.Itoa(c.Window)}}
+	method, query := http.MethodPost, url.Values{}
+	for name, seconds := range map[string]*int{"grace": c.Grace, "window": c.Window} {
+		if seconds != nil {
+			query.Set(name, strconv.Itoa(*seconds))
+		}
+	}
 	if c.Cancel {
 		method, query = http.MethodDelete, nil
 	}
-	if err := c.ask(ctx, method, query, &st, "drain"); err != nil {
+	path := []string{"drain"}
+	if c.Node != "" {
+		path = []string{"nodes", c.Node, "drain"}
+	}
+	if err := c.ask(ctx, method, query, &st, path...); err != nil {
 		return err
 	}
 	for c.Wait && !c.Cancel && st.State != "drained" {
 		if err := sleep(ctx, drainPoll); err != nil {
 			return err
 		}
-		if err := c.ask(ctx, http.MethodGet, nil, &st, "drain"); err != nil {
+		if err := c.ask(ctx, http.MethodGet, nil, &st, path...); err != nil {
 			return err
 		}
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -51,7 +52,33 @@ func (c *serveCommand) Run(ctx context.Context, parsed *kong.Context, p program)
 		}
 	}
 	defer reloadOn(hangUps, s.Reload)()
-	return s.Run(ctx)
+	return p.runUntil(ctx, s)
+}
+
+// runUntil runs a server until ctx is done. Where that was by SIGTERM it is drained
+// first, while it runs.
+func (p program) runUntil(ctx context.Context, s *server.Server) error {
+	insisted := p.insisted
+	if insisted == nil {
+		insisted = context.Background()
+	}
+	insisted, over := context.WithCancel(insisted)
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var stopping sync.WaitGroup
+	stopping.Go(func() {
+		defer stop()
+		select {
+		case <-ctx.Done():
+		case <-insisted.Done():
+		}
+		if errors.Is(context.Cause(ctx), errTerminated) {
+			s.Drain(insisted)
+		}
+	})
+	err := s.Run(serving)
+	over() // it may have ended by itself
+	stopping.Wait()
+	return err
 }
 
 // openServer makes a server, in place of the one that has started this process for

@@ -26,16 +26,16 @@ func (s Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
 // APIKey lets whoever has a key publish and subscribe. The key itself is not
 // here, but its hash: pushd key NAME makes both.
 type APIKey struct {
-	Name      string   `name:"name"`
-	Hash      string   `name:"hash"` // sha256: and 64 hexadecimal digits
-	Subscribe []string `name:"subscribe"`
-	Publish   []string `name:"publish"`
+	Name      string   `name:"name" help:"The identity of whoever shows the key."`
+	Hash      string   `name:"hash" help:"sha256: and the 64 hexadecimal digits of the key's hash."`
+	Subscribe []string `name:"subscribe" help:"Patterns of topics that may be subscribed to; > is all."`
+	Publish   []string `name:"publish" help:"Patterns of topics that may be published to."`
 }
 
 // Permissions are patterns of topics. They may span namespaces: > is all.
 type Permissions struct {
-	Subscribe []string `name:"subscribe"`
-	Publish   []string `name:"publish"`
+	Subscribe []string `name:"subscribe" help:"Patterns of topics that may be subscribed to; > is all."`
+	Publish   []string `name:"publish" help:"Patterns of topics that may be published to."`
 }
 
 // Public is what may be done in a namespace without a permission, once there

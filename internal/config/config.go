@@ -15,7 +15,7 @@ import (
 // flag and its key in the file, env its environment variable.
 type Config struct {
 	File string `name:"config" env:"PUSHD_CONFIG" placeholder:"FILE" group:"General" help:"Read settings from this YAML file. Its keys are the names of these flags, and namespaces:, default:, api_keys: and client_certificates: besides. A flag is stronger than the environment, which is stronger than the file."`
-	Demo bool   `name:"demo" env:"PUSHD_DEMO" group:"General" help:"Serve demo pages at /demo/ and publish what they show: measurements of this machine once a second (topics host.NAME.METRIC), simulated prices, a match, a pulse (demo-stocks, demo-match, demo-crowd)."`
+	Demo bool   `name:"demo" env:"PUSHD_DEMO" group:"General" help:"Serve demo pages at /demo/ and publish what they show: measurements of this machine once a second (topics host.NAME.METRIC), simulated prices, a match, a pulse (demo-stocks, demo-match, demo-crowd). Everybody may subscribe to these namespaces, tokens or not, unless the file has its own settings for them."`
 	Open bool   `name:"open" env:"PUSHD_OPEN" group:"General" help:"Allow listening beyond loopback without authentication: whoever reaches the port may subscribe and publish."`
 
 	NodeName string `name:"node-name" env:"PUSHD_NODE_NAME" placeholder:"NAME" group:"General" help:"Call this node so in the console and in its statistics: one token of A-Z a-z 0-9 _ -, of at most 64. No two nodes may have the same. Empty is the host's name with a random end."`
@@ -61,7 +61,9 @@ type Config struct {
 	HandshakeTimeout time.Duration `name:"handshake-timeout" env:"PUSHD_HANDSHAKE_TIMEOUT" default:"5s" group:"Limits" help:"Close a new connection whose request is not complete after this long."`
 	Heartbeat        time.Duration `name:"heartbeat" env:"PUSHD_HEARTBEAT" default:"25s" group:"Limits" help:"Ping a connection that was silent for this long, and close it when nothing comes for 10s more. Stay below the idle timeout of every proxy on the way."`
 	WriteTimeout     time.Duration `name:"write-timeout" env:"PUSHD_WRITE_TIMEOUT" default:"60s" group:"Limits" help:"Close a connection whose socket takes nothing for this long while bytes wait for it."`
-	ShutdownTimeout  time.Duration `name:"shutdown-timeout" env:"PUSHD_SHUTDOWN_TIMEOUT" default:"10s" group:"Limits" help:"Exit at the latest this long after SIGTERM, also where clients have not taken what was due to them."`
+	ShutdownTimeout  time.Duration `name:"shutdown-timeout" env:"PUSHD_SHUTDOWN_TIMEOUT" default:"10s" group:"Limits" help:"Exit at the latest this long after SIGINT, or after the drain that SIGTERM begins, also where clients have not taken what was due to them."`
+	DrainGrace       time.Duration `name:"drain-grace" env:"PUSHD_DRAIN_GRACE" default:"0s" group:"Limits" help:"On SIGTERM, or when a drain is ordered, let /readyz fail for this long before clients are told to leave, and take new ones meanwhile: load balancers need it to look away. At most an hour."`
+	DrainWindow      time.Duration `name:"drain-window" env:"PUSHD_DRAIN_WINDOW" default:"30s" group:"Limits" help:"Then spread the clients' leaving over this long, so that other nodes get them a few at a time. At most an hour. A second SIGTERM, or SIGINT, ends it at once."`
 
 	MaxConnectionsPerAddress int      `name:"max-connections-per-address" env:"PUSHD_MAX_CONNECTIONS_PER_ADDRESS" default:"0" group:"Addresses" help:"Hold at most this many connections of one address at a time (of IPv6: of one network of 64 bits). 0 is a tenth of what --max-connections comes to, at least 256; -1 any number."`
 	ConnectionRatePerAddress int      `name:"connection-rate-per-address" env:"PUSHD_CONNECTION_RATE_PER_ADDRESS" default:"50" group:"Addresses" help:"Take this many new connections a second of one address, and ten seconds' worth at once. 0 takes any number."`
@@ -86,6 +88,8 @@ type Config struct {
 	RingMessages int    `name:"ring-messages" env:"PUSHD_RING_MESSAGES" default:"16384" group:"Tuning" help:"Keep this many of the newest messages of each feed in memory. A client that falls further behind is fed from history, or gets a gap."`
 	RingMemory   Bytes  `name:"ring-memory" env:"PUSHD_RING_MEMORY" default:"64MiB" group:"Tuning" help:"Keep at most this much of those messages over all feeds (bytes, or with a unit such as MiB)."`
 
+	PresenceTopics int `name:"presence-topics" env:"PUSHD_PRESENCE_TOPICS" default:"200000" group:"Tuning" help:"Keep at most this many counts of other nodes' topics, one for each topic and node, for presence over all nodes: about 50 to 90 bytes each. 0 keeps none and tells none: presence is of this node alone then."`
+
 	LogLevel  string `name:"log-level" env:"PUSHD_LOG_LEVEL" default:"info" enum:"debug,info,warn,error" group:"Logs" help:"Log what is at least this serious: debug, info, warn or error."`
 	LogFormat string `name:"log-format" env:"PUSHD_LOG_FORMAT" default:"text" enum:"text,json" group:"Logs" help:"Write log lines in this format: text or json."`
 
@@ -106,15 +110,15 @@ type Flags Config
 // that is named leaves out has the default in the tags, whatever
 // [Config.Default] says.
 type Namespace struct {
-	Delivery    Delivery      `name:"delivery" default:"live" enum:"live,latest,all"`
-	Interest    Interest      `name:"interest" default:"namespace" enum:"namespace,topic"`
-	BatchDelay  time.Duration `name:"batch_delay" default:"0s"` // how long deliveries of a feed are gathered, to leave together; 0: not at all
-	MaxRate     float64       `name:"max_rate" default:"0"`     // updates a second for each topic, at most, of a subscriber in mode latest; 0: as it asks
-	MaxMessage  Bytes         `name:"max_message" default:"0B"` // of what clients and HTTP publish there; 0: --max-message
-	Public      Public        `name:"public" default:"none"`    // what may be done without permission; "": none
-	Compression Switch        `name:"compression" default:"on"` // of its messages, where --compression is on; "": on
-	Stream      string        `name:"stream"`                   // keeps the history instead of one of pushd's own; it is never created nor changed
-	Subject     string        `name:"subject"`                  // below which the topics lie; "": PREFIX.NAMESPACE. It needs history
+	Delivery    Delivery      `name:"delivery" default:"live" enum:"live,latest,all" help:"What a subscriber gets that falls behind: all, every message; latest, the newest value of each topic; live, what is still in memory, then a gap. all and latest need history."`
+	Interest    Interest      `name:"interest" default:"namespace" enum:"namespace,topic" help:"What a node takes from NATS while somebody listens: the whole namespace once, or each topic by itself, for very many topics that few hear each; then there are no wildcards."`
+	BatchDelay  time.Duration `name:"batch_delay" default:"0s" help:"Gather the messages of a feed for so long, at most 1s, to send them together: latency for CPU."`
+	MaxRate     float64       `name:"max_rate" default:"0" help:"Send at most this many updates a second of each topic to subscribers in mode latest, whatever they ask for. 0 is as they ask."`
+	MaxMessage  Bytes         `name:"max_message" default:"0B" help:"Refuse a larger message of clients and over HTTP there. 0B is --max-message."`
+	Public      Public        `name:"public" default:"none" help:"What anybody may do there without permission, once there is authentication: none, subscribe, publish or all."`
+	Compression Switch        `name:"compression" default:"on" help:"off sends its messages as they are, also where --compression is on."`
+	Stream      string        `name:"stream" help:"A JetStream stream that is there already, and keeps the history instead of one of pushd's own: it is never created nor changed, and has bounds of its own."`
+	Subject     string        `name:"subject" help:"NATS subject below which the topics lie: topic orders.eu above is subject shop.orders.eu for subject shop.orders. Empty is PREFIX.NAMESPACE. It needs history."`
 	History     History       `kong:"-"`
 }
 
@@ -153,11 +157,11 @@ const (
 // History is what a namespace keeps. The zero History keeps nothing, else one
 // of the bounds is set: 0 is no bound.
 type History struct {
-	Age      time.Duration `name:"age"`
-	Bytes    Bytes         `name:"bytes"`
-	Messages int           `name:"messages"` // for each topic
-	Replicas int           `name:"replicas"` // 0: 1
-	Storage  Storage       `name:"storage"`  // "": see Config.StorageOf
+	Age      time.Duration `name:"age" help:"Keep messages for so long, 1s to 87600h."`
+	Bytes    Bytes         `name:"bytes" help:"Keep this much of the whole namespace, at least --max-message."`
+	Messages int           `name:"messages" help:"Keep this many messages of each topic."`
+	Replicas int           `name:"replicas" help:"Keep all of it on this many servers, 1 to 5; more than 1 needs --nats. 0 is 1."`
+	Storage  Storage       `name:"storage" help:"Keep it in a file, or in memory, where it ends with the NATS server's process. Empty is file, and memory with --store memory."`
 }
 
 // Storage is where history lies.

@@ -68,6 +68,7 @@ func TestDefault(t *testing.T) {
 		Heartbeat:        25 * time.Second,
 		WriteTimeout:     time.Minute,
 		ShutdownTimeout:  10 * time.Second,
+		DrainWindow:      30 * time.Second,
 
 		ConnectionRatePerAddress: 50,
 		HandshakeRate:            5000,
@@ -80,15 +81,16 @@ func TestDefault(t *testing.T) {
 		CompressionMinSize: 512,
 		CompressionLevel:   5,
 
-		Workers:       4,
-		Poller:        "epoll",
-		Send:          "auto",
-		RingMessages:  16384,
-		ReceiveMemory: 64 << 20,
-		RingMemory:    64 << 20,
-		LogLevel:      "info",
-		LogFormat:     "text",
-		Default:       Namespace{Delivery: DeliveryLive, Interest: InterestNamespace, Public: PublicNone, Compression: On},
+		Workers:        4,
+		Poller:         "epoll",
+		Send:           "auto",
+		RingMessages:   16384,
+		PresenceTopics: 200_000,
+		ReceiveMemory:  64 << 20,
+		RingMemory:     64 << 20,
+		LogLevel:       "info",
+		LogFormat:      "text",
+		Default:        Namespace{Delivery: DeliveryLive, Interest: InterestNamespace, Public: PublicNone, Compression: On},
 	}
 	got := Default()
 	if diff := cmp.Diff(want, got); diff != "" {

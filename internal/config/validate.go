@@ -157,10 +157,13 @@ func (v *validator) bounds(c *Config) {
 	between(v, "heartbeat", c.Heartbeat, time.Second, time.Hour)
 	between(v, "write-timeout", c.WriteTimeout, 10*time.Millisecond, time.Hour)
 	between(v, "shutdown-timeout", c.ShutdownTimeout, 0, time.Hour)
+	between(v, "drain-grace", c.DrainGrace, 0, MaxDrain)
+	between(v, "drain-window", c.DrainWindow, 0, MaxDrain)
 	between(v, "compression-min-size", c.CompressionMinSize, 0, 64<<20)
 	between(v, "compression-level", c.CompressionLevel, 1, 6)
 	between(v, "shards", c.Shards, 0, 64)
 	between(v, "workers", c.Workers, 1, 1024)
+	between(v, "presence-topics", c.PresenceTopics, 0, 100_000_000)
 	between(v, "ring-messages", c.RingMessages, 1, 1<<20)
 	between(v, "ring-memory", c.RingMemory, 1<<20, 1<<40)
 	between(v, "receive-memory", c.ReceiveMemory, 1<<20, 1<<40)
@@ -177,6 +180,9 @@ func between[T cmp.Ordered](v *validator, key string, value, low, high T) {
 		v.addf(key, "--%s is %v, but must be %v to %v", key, value, low, high)
 	}
 }
+
+// MaxDrain bounds the grace of a drain, and its window.
+const MaxDrain = time.Hour
 
 // maxBatchDelay keeps live data live.
 const maxBatchDelay = time.Second

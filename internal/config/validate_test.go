@@ -102,6 +102,8 @@ func TestValidate(t *testing.T) {
 	f(func(c *Config) { c.HandshakeTimeout = 0 }, "--handshake-timeout is 0s, but must be 10ms to 1m0s")
 	f(func(c *Config) { c.WriteTimeout = -1 }, "--write-timeout is -1ns, but must be 10ms to 1h0m0s")
 	f(func(c *Config) { c.ShutdownTimeout = 2 * time.Hour }, "--shutdown-timeout is 2h0m0s, but must be 0s to 1h0m0s")
+	f(func(c *Config) { c.DrainGrace = 2 * time.Hour }, "--drain-grace is 2h0m0s, but must be 0s to 1h0m0s")
+	f(func(c *Config) { c.DrainWindow = 2 * time.Hour }, "--drain-window is 2h0m0s, but must be 0s to 1h0m0s")
 	f(func(c *Config) { c.MaxMessage = 100 }, "--max-message is 100, but must be 1KiB to 64MiB")
 	f(func(c *Config) { c.MaxConnections = -1 }, "--max-connections is -1, but must be 0 to 10000000")
 	f(func(c *Config) { c.MaxSubscriptions = 0 }, "--max-subscriptions is 0, but must be 1 to 1000000")

@@ -1,6 +1,7 @@
 package console_test
 
 import (
+	"bytes"
 	"net"
 	"os"
 	"path/filepath"
@@ -84,11 +85,25 @@ func TestNodes(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Fatal(err)
 	}
+	// One that is heard once, in beta's words, and one that says goodbye.
+	heard, err := nc.SubscribeSync("push._pushd.nodes.beta")
+	if err != nil {
+		t.Fatal(err)
+	}
+	words, err := heard.NextMsg(10 * time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ghost := bytes.Replace(words.Data, []byte(`"node":"beta"`), []byte(`"node":"ghost"`), 1)
+	if err := nc.Publish("push._pushd.nodes.ghost", ghost); err != nil {
+		t.Fatal(err)
+	}
 	beta.stop()
 	page.Do(`location.hash = "#/overview"`)
-	page.Want(`[...document.querySelectorAll("#problems li")].some((l) => l.textContent.includes("beta has said nothing"))`)
+	page.Want(`[...document.querySelectorAll("#problems li")].some((l) => l.textContent.includes("ghost has said nothing"))`)
 	page.Do(`location.hash = "#/nodes"`)
 	page.Want(names + ` === "alpha" || [...document.querySelectorAll("#nodes tbody tr")][1].cells[1].textContent === "silent"`)
+	page.Want(names + `.includes("beta") === false`)
 	b.WantNoTrouble()
 }
 

@@ -118,6 +118,15 @@ func (g *Gate) Unlimited(a netip.Addr, told bool) bool {
 // Enter counts a new connection of an address, valid until Leave. Where it is
 // not limited, it is only counted.
 func (g *Gate) Enter(a netip.Addr, limited bool) (Visit, Verdict) {
+	return g.enter(a, limited, true)
+}
+
+// Return is Enter for a connection that has been counted as new before, and left.
+func (g *Gate) Return(a netip.Addr, limited bool) (Visit, Verdict) {
+	return g.enter(a, limited, false)
+}
+
+func (g *Gate) enter(a netip.Addr, limited, arrives bool) (Visit, Verdict) {
 	if g == nil {
 		return 0, Admitted
 	}
@@ -130,7 +139,7 @@ func (g *Gate) Enter(a netip.Addr, limited bool) (Visit, Verdict) {
 		verdict := Admitted
 		if g.limits.Connections > 0 && int(e.connections) >= g.limits.Connections {
 			verdict = TooMany
-		} else if g.arrivals.Take(&e.arrived, now) > 0 {
+		} else if arrives && g.arrivals.Take(&e.arrived, now) > 0 {
 			verdict = TooFast
 		}
 		if verdict != Admitted {

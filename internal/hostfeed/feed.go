@@ -18,6 +18,9 @@ import (
 	"github.com/prometheus/procfs"
 )
 
+// Namespace is that of all its topics.
+const Namespace = "host"
+
 // Feed publishes the measurements of one machine at an interval.
 type Feed struct {
 	// Static after New.
@@ -79,7 +82,7 @@ func newFeed(m machine, interval time.Duration, publish func(string, []byte), lo
 	}
 	f := &Feed{
 		interval: interval,
-		prefix:   "host." + topicToken(m.host) + ".",
+		prefix:   Namespace + "." + topicToken(m.host) + ".",
 		publish:  publish,
 		log:      log,
 		metrics: []metric{

@@ -38,6 +38,11 @@ func (s *Server) openAdmin(h *heir) error {
 	inner.Handle("GET /metrics", promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{}))
 	inner.HandleFunc("GET /statistics", s.serveStatistics)
 	inner.HandleFunc("GET "+socketPath, s.serveOperatorSocket)
+	inner.HandleFunc("GET /nodes", s.serveNodes)
+	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodDelete} {
+		inner.HandleFunc(method+" /nodes/{node}/drain", s.serveNodeDrain)
+	}
+	inner.HandleFunc("GET /presence/{topic}", s.servePresence)
 	inner.HandleFunc("GET /connections", s.serveConnections)
 	inner.HandleFunc("GET /connections/{client}", s.serveConnection)
 	inner.HandleFunc("POST /connections/{client}/disconnect", s.serveDisconnectClient)

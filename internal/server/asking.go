@@ -5,8 +5,10 @@ import (
 	"net/netip"
 
 	"github.com/pushd/pushd/internal/auth"
+	"github.com/pushd/pushd/internal/config"
 	"github.com/pushd/pushd/internal/wire"
 	"github.com/pushd/pushd/poller"
+	"github.com/pushd/pushd/topics"
 )
 
 // Bounds of what one connection may have waiting for permissions.
@@ -42,7 +44,7 @@ type step struct {
 
 // decide says whether a connection may do something, by what is known of it.
 func (sh *shard) decide(id poller.Token, action auth.Action, topic string) decision {
-	if sh.isOperator(id.Slot()) {
+	if sh.isOperator(id.Slot()) && (action != auth.Publish || topics.Namespace(topic) != config.ReservedNamespace) {
 		return yes
 	}
 	a := sh.server.access

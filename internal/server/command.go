@@ -137,7 +137,7 @@ func (sh *shard) presence(id poller.Token, cmd *wire.Command) {
 }
 
 func (sh *shard) countPresence(id poller.Token, cmd wire.ID, topic string) {
-	sh.reply(id, wire.AppendPresence(sh.json[:0], cmd, topic, sh.server.hub.Connections(topic)))
+	sh.reply(id, wire.AppendPresence(sh.json[:0], cmd, topic, sh.server.connectionsOf(topic)))
 }
 
 // publish hands a client's message to NATS where that is permitted, and replies

@@ -12,8 +12,9 @@ import (
 	"github.com/pushd/pushd/topics/natsbus"
 )
 
-// withDemo adds the namespaces of the demo pages, which everybody may hear. Their
-// history is kept by pushd's own NATS alone: no streams are made in another.
+// withDemo adds the namespaces of the demo pages, which everybody may hear, unless
+// they are configured. Their history is kept by pushd's own NATS alone: no streams
+// are made in another.
 func withDemo(cfg config.Config) config.Config {
 	stocks := config.Namespace{Delivery: config.DeliveryLatest, History: config.History{Messages: 1}}
 	match := config.Namespace{Delivery: config.DeliveryAll, History: config.History{Age: time.Hour}}
@@ -31,6 +32,13 @@ func withDemo(cfg config.Config) config.Config {
 			ns.Interest, ns.Public = config.InterestNamespace, config.PublicSubscribe
 			all[name] = ns
 		}
+	}
+	if _, named := all[hostfeed.Namespace]; !named { // as it would be served without a word of it, but for everybody
+		ns := cfg.Default
+		if ns.Public = config.PublicSubscribe; cfg.Default.Public.MayPublish() {
+			ns.Public = config.PublicAll
+		}
+		all[hostfeed.Namespace] = ns
 	}
 	cfg.Namespaces = all
 	return cfg

@@ -58,6 +58,39 @@ func TestDemos(t *testing.T) {
 	browser.WantNoTrouble()
 }
 
+// TestDemosOfAGuardedServer wants what the pages show to be for everybody where
+// others need a token, but not what was configured otherwise.
+func TestDemosOfAGuardedServer(t *testing.T) {
+	host := func(public config.Public) func(*config.Config) {
+		return func(c *config.Config) {
+			ns := c.Default
+			ns.Public = public
+			c.Namespaces = map[string]config.Namespace{"host": ns}
+		}
+	}
+	for _, tc := range []struct {
+		name   string
+		change func(*config.Config)
+		status int // of who asks for the measurements, and has no token
+	}{
+		{"as it comes", func(*config.Config) {}, 200},
+		{"configured for some", host(config.PublicNone), 401},
+		{"configured for all", host(config.PublicSubscribe), 200},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r := secure(t, func(c *config.Config) { c.Demo = true }, tc.change)
+			for topic, want := range map[string]int{"host.%3E": tc.status, "demo-stocks.*": 200, "demo-match.*": 200, "demo-crowd.*": 200, "other.a": 401} {
+				if status, _, body := r.http("GET", "/poll?wait=0&topic="+topic, "", ""); status != want {
+					t.Errorf("%s: %d %s, want %d", topic, status, body, want)
+				}
+			}
+			if status, _, body := r.http("POST", "/publish/host.a", "", "1"); status != 401 {
+				t.Errorf("a publication by nobody: %d %s, want 401", status, body)
+			}
+		})
+	}
+}
+
 // TestScoreboardGoesOn has the server end a connection of the scoreboard, which
 // then goes on from its cursor: it shows as many events as the server has kept.
 func TestScoreboardGoesOn(t *testing.T) {

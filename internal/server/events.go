@@ -41,6 +41,7 @@ func lastWords(dst []byte, why conn.Reason) []byte {
 // Get implements conn.Handler: a poll, or a stream of events with the subscriptions
 // of its query string.
 func (sh *shard) Get(id poller.Token, r *conn.Request) *conn.Refusal {
+	sh.knowDebtor(id, r)
 	if refused := sh.server.checkOrigin(r.Origin, r.Host); refused != nil {
 		return refusal(0, refused)
 	}

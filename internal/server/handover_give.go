@@ -374,27 +374,14 @@ func (p *pause) end(given bool) {
 
 // retire ends what was not handed over, as a drain does, within the window.
 func (s *Server) retire(ctx context.Context) {
-	s.log.Info("another process serves: draining what is left here", "connections", s.quota.Open(), "window", defaultDrainWindow*time.Second)
-	end, cancel := context.WithTimeout(ctx, defaultDrainWindow*time.Second+s.cfg.ShutdownTimeout)
+	s.log.Info("another process serves: draining what is left here", "connections", s.quota.Open(), "window", s.cfg.DrainWindow)
+	end, cancel := context.WithTimeout(ctx, s.cfg.DrainWindow+s.cfg.ShutdownTimeout)
 	defer cancel()
-	s.orderDrain(0, defaultDrainWindow*time.Second)
+	s.orderDrain(0, s.cfg.DrainWindow)
 	var answers sync.WaitGroup
 	defer answers.Wait()
 	answers.Go(func() { _ = s.admin.Shutdown(end) }) // whoever asked for the upgrade is being answered
 	s.awaitClosed(end)
-}
-
-// orderDrain begins a drain, unless one is under way.
-func (s *Server) orderDrain(grace, window time.Duration) (first bool) {
-	d := &s.draining
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.given {
-		return false
-	}
-	d.given, d.begins, d.window = true, time.Now().Add(grace), window
-	s.tellShards(leaving{begins: d.begins, window: d.window})
-	return true
 }
 
 // serveUpgrade is POST /upgrade: it answers when the new process serves, or with

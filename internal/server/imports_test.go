@@ -27,18 +27,20 @@ var inside = map[string][]string{
 	"internal/demofeed":    {},
 	"internal/hostfeed":    {},
 	"internal/page":        {},
+	"internal/cluster":     {"internal/statistics"}, // what other nodes say; it speaks to nobody
 	"internal/console":     {},
 	"internal/statistics":  {}, // what a node says, without what it says it of
 	"internal/browsertest": {},
 	"internal/natstest":    {},
 	"internal/peertest":    {"internal/wire"},
 	"clients/go":           {}, // who copies it has all of it
-	"internal/server":      {"conn", "internal/auth", "internal/certs", "internal/config", "internal/console", "internal/demofeed", "internal/gate", "internal/handover", "internal/hostfeed", "internal/page", "internal/statistics", "internal/via", "internal/wire", "poller", "topics", "topics/natsbus"},
-	"cmd/pushd":            {"clients/go", "internal/auth", "internal/config", "internal/handover", "internal/server", "internal/wire", "topics"},
-	"clients/js":           {"internal/browsertest", "internal/wire"},  // the table of close codes is the same
-	"bench/echo":           {"conn", "poller"},                         // nothing but the two, or it would measure something else
-	"bench/scale":          {"bench/load", "conn", "poller", "topics"}, // what it simulates, and what drives real ones
-	"bench/load":           {"bench/load"},                             // drives any server, so it knows none
+	"internal/server":      {"conn", "internal/auth", "internal/certs", "internal/cluster", "internal/config", "internal/console", "internal/demofeed", "internal/gate", "internal/handover", "internal/hostfeed", "internal/page", "internal/statistics", "internal/via", "internal/wire", "poller", "topics", "topics/natsbus"},
+	"cmd/pushd":            {"clients/go", "internal/auth", "internal/config", "internal/doctor", "internal/handover", "internal/server", "internal/statistics", "internal/wire", "topics"},
+	"internal/doctor":      {"conn", "internal/auth", "internal/certs", "internal/config", "internal/server", "topics/natsbus"}, // it tries what the server will use
+	"clients/js":           {"internal/browsertest", "internal/wire"},                                                           // the table of close codes is the same
+	"bench/echo":           {"conn", "poller"},                                                                                  // nothing but the two, or it would measure something else
+	"bench/scale":          {"bench/load", "conn", "poller", "topics"},                                                          // what it simulates, and what drives real ones
+	"bench/load":           {"bench/load"},                                                                                      // drives any server, so it knows none
 	"bench/pushbench":      {"bench/load"},
 	"bench/compare":        {"bench/load"},
 }
@@ -55,7 +57,7 @@ var outside = []struct {
 	{library: "github.com/nats-io/nats-server/v2", only: []string{"bench", "internal/natstest", "topics/natsbus"}, reason: "NATS stays behind topics.Bus"},
 	{library: "github.com/mailru/easygo", only: []string{"poller"}, reason: "it is one backend, and its traps are known there"},
 	{library: "github.com/gobwas/ws", only: []string{"bench", "clients", "conn", "internal/handover", "internal/peertest", "internal/server"}, reason: "frames are the matter of conn, of who answers them, and of clients"},
-	{library: "github.com/klauspost/compress", only: []string{"conn"}, reason: "messages are compressed where frames are made, once for all"},
+	{library: "github.com/klauspost/compress", only: []string{"bench", "conn"}, reason: "messages are compressed where frames are made, once for all, and clients of load tests inflate them"},
 	{library: "github.com/prometheus/client_golang", only: []string{"internal/server"}, reason: "packages count for themselves; the server shows it"},
 	{library: "github.com/golang-jwt/jwt/v5", only: []string{"internal/auth"}, reason: "who somebody is, is decided in one place"},
 	{library: "github.com/MicahParks/jwkset", only: []string{"internal/auth"}, reason: "who somebody is, is decided in one place"},

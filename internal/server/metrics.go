@@ -81,6 +81,9 @@ func newMetrics(s *Server) *metrics {
 
 // Series that are read from shards, hub and bus. Each is described here once.
 var (
+	descPresence      = desc("pushd_presence_topics", "Counts of other nodes' topics that are kept for presence; at most --presence-topics.")
+	descUnkept        = desc("pushd_presence_unkept_total", "Counts of other nodes' topics that there was no room for.")
+	descNodes         = desc("pushd_nodes", "Nodes of the cluster that are heard, this one included.")
 	descConnections   = desc("pushd_connections", "Upgraded connections now, and streams of events.")
 	descByTransport   = desc("pushd_transport_connections", "Upgraded connections and streams of events and polls now, by transport: websocket, sse, poll.", "transport")
 	descOpened        = desc("pushd_transport_connections_total", "Connections that were taken, by transport.", "transport")
@@ -210,6 +213,13 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 		count(descCompressed, d.Messages)
 		count(descCompressedIn, d.BytesIn)
 		count(descCompressedOut, d.BytesOut)
+	}
+
+	if s.peers != nil {
+		kept, unkept := s.peers.known.Counts()
+		gauge(descPresence, float64(kept))
+		count(descUnkept, unkept)
+		gauge(descNodes, float64(1+len(s.peers.known.Nodes())))
 	}
 
 	b := s.bus.State()

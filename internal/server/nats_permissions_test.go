@@ -175,8 +175,18 @@ func TestNATSPermissions(t *testing.T) {
 		t.Fatal(err)
 	}
 	g.features(t, r)
-	if n := r.bus.State().Denied; n != 0 {
-		t.Errorf("%d subjects were denied", n)
+	other, err := g.pushd(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.subscribed("chat.far")
+	eventually(t, "nodes hear each other", func() bool { return other.presence("chat.far").Connections == 1 && len(r.nodes()) == 2 })
+	var st drainStatus
+	r.do(200, "GET", "/nodes/"+other.name+"/drain", &st)
+	for _, r := range []*running{r, other} {
+		if n := r.bus.State().Denied; n != 0 {
+			t.Errorf("%d subjects were denied", n)
+		}
 	}
 
 	// What is asked of --authorize passes the same permissions.
@@ -198,7 +208,7 @@ func TestNATSPermissions(t *testing.T) {
 	for _, subject := range []string{">", "*", "_INBOX.>", "$JS.>", "auth.pushd", "push"} {
 		g.wantDenied(t, "pushd", "change me", func(nc *nats.Conn) error { _, err := nc.SubscribeSync(subject); return err }, subject)
 	}
-	for _, subject := range []string{"push-live.scores.a.b", "$JS.API.STREAM.DELETE.push_scores"} {
+	for _, subject := range []string{"push-live.scores.a.b", "$JS.API.STREAM.DELETE.push_scores", "push._pushd.control", "push._pushd.nodes.x"} {
 		g.wantDenied(t, "backend", "change me too", func(nc *nats.Conn) error { return nc.Publish(subject, nil) }, subject)
 	}
 }

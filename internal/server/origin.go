@@ -20,6 +20,14 @@ func (s *Server) checkOrigin(origin, host string) *wire.Error {
 	return &wire.Error{Code: wire.Forbidden, Message: fmt.Sprintf("pages of origin %q may not use this server: --allow-origin lists those that may", origin)}
 }
 
+// refusalHeader is conn.Config.RefusalHeader.
+func (s *Server) refusalHeader(origin, host string) string {
+	if !s.origins.Allow(origin, host) {
+		origin = ""
+	}
+	return corsHeader(origin)
+}
+
 // crossOrigin refuses a request of a page that may not make it, before anything
 // is done for it: a simple POST comes without asking first. It answers those
 // that ask (preflights), and has the browser show the page what comes of the

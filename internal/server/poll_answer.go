@@ -17,7 +17,7 @@ import (
 
 // maxPolled bounds the messages of one answer, one message at least. The rest
 // comes with the next.
-const maxPolled = 256 << 10
+const maxPolled = 64 << 10
 
 // pollPatience is how long after its time a poll waits for what is on its way to
 // it: for a subscription to stand, or for history that is being read.

@@ -219,6 +219,24 @@ func TestPollOrigin(t *testing.T) {
 	}
 }
 
+// So is what refuses a request before the handler has seen it.
+func TestLimitOrigin(t *testing.T) {
+	r := start(t, func(c *config.Config) {
+		c.AllowOrigin, c.HandshakeRate, c.Unlimited = []string{"https://app.example"}, 1, []string{"none"}
+	})
+	for origin, want := range map[string]string{"https://app.example": "https://app.example", "https://evil.example": "", "": ""} {
+		status, header := 0, http.Header(nil)
+		for tries := 0; status != 503; tries++ { // as many as the rate lets in are answered
+			if status, header, _ = r.request("GET", "http://"+r.Addr()+"/poll?wait=0&topic=a", "", "", headerOf(origin)...); tries > 1000 {
+				t.Fatalf("%d after a thousand", status)
+			}
+		}
+		if header.Get("Access-Control-Allow-Origin") != want || header.Get("Vary") != "Origin" || header.Get("Retry-After") == "" {
+			t.Errorf("%q: %v, want it shown to %q", origin, header, want)
+		}
+	}
+}
+
 func headerOf(origin string) []string {
 	if origin == "" {
 		return nil

@@ -59,6 +59,14 @@ func (d debts) forgive(p *paces) {
 	}
 }
 
+// knowDebtor forgets what the client owes that had the slot before. Of the end of
+// a connection between two requests nobody is told.
+func (sh *shard) knowDebtor(id poller.Token, r *conn.Request) {
+	if !r.Again {
+		delete(sh.debts, id.Slot())
+	}
+}
+
 // commandTooFast counts a command, well formed or not, and refuses it if it is
 // one too many.
 func (sh *shard) commandTooFast(id poller.Token, c *client, cmd *wire.Command) bool {

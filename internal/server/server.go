@@ -47,6 +47,7 @@ type Server struct {
 	access   *access    // nil: everybody may do everything
 	plain    *plainHTTP // requests that are no upgrade
 	reporter *reporter
+	peers    *peers // other nodes
 	admin    *http.Server
 	adminLn  net.Listener
 	history  chan struct{}                 // holds one for each request for history under way
@@ -118,14 +119,7 @@ func open(cfg config.Config, log *slog.Logger, h *heir) (s *Server, err error) {
 	if err := s.openCerts(); err != nil {
 		return s, err
 	}
-	if s.bus, err = natsbus.Open(context.Background(), natsbus.Config{
-		URLs: cfg.NATS, Listen: cfg.NATSListen, Store: cfg.Store, Prefix: cfg.Prefix,
-		MaxPayload: int(max(cfg.MaxMessage, 1<<20)), MaxMessage: int(cfg.MaxMessage),
-		Credentials: cfg.NATSCreds, NKey: cfg.NATSNKey, CA: cfg.NATSCA, Cert: cfg.NATSCert, Key: cfg.NATSKey,
-		Streams:  streams(&cfg),
-		Requests: cfg.Authorize,
-		Log:      log,
-	}); err != nil {
+	if s.bus, err = natsbus.Open(context.Background(), NATSConfig(&cfg, log)); err != nil {
 		return s, err
 	}
 	s.metrics = newMetrics(s)
@@ -144,8 +138,9 @@ func open(cfg config.Config, log *slog.Logger, h *heir) (s *Server, err error) {
 			}
 			return served(cfg.Namespace(namespace))
 		},
-		History: s.bus,
-		Log:     s.log,
+		Occupancy: cfg.PresenceTopics > 0,
+		History:   s.bus,
+		Log:       s.log,
 	}, s.bus, s.encoder)
 	s.pool = poller.NewPool(cfg.Workers, handoverQueue)
 	if err := s.openAccess(); err != nil {
@@ -155,6 +150,18 @@ func open(cfg config.Config, log *slog.Logger, h *heir) (s *Server, err error) {
 		return s, err
 	}
 	return s, s.openShards(h)
+}
+
+// NATSConfig is how the settings want NATS.
+func NATSConfig(cfg *config.Config, log *slog.Logger) natsbus.Config {
+	return natsbus.Config{
+		URLs: cfg.NATS, Listen: cfg.NATSListen, Store: cfg.Store, Prefix: cfg.Prefix,
+		MaxPayload: int(max(cfg.MaxMessage, 1<<20)), MaxMessage: int(cfg.MaxMessage),
+		Credentials: cfg.NATSCreds, NKey: cfg.NATSNKey, CA: cfg.NATSCA, Cert: cfg.NATSCert, Key: cfg.NATSKey,
+		Streams:  streams(cfg),
+		Requests: cfg.Authorize,
+		Log:      log,
+	}
 }
 
 // openShards makes the shards with their loops, tables and listeners.
@@ -183,6 +190,7 @@ func (s *Server) openShards(h *heir) error {
 	}
 	s.plain = newPlainHTTP(s)
 	s.reporter = newReporter(s)
+	s.peers = newPeers(s)
 	return nil
 }
 
@@ -256,7 +264,9 @@ func (s *Server) Run(ctx context.Context) error {
 	serve("admin listener", func() error { return s.admin.Serve(s.adminLn) })
 	beside, stopBeside := context.WithCancel(context.Background())
 	s.watchCerts(beside, &others)
-	s.startReporter(beside, &others)
+	said, sayNoMore := context.WithCancel(context.Background()) // until the last client has gone
+	s.startReporter(said, &others)
+	s.startPeers(said, &others)
 	if s.cfg.Demo {
 		if err := s.startDemo(beside, &others); err != nil {
 			s.log.Warn("no demo feed", "err", err)
@@ -281,7 +291,9 @@ func (s *Server) Run(ctx context.Context) error {
 	end := time.Now().Add(s.cfg.ShutdownTimeout)
 	s.shutdown(end)
 	loops.Wait()
+	sayNoMore()
 	others.Wait()
+	s.reporter.sayGoodbye()
 	s.access.close()
 	s.pool.Close()
 	return errors.Join(err, s.bus.CloseWithin(max(time.Until(end), leastForNATS)))
@@ -354,13 +366,20 @@ func (s *Server) awaitClosed(ctx context.Context) int64 {
 // listeners, NATS, its store, the admin listener, HTTP.
 const keptFiles = 256
 
-// maxConnections derives the quota from the limit of open files where none is given.
+// maxConnections derives how many clients are taken from the limit of open
+// files, where no number is asked for.
 func maxConnections(asked int) (int, error) {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return 0, fmt.Errorf("reading the limit of open files: %w", err)
 	}
-	files := int(min(limit.Cur, 1<<30))
+	return MaxConnectionsOf(asked, limit.Cur)
+}
+
+// MaxConnectionsOf is how many clients are taken where so many files may be
+// open, and so many clients were asked for; 0: as many as there is room for.
+func MaxConnectionsOf(asked int, limit uint64) (int, error) {
+	files := int(min(limit, 1<<30))
 	room := max(files-keptFiles-maxPlainConns, files/2)
 	if asked == 0 {
 		return room, nil

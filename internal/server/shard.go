@@ -83,6 +83,7 @@ func (s *Server) newShard(index int, l *poller.Listener) (*shard, error) {
 		PongTimeout:      pongTimeout,
 		WriteTimeout:     s.cfg.WriteTimeout,
 		Claims:           claimsPath,
+		RefusalHeader:    s.refusalHeader,
 		Beat:             []byte(wire.EventHeartbeat),
 		LastWords:        lastWords,
 		Subprotocols:     []string{wire.SubprotocolJSON, wire.SubprotocolRaw},
@@ -172,7 +173,7 @@ func (sh *shard) Closed(id poller.Token, why conn.Reason) {
 	delete(sh.openings, id)
 	sh.counted[sh.client(id.Slot()).shape.transport()].closed.Add(1)
 	*sh.client(id.Slot()) = client{}
-	if why != conn.ReasonAnswered || len(sh.server.forwarders) > 0 { // else it goes on with requests of the same client
+	if why != conn.ReasonAnswered { // else it may go on with requests of the same client
 		delete(sh.debts, id.Slot())
 	}
 	if sh.server.debugs() {

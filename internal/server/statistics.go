@@ -50,8 +50,10 @@ type reporter struct {
 	// Atomic.
 	worstLag  atomic.Int64           // ns, of all shards, since the last message
 	last      atomic.Pointer[[]byte] // the newest message, that nobody changes
-	confirmed atomic.Uint64          // of these messages, by NATS
+	confirmed atomic.Uint64          // of these messages and those to other nodes, by NATS
+	mute      atomic.Bool            // the account may not publish below the reserved namespace, as far as is known
 	roundTrip atomic.Int64           // ns until it had the last one; 0: it does not have it yet
+	gone      atomic.Bool            // the next message is the last
 	denied    atomic.Bool            // the account may not publish them
 }
 
@@ -118,6 +120,12 @@ func (r *reporter) run(ctx context.Context) {
 	}
 }
 
+// sayGoodbye tells other nodes that this one has served.
+func (r *reporter) sayGoodbye() {
+	r.gone.Store(true)
+	r.report(time.Now())
+}
+
 // report makes a message and publishes it where NATS is there.
 func (r *reporter) report(now time.Time) {
 	message, err := json.Marshal(r.describe(now))
@@ -130,7 +138,8 @@ func (r *reporter) report(now time.Time) {
 		r.mayPublish = now.Add(statisticsPause)
 		r.server.log.Warn("statistics of this node are not published for a minute: the NATS account has no permission to", "topic", r.topic)
 	}
-	if now.Before(r.mayPublish) || !r.server.bus.State().Connected {
+	r.mute.Store(now.Before(r.mayPublish))
+	if r.mute.Load() || !r.server.bus.State().Connected {
 		return
 	}
 	began := time.Now()
@@ -140,6 +149,7 @@ func (r *reporter) report(now time.Time) {
 			r.confirmed.Add(1)
 			r.roundTrip.Store(int64(time.Since(began)))
 		case errors.Is(err, natsbus.ErrDenied):
+			r.mute.Store(true)
 			r.denied.Store(true)
 		}
 	}})
@@ -163,6 +173,9 @@ func (s *Server) startReporter(ctx context.Context, running *sync.WaitGroup) {
 
 // state is where the node stands in its life.
 func (s *Server) state() string {
+	if s.reporter.gone.Load() {
+		return statistics.StateGone
+	}
 	if s.stopping.Load() {
 		return "stopping"
 	}

@@ -33,9 +33,10 @@ func (r *reporter) describe(now time.Time) *statistics.Node {
 	}
 	h, b := s.hub.Counts(), s.bus.State()
 	n := &statistics.Node{
-		Version: statistics.Version, Node: s.name, Time: now.UnixMilli(), Interval: interval.Milliseconds(),
+		Version: statistics.Version, Node: s.name, ID: nodeID(s.node), Time: now.UnixMilli(), Interval: interval.Milliseconds(),
 		Started: r.started.UnixMilli(), Software: r.software, State: s.state(),
-		Process: s.process(),
+		Occupancy: s.peers.sequence.Load(),
+		Process:   s.process(),
 		Connections: statistics.Connections{
 			Open: s.clientsOpen(), Max: s.quota.Max(), Sockets: c.Sockets, Operators: s.operators.Load(),
 			Transports: s.transports(), HTTP: s.plain.open.Load(),

@@ -29,6 +29,7 @@ type opening struct {
 
 // Upgrade implements conn.Handler: welcome, and the subscriptions of the query string.
 func (sh *shard) Upgrade(id poller.Token, r *conn.Request) *conn.Refusal {
+	sh.knowDebtor(id, r)
 	refused := sh.openSocket(id, r)
 	if refused == nil {
 		sh.counted[overSocket].opened.Add(1)

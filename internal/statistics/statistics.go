@@ -12,6 +12,9 @@ const (
 	All    = Prefix + "*" // the pattern of all nodes
 )
 
+// StateGone is of a node's last message: it has served.
+const StateGone = "gone"
+
 // Topic is where the node of that name publishes.
 func Topic(node string) string { return Prefix + node }
 
@@ -21,11 +24,14 @@ func Topic(node string) string { return Prefix + node }
 type Node struct {
 	Version  int    `json:"v"`
 	Node     string `json:"node"`
+	ID       string `json:"id"`          // of this run of it: eight hexadecimal digits, part of its clients' names
 	Time     int64  `json:"time"`        // ms since 1970, by the node's clock
 	Interval int64  `json:"interval_ms"` // which Latency is of: since the message before
 	Started  int64  `json:"started"`     // ms since 1970
 	Software string `json:"software"`    // its version
-	State    string `json:"state"`       // serving; of a drain waiting, closing, drained; stopping
+	State    string `json:"state"`       // serving; of a drain waiting, closing, drained; stopping; StateGone
+
+	Occupancy uint64 `json:"occupancy_sequence"` // of its newest message on how many connections topics have; 0: there was none
 
 	Process       Process       `json:"process"`
 	Connections   Connections   `json:"connections"`

@@ -150,13 +150,12 @@ func (a *asker) create(h *history) (*apiReply, error) {
 	return reply, err
 }
 
-// update changes a stream of pushd's own where it is not as wanted. What
-// cannot be changed is for people to decide: it would cost the messages.
-func (k *keeper) update(h *history, is *apiReply) (*apiReply, error) {
+// unchangeable says why a stream of pushd's own is not as wanted and cannot be
+// made so: that is for people to decide, since it would cost the messages.
+func (h *history) unchangeable(cfg *jetstream.StreamConfig) error {
 	wanted := h.wanted()
-	cfg := is.Config
-	stuck := func(problem, cure string) (*apiReply, error) {
-		return nil, fmt.Errorf("namespace %s: stream %s %s, which cannot be changed: %s, or remove it with its messages: nats stream rm %s",
+	stuck := func(problem, cure string) error {
+		return fmt.Errorf("namespace %s: stream %s %s, which cannot be changed: %s, or remove it with its messages: nats stream rm %s",
 			h.namespace, h.config.Name, problem, cure, h.config.Name)
 	}
 	switch {
@@ -173,8 +172,18 @@ func (k *keeper) update(h *history, is *apiReply) (*apiReply, error) {
 	}
 	for _, subject := range cfg.Subjects {
 		if !h.covers(subject) {
-			return nil, fmt.Errorf("namespace %s: stream %s stores %s, which is not %s nor below it: name another stream", h.namespace, h.config.Name, subject, h.config.Subject)
+			return fmt.Errorf("namespace %s: stream %s stores %s, which is not %s nor below it: name another stream", h.namespace, h.config.Name, subject, h.config.Subject)
 		}
+	}
+	return nil
+}
+
+// update changes a stream of pushd's own where it is not as wanted.
+func (k *keeper) update(h *history, is *apiReply) (*apiReply, error) {
+	wanted := h.wanted()
+	cfg := is.Config
+	if err := h.unchangeable(&cfg); err != nil {
+		return nil, err
 	}
 	todo := differences(&cfg, wanted)
 	if len(todo) == 0 {

@@ -26,8 +26,8 @@ export class Pushd implements api.Pushd, Watcher, Owner {
 
   _token: string | null | undefined;
   private _pending: Command[] = []; // without a connection
-  private _hidden = false; // and paused for that
-  private _paused = false; // by the program
+  private _hidden?: boolean; // and paused for that
+  private _paused?: boolean; // by the program
 
   constructor(
     url: string | URL = "/",
@@ -75,14 +75,14 @@ export class Pushd implements api.Pushd, Watcher, Owner {
       body.data = encode(data);
       body.encoding = "base64";
     }
-    return this._ask(body, !!id, ({ topic, cursor }) => ({ topic, cursor }));
+    return this._ask(body, id, ({ topic, cursor }) => ({ topic, cursor }));
   }
 
   presence(topic: string): Promise<number> {
     return this._ask({ type: "presence", topic }, true, ({ connections }) => connections);
   }
 
-  private _ask<T>(body: Command["_body"], repeat: boolean, answer: (told: Told) => T): Promise<T> {
+  private _ask<T>(body: Command["_body"], repeat: unknown, answer: (told: Told) => T): Promise<T> {
     return new Promise((resolve, reject) => {
       this._again(command(body, repeat, (told) => resolve(answer(told)), reject, this._timeout));
     });
@@ -105,10 +105,14 @@ export class Pushd implements api.Pushd, Watcher, Owner {
   }
 
   /** Returns whether there was a listener. */
-  _emit(event: keyof api.Events, ...args: unknown[]): boolean {
-    const listeners = [...this._listeners].filter(([of]) => of === event);
-    for (const [, listener] of listeners) run(listener, ...args);
-    return !!listeners[0];
+  _emit(event: keyof api.Events, ...args: unknown[]): unknown {
+    let heard;
+    for (const [of, listener] of [...this._listeners]) {
+      if (of !== event) continue;
+      run(listener, ...args);
+      heard = true;
+    }
+    return heard;
   }
 
   /** An error that nobody listens to goes to the console. */

@@ -4,7 +4,6 @@ import { PushdError } from "./error.js";
 /** Command is one thing that the server is asked for, until it has answered. */
 export interface Command {
   readonly _body: Record<string, any>; // as on a WebSocket
-  readonly _repeat: boolean; // may be sent again where it is not known what became of it
   readonly _lasting: number | undefined; // where it outlives its link
   _sent?: boolean;
   _done?: boolean;
@@ -14,14 +13,13 @@ export interface Command {
 
 export function command(
   body: Command["_body"],
-  repeat: boolean,
+  repeat: unknown, // it may be sent again where it is not known what became of it
   answered: (told: Told) => void,
   failed: (error: PushdError) => void,
   timeout?: number, // ms; of one that outlives its link
 ): Command {
   const it: Command = {
     _body: body,
-    _repeat: repeat,
     _lasting: timeout,
     _answer(told) {
       const { code } = told;

@@ -41,7 +41,7 @@ export function keepConnected(host: Watcher, { token, transports = Object.keys(o
   let index = 0; // of the transport to try
   let turn = 0; // which attempt it is: what an earlier one still brings is void
   let attempt = 0; // since the last connection that lasted
-  let worked = false; // the best transport, once
+  let worked: boolean | undefined; // the best transport, once
   let refusals = 0; // of tokens, in a row
   let adviceAt = 0; // when the server wants to be asked again
   const renew = typeof token === "function" && token;
@@ -55,7 +55,7 @@ export function keepConnected(host: Watcher, { token, transports = Object.keys(o
       if (!known && renew) host._token = await renew();
       return (known = true);
     } catch (e) {
-      host._trouble(new PushdError("token", `${e}`));
+      host._trouble(new PushdError("token", "" + e));
       return false;
     }
   }
@@ -105,8 +105,8 @@ export function keepConnected(host: Watcher, { token, transports = Object.keys(o
     if (index) later(retryBetter * (0.5 + Math.random()), look);
   }
 
-  function wait({ _code, _reason }: End): void {
-    const retryIn = Math.max(0, adviceAt - Date.now()) || leastWait(_code) + backoff(attempt++, min, max);
+  function wait({ _code, _reason, _after }: End): void {
+    const retryIn = Math.max(0, adviceAt - Date.now()) || (_after || leastWait(_code)) + backoff(attempt++, min, max);
     timer = setTimeout(connect, retryIn);
     host._is("waiting", { retryIn, code: _code, reason: _reason });
   }
@@ -144,7 +144,7 @@ export function keepConnected(host: Watcher, { token, transports = Object.keys(o
         known = false;
         wait(end);
       } else if (final.includes(code)) {
-        host._finish(new PushdError(`close_${code}`, reason), { code, reason });
+        host._finish(new PushdError("close_" + code, reason), { code, reason });
       } else {
         next(end);
       }

@@ -30,11 +30,8 @@ export function openHttp(host: Host, run: (call: Call, link: Link, host: Host) =
 
   const ended = (end: End) => host._connection._ended(link, end);
 
-  function request(path: string, init: RequestInit & { headers?: Record<string, string> }): Promise<Response> {
-    const headers: Record<string, string> = { ...init.headers };
-    if (host._token) headers.Authorization = "Bearer " + host._token;
-    return _fetch(_base + path, { ...init, headers });
-  }
+  const request = (path: string, init?: RequestInit, headers?: Record<string, string>): Promise<Response> =>
+    _fetch(_base + path, { ...init, headers: { ...headers, ...(host._token && { Authorization: "Bearer " + host._token }) } });
 
   /** Has each route in a call. A new one gets another call, and the rest go on. */
   function place(): void {
@@ -52,7 +49,7 @@ export function openHttp(host: Host, run: (call: Call, link: Link, host: Host) =
     const groups: Record<string, Route[]> = {};
     fresh.forEach((route, n) => {
       route._on = false;
-      (groups[`${route._mode} ${route._rate} ${(n / mostRoutes) | 0}`] ??= []).push(route);
+      (groups[[route._mode, route._rate, (n / mostRoutes) | 0] as any] ??= []).push(route);
     });
     Object.values(groups).forEach(begin);
   }
@@ -67,17 +64,17 @@ export function openHttp(host: Host, run: (call: Call, link: Link, host: Host) =
         const routes = call._routes;
         const [{ _mode, _rate }] = routes as [Route];
         const query = new URLSearchParams();
-        if (_mode) query.set("mode", _mode);
-        if (_rate) query.set("max_rate", _rate as any);
+        if (_mode) query.append("mode", _mode);
+        if (_rate) query.append("max_rate", _rate as any);
         for (const route of routes) {
           query.append("topic", route._topic);
           query.append("cursor", route._place ?? route._cursor ?? "");
         }
         const response = await request(path + query, { signal: abort.signal });
-        const { ok, status } = response;
-        if (ok) return response;
+        if (response.ok) return response;
+        const { status } = response;
         if (![400, host._token ? 400 : 401, 403].includes(status)) {
-          throw { _code: status, _unfit: ![401, 429, 503].includes(status) };
+          throw { _code: status, _after: retryAfter(response), _unfit: ![401, 429, 503].includes(status) };
         }
         const { code, message } = await toldBy(response);
         call._cut();
@@ -121,16 +118,16 @@ export function openHttp(host: Host, run: (call: Call, link: Link, host: Host) =
       try {
         const response = await request("/publish/" + topic, {
           method: "POST",
-          headers: key && { "Idempotency-Key": key },
           body: encoding ? decode(data) : JSON.stringify(data),
-        });
+        }, key && { "Idempotency-Key": key });
         told = await toldBy(response);
+        told.after = retryAfter(response);
         if (response.status === 401 && host._token) {
           told.code = "rate_limited"; // it was not taken, and will be with another token
           ended({ _code: 401 });
         }
       } catch {}
-      if (command._answer(told)) setTimeout(host._again, 2000, command);
+      if (command._answer(told)) setTimeout(host._again, told.after || 2000, command);
     },
 
     _renew: () => true,
@@ -142,8 +139,11 @@ export function openHttp(host: Host, run: (call: Call, link: Link, host: Host) =
   };
   if (_router._routes.size) link._sync();
   // Without anything to wait for, it is enough that the server answers.
-  else request("/healthz", {}).then(() => host._connection._welcome(link), ended);
+  else request("/healthz").then(() => host._connection._welcome(link), ended);
   return link;
 }
 
 const toldBy = (response: Response): Promise<Told> => response.json().catch(() => ({ code: "close_" + response.status }));
+
+/** How long the server asks for, in ms; 0 or NaN where it does not, in seconds. */
+const retryAfter = ({ headers }: Response): number => 1000 * (headers.get("Retry-After") as any);

@@ -22,6 +22,7 @@ export interface Link {
 export interface End {
   _code?: number; // a close code of the protocol, or the HTTP status of a refusal
   _reason?: string;
+  _after?: number; // ms that the server wants to be left alone
   _unfit?: boolean; // this transport cannot be had here: try the next
 }
 

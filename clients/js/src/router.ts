@@ -45,7 +45,7 @@ export class Route {
   readonly _rate: number | undefined;
 
   _link: Link | undefined; // which has told the server of it
-  _on = false; // and the server has taken it
+  _on?: boolean; // and the server has taken it
   _new = true; // no server has taken it yet
 
   _cursor: string | undefined; // of the last message, or where it began
@@ -61,7 +61,7 @@ export class Route {
     this._rate = options.maxRate;
     this._cursor = options.cursor;
     if (/[*>]/.test(_topic)) {
-      this._pattern = new RegExp("^" + _topic.replace(/\./g, "\\.").replace(/\*/g, "[^.]+").replace(/>$/, ".+") + "$");
+      this._pattern = RegExp("^" + _topic.replaceAll(".", "\\.").replaceAll("*", "[^.]+").replace(">", ".+") + "$");
     }
   }
 
@@ -90,7 +90,7 @@ export class Router {
       this._routes.set(topic, route);
       if (route._pattern) this._patterns.add(route);
     } else if (options.cursor || options.mode !== route._mode || options.maxRate !== route._rate) {
-      throw new TypeError(`${topic} is in use otherwise`);
+      throw new TypeError(topic + " is in use otherwise");
     }
     return route;
   }

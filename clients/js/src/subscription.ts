@@ -25,8 +25,8 @@ export function run<A extends unknown[]>(fn: ((...args: A) => void) | undefined,
 export class Sub implements Subscription<any> {
   private _queue: Message<any>[] | undefined; // for `for await`
   private _wake: (() => void) | undefined; // of a next that waits
-  private _full = false; // and told so
-  private _over = false;
+  private _full?: boolean; // and told so
+  private _over?: boolean;
   private _error: PushdError | undefined;
 
   constructor(

@@ -171,3 +171,34 @@ test("a Node without a WebSocket class, and a constructor that is no use", async
   await server.publish("chat.a", 1);
   await until("it", () => got.data.length);
 });
+
+test("as long as Retry-After says, at least", async (t) => {
+  const server = await startServer(t);
+  for (const [transport, status] of [["sse", 429], ["poll", 503]]) {
+    let refusals = 1;
+    const refuse = async (url, init) => {
+      if (!/healthz/.test(url) && refusals-- > 0) return Response.json({ code: "unavailable", message: "later" }, { status, headers: { "Retry-After": "3" } });
+      return fetch(url, init);
+    };
+    const setTimeout = globalThis.setTimeout; // of what waits so long, we only want to know that it does
+    const waits = [];
+    t.mock.method(globalThis, "setTimeout", (call, ms, ...args) => {
+      if (ms >= 3000 && ms < 3400) waits.push(ms);
+      return setTimeout(call, ms >= 3000 && ms < 3400 ? 0 : ms, ...args);
+    });
+    const push = connect(t, server.url, { transports: [transport], fetch: refuse });
+    const asked = [];
+    push.on("state", (state, info) => state === "waiting" && asked.push(info));
+    const got = await listen(push, "chat.a");
+    assert.equal(asked.length, 1);
+    assert.equal(asked[0].code, status);
+    assert.ok(asked[0].retryIn >= 3000, `comes back after ${asked[0].retryIn} ms`);
+    refusals = 1;
+    const publishing = connect(t, server.url, { transports: [transport], fetch: refuse });
+    waits.length = 0;
+    await publishing.publish("chat.a", 1, { id: transport });
+    assert.deepEqual(waits, [3000]);
+    await until("it", () => got.data.length);
+    t.mock.restoreAll();
+  }
+});

@@ -3,7 +3,7 @@
 
 import { Connections } from "./connections.js";
 import { byId, setText } from "./dom.js";
-import { Model, silentAfter } from "./model.js";
+import { Model, nodesTopic, silentAfter } from "./model.js";
 import { Nodes } from "./nodes.js";
 import { Overview } from "./overview.js";
 import { request } from "./session.js";
@@ -11,7 +11,6 @@ import { Socket } from "./socket.js";
 import { Topics } from "./topics.js";
 import { Try } from "./try.js";
 
-const nodesTopic = "_pushd.nodes.*";
 const listEvery = 2; // seconds between two looks at the topics
 
 const model = new Model();
@@ -54,7 +53,7 @@ const isStatistics = (message) => message.topic?.startsWith("_pushd.nodes.");
 
 socket.onmessage = (message) => {
   if (message.type === "message" && isStatistics(message)) model.note(message.data, Date.now());
-  else if (!isStatistics(message)) byHand.receive(message);
+  if (!isStatistics(message) || byHand.wants(message.topic)) byHand.receive(message);
 };
 
 // --- Views ---------------------------------------------------------------------

@@ -1,6 +1,7 @@
 // What nodes have said of themselves: statistics messages, version 1 (see
 // docs/CONSOLE.md), and what follows from them.
 
+export const nodesTopic = "_pushd.nodes.*"; // where they say it
 const kept = 61; // messages of each node: a minute of differences
 const points = 300; // seconds of the charts
 export const silentAfter = 3_500; // ms without a message: three are missing
@@ -45,6 +46,11 @@ export class Model {
 
   note(message, now) {
     if (message?.v !== 1 || typeof message.node !== "string" || !message.traffic) return;
+    if (message.state === "gone") { // it says goodbye
+      this.nodes.delete(message.node);
+      this.#series.delete(message.node);
+      return;
+    }
     let node = this.nodes.get(message.node);
     if (!node) this.nodes.set(message.node, (node = new Node()));
     node.note(message, now);

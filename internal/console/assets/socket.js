@@ -33,12 +33,12 @@ export class Socket {
     socket.onclose = (event) => this.#socket === socket && this.#closed(event.code);
   }
 
-  // ask sends a command, and resolves with what the server answers to it.
+  // ask sends a command, and resolves with what the server answers to it. An error has its code.
   ask(command) {
     if (!this.#live) return Promise.reject(new Error("there is no connection to the server now"));
     const id = ++this.#number;
     return new Promise((resolve, reject) => {
-      this.#waiting.set(id, (answer) => (answer.type === "error" ? reject(new Error(answer.message)) : resolve(answer)));
+      this.#waiting.set(id, (answer) => (answer.type === "error" ? reject(Object.assign(new Error(answer.message), { code: answer.code })) : resolve(answer)));
       this.#socket.send(JSON.stringify({ ...command, id }));
     });
   }

@@ -2,12 +2,29 @@
 
 import { byId, el, setText } from "./dom.js";
 import * as format from "./format.js";
+import { nodesTopic } from "./model.js";
 
 const most = 200; // messages that are shown
+const passing = new Set(["unavailable", "rate_limited"]); // refusals of which there is none a while later
+
+// Place is where a subscription stands, which a resumed one goes on from.
+class Place {
+  cursor; // of the last message that matched, or where it began; undefined in a namespace without history
+  taken = false; // by a server, once
+  stands = false; // on this connection
+  #like;
+
+  constructor(pattern, mode) {
+    this.mode = mode;
+    this.#like = new RegExp(`^${pattern.replaceAll(".", "\\.").replaceAll("*", "[^.]+").replace(/>$/, ".+")}$`);
+  }
+
+  matches(topic) { return this.#like.test(topic); }
+}
 
 export class Try {
   #socket;
-  #patterns = new Map(); // what is subscribed to, with its mode
+  #patterns = new Map(); // what is subscribed to: a Place of each
   #count = 0;
   #waiting = []; // messages for the next frame of the display
   #frame = 0;
@@ -29,41 +46,69 @@ export class Try {
     };
   }
 
-  // resubscribe is called when there is a new connection.
+  // resubscribe is called when there is a new connection: each goes on where it was.
   resubscribe() {
-    for (const [pattern, mode] of this.#patterns) this.#ask(pattern, mode).catch((error) => say("subscribe-result", error.message, true));
+    for (const place of this.#patterns.values()) place.stands = false;
+    for (const [pattern, place] of this.#patterns) this.#resume(pattern, place);
   }
 
-  // receive takes every message that is no node's, and what tells of missing ones.
+  async #resume(pattern, place) {
+    if (place.stands || this.#patterns.get(pattern) !== place) return;
+    try {
+      await this.#ask(pattern, place);
+    } catch (error) {
+      say("subscribe-result", `${pattern}: ${error.message}`, true);
+      if (passing.has(error.code)) setTimeout(() => this.#resume(pattern, place), 1000);
+    }
+  }
+
+  // wants tells whether a message, or what is told of a pattern, is for here.
+  wants(topic) { return [...this.#patterns].some(([pattern, place]) => pattern === topic || place.matches(topic)); }
+
+  // receive takes messages, and what tells of missing ones.
   receive(message) {
-    if (message.type === "message") this.#add(message.time, message.topic, text(message));
+    if (message.type === "message") {
+      this.#add(message.time, message.topic, text(message));
+      for (const place of this.#patterns.values()) if (message.cursor && place.stands && place.matches(message.topic)) place.cursor = message.cursor;
+    }
     else if (message.type === "gap") this.#add(Date.now(), message.topic, `gap: messages are missing (${message.reason})`, "gap");
     else if (message.type === "skipped") this.#add(Date.now(), message.topic, `${message.count} older values skipped`, "gap");
   }
 
-  #ask(pattern, mode) { return this.#socket.ask({ type: "subscribe", topic: pattern, ...(mode && { mode }) }); }
+  async #ask(pattern, place) {
+    const { mode, cursor } = place;
+    const answer = await this.#socket.ask({ type: "subscribe", topic: pattern, ...(mode && { mode }), ...(cursor && { cursor }) });
+    const missed = answer.recovered === false || (place.taken && !cursor); // without a cursor nobody can say what came meanwhile
+    if (missed) this.#add(Date.now(), pattern, `gap: messages are missing (${answer.reason ?? "disconnected"})`, "gap");
+    if (missed || !cursor) place.cursor = answer.cursor;
+    place.taken = place.stands = true;
+  }
 
   async #subscribe(pattern, mode) {
+    const before = this.#patterns.get(pattern);
+    this.#patterns.set(pattern, new Place(pattern, mode)); // its messages may come with the answer
     try {
-      await this.#ask(pattern, mode);
+      await this.#ask(pattern, this.#patterns.get(pattern));
     } catch (error) {
+      if (before) this.#patterns.set(pattern, before);
+      else this.#patterns.delete(pattern);
       say("subscribe-result", error.message, true);
       return;
     }
-    this.#patterns.set(pattern, mode);
     say("subscribe-result", `Subscribed to ${pattern}.`);
     this.#drawPatterns();
     byId("subscribe").reset();
   }
 
   #drawPatterns() {
-    byId("subscribed").replaceChildren(...[...this.#patterns].map(([pattern, mode]) => el("li", {}, mode ? `${pattern} (${mode})` : pattern,
+    byId("subscribed").replaceChildren(...[...this.#patterns].map(([pattern, place]) => el("li", {}, place.mode ? `${pattern} (${place.mode})` : pattern,
       el("button", { type: "button", textContent: "×", ariaLabel: `Unsubscribe from ${pattern}`, onclick: () => this.#unsubscribe(pattern) }))));
   }
 
   #unsubscribe(pattern) {
     this.#patterns.delete(pattern);
     this.#drawPatterns();
+    if (pattern === nodesTopic) return; // the console's own goes on
     this.#socket.ask({ type: "unsubscribe", topic: pattern }).catch(() => {}); // a lost connection has ended it too
     byId("subscribe").elements.topic.focus();
   }

@@ -109,6 +109,7 @@ type Counted struct {
 	Foreign     uint64         `json:"foreign"`     // messages of another run
 	Reads       uint64         `json:"reads"`       // read calls that brought something
 	Bytes       uint64         `json:"bytes"`       // received, everything counted
+	Deflated    uint64         `json:"deflated"`    // messages that came compressed
 	Pings       uint64         `json:"pings"`       // received, and answered
 	Resumed     uint64         `json:"resumed"`     // subscriptions that were to go on from a cursor
 	Recovered   uint64         `json:"recovered"`   // answers that say that nothing was lost on the way

@@ -16,7 +16,9 @@ type Plan struct {
 	Topics          []string `json:"topics"`
 	TopicsPerClient int      `json:"topics_per_client"` // see Assign
 
-	Request     string `json:"request"`     // the HTTP upgrade; {topic} is the client's first topic
+	Events      bool   `json:"events"`      // clients have streams of Server-Sent Events, and say nothing but Request
+	Deflate     bool   `json:"deflate"`     // Request offers permessage-deflate, and the server has to accept it
+	Request     string `json:"request"`     // the HTTP request; {topic} is the client's first topic
 	Accept      string `json:"accept"`      // what the 101 has to contain; empty: anything
 	Hello       string `json:"hello"`       // first message of a client; empty: none
 	Subscribe   string `json:"subscribe"`   // message that subscribes to {topic}; {id} is a number of its own
@@ -35,7 +37,7 @@ type Plan struct {
 	RecoveredMark string `json:"recovered_mark"` // text in the answer to Resume where nothing was lost
 
 	SlowEvery     int `json:"slow_every"`     // each client divisible by this stalls when told to; 0: none
-	SlowBuffer    int `json:"slow_buffer"`    // SO_RCVBUF of these, bytes
+	SlowWindow    int `json:"slow_window"`    // TCP window of these at most, bytes
 	ChurnEvery    int `json:"churn_every"`    // this part of each topic's clients changes topics when told to; 0: none
 	HandshakeTime int `json:"handshake_time"` // seconds until an attempt to connect has failed
 }

@@ -17,7 +17,7 @@ func (s *Swarm) shut(c *client) {
 		unix.Close(int(c.fd)) // takes it out of the set too; there is nobody to tell of an error
 	}
 	c.fd, c.status, c.acks = -1, closed, 0
-	c.rest, c.message, c.fragmented = nil, nil, false
+	c.rest, c.message, c.fragmented, c.chunks = nil, nil, false, nil
 }
 
 // end closes a client, for a reason that is counted unless it was we who wanted it.
@@ -83,15 +83,17 @@ func (s *Swarm) drop() {
 	s.settleOpening()
 }
 
-// leave says goodbye: the close frame, and that nothing more will follow.
+// leave says goodbye: the close frame, where there are frames, and that nothing more will follow.
 func (s *Swarm) leave(c *client) error {
 	s.status.Open--
 	s.count(c, -1)
 	c.status = leaving
 	s.opening.underway++
 	s.settleOpening()
-	if err := s.write(c, appendFrame(s.scratch[:0], opClose, binary.BigEndian.AppendUint16(nil, 1000), s.random.Uint32())); err != nil {
-		return err
+	if !s.plan.Events {
+		if err := s.write(c, appendFrame(s.scratch[:0], opClose, binary.BigEndian.AppendUint16(nil, 1000), s.random.Uint32())); err != nil {
+			return err
+		}
 	}
 	return unix.Shutdown(int(c.fd), unix.SHUT_WR)
 }

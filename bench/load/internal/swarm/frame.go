@@ -27,24 +27,31 @@ var (
 	errSequence = errors.New("continuation without a beginning, or not") // section 5.4
 )
 
+// rsv1 marks the first frame of a message that is compressed (RFC 7692 section 6).
+const rsv1 = 0x40
+
 // frame is one frame of a server.
 type frame struct {
 	opcode  byte
 	final   bool
 	payload []byte // within the bytes that were cut
+	deflate bool   // rsv1
 }
 
 // cut returns the first frame of b and its length. The length is 0 where b has
-// not all of it yet.
-func cut(b []byte) (f frame, n int, err error) {
+// not all of it yet. Of the reserved bits those of extension may be set, in the first frame of a message.
+func cut(b []byte, extension byte) (f frame, n int, err error) {
 	if len(b) < 2 {
 		return frame{}, 0, nil
 	}
-	f.opcode, f.final = b[0]&0x0f, b[0]&0x80 != 0
+	f.opcode, f.final, f.deflate = b[0]&0x0f, b[0]&0x80 != 0, b[0]&rsv1 != 0
+	if f.opcode != opText && f.opcode != opBinary {
+		extension = 0
+	}
 	size := uint64(b[1])
 	n = 2
 	switch {
-	case b[0]&0x70 != 0:
+	case b[0]&0x70&^extension != 0:
 		return frame{}, 0, errReserved
 	case b[1]&0x80 != 0:
 		return frame{}, 0, errMasked

@@ -20,17 +20,17 @@ func TestCut(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, length, err := cut(b)
+		got, length, err := cut(b, 0)
 		if !errors.Is(err, fault) || length != n || got.opcode != want.opcode || got.final != want.final || !bytes.Equal(got.payload, want.payload) {
 			t.Errorf("%s: %+v, %d, %v", text, got, length, err)
 		}
 	}
-	f("8105"+"48656c6c6f", frame{opText, true, []byte("Hello")}, 7, nil) // RFC 6455 section 5.7
-	f("0103"+"48656c", frame{opText, false, []byte("Hel")}, 5, nil)
-	f("8905"+"48656c6c6f"+"8100", frame{opPing, true, []byte("Hello")}, 7, nil)
-	f("8200", frame{opBinary, true, nil}, 2, nil)
-	f("827e0003"+"010203", frame{opBinary, true, []byte{1, 2, 3}}, 7, nil)
-	f("827f0000000000000003"+"010203", frame{opBinary, true, []byte{1, 2, 3}}, 13, nil)
+	f("8105"+"48656c6c6f", frame{opText, true, []byte("Hello"), false}, 7, nil) // RFC 6455 section 5.7
+	f("0103"+"48656c", frame{opText, false, []byte("Hel"), false}, 5, nil)
+	f("8905"+"48656c6c6f"+"8100", frame{opPing, true, []byte("Hello"), false}, 7, nil)
+	f("8200", frame{opBinary, true, nil, false}, 2, nil)
+	f("827e0003"+"010203", frame{opBinary, true, []byte{1, 2, 3}, false}, 7, nil)
+	f("827f0000000000000003"+"010203", frame{opBinary, true, []byte{1, 2, 3}, false}, 13, nil)
 	for _, part := range []string{"", "81", "8105", "810548656c6c", "827e", "827e00", "827f00000000000000", "827e000301"} {
 		f(part, frame{}, 0, nil)
 	}
@@ -50,7 +50,7 @@ func FuzzCut(f *testing.F) {
 		model := bytes.NewReader(b)
 		for {
 			at := len(b) - model.Len()
-			got, n, err := cut(b[at:])
+			got, n, err := cut(b[at:], 0)
 			if err != nil {
 				return
 			}
@@ -91,7 +91,7 @@ func BenchmarkCut(b *testing.B) {
 	one := append([]byte{0x81, 126, 0, 200}, make([]byte, 200)...)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, n, err := cut(one); n == 0 || err != nil {
+		if _, n, err := cut(one, 0); n == 0 || err != nil {
 			b.Fatal(n, err)
 		}
 	}

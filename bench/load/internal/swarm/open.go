@@ -90,9 +90,11 @@ func (s *Swarm) dial(i uint32, c *client) error {
 	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
 		return fmt.Errorf("TCP_NODELAY: %w", err)
 	}
-	if s.plan.SlowBuffer > 0 && s.plan.Slow(s.plan.First+int(i)) {
-		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, s.plan.SlowBuffer); err != nil {
-			return fmt.Errorf("SO_RCVBUF: %w", err)
+	if s.plan.SlowWindow > 0 && s.plan.Slow(s.plan.First+int(i)) {
+		// Not SO_RCVBUF: messages take more room than their bytes, so where a buffer must not grow the kernel drops some
+		// for which its window was open, and the server's waits longer and longer before it sends them again.
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_WINDOW_CLAMP, s.plan.SlowWindow); err != nil {
+			return fmt.Errorf("TCP_WINDOW_CLAMP: %w", err)
 		}
 	}
 	if err := s.bind(fd); err != nil {
@@ -160,8 +162,16 @@ func (s *Swarm) upgraded(c *client, b []byte) (int, error) {
 		return 0, nil
 	}
 	line, _, _ := bytes.Cut(b, []byte("\r\n"))
+	if s.plan.Events {
+		return n + 4, s.streams(c, line, b[:n])
+	}
 	if !bytes.HasPrefix(line, []byte("HTTP/1.1 101")) {
 		return 0, fmt.Errorf("upgrade: answer %q", line)
+	}
+	if s.plan.Deflate {
+		if err := checkExtension(b[:n]); err != nil {
+			return 0, err
+		}
 	}
 	if s.plan.Accept != "" && !bytes.Contains(b[:n], []byte(s.plan.Accept)) {
 		return 0, errors.New("upgrade: no right Sec-WebSocket-Accept in the answer")
@@ -188,6 +198,22 @@ func (s *Swarm) upgraded(c *client, b []byte) (int, error) {
 		return n + 4, s.write(c, s.scratch)
 	}
 	return n + 4, nil
+}
+
+// streams takes the head before a stream of events. It was asked for with its topic, so nothing is left to say.
+func (s *Swarm) streams(c *client, line, head []byte) error {
+	head = bytes.ToLower(head)
+	if !bytes.HasPrefix(line, []byte("HTTP/1.1 200")) || !bytes.Contains(head, []byte("text/event-stream")) {
+		return fmt.Errorf("events: answer %q", line)
+	}
+	if bytes.Contains(head, []byte("transfer-encoding: chunked")) {
+		c.chunks = &chunks{}
+	}
+	c.status = subscribing
+	if s.plan.SubscribedMark != "" {
+		c.acks = c.count
+	}
+	return nil
 }
 
 // established is called where a client has all that it asked for.

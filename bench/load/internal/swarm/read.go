@@ -70,7 +70,12 @@ func (s *Swarm) read(c *client) (int, error) {
 }
 
 // digest deals with what was read, and keeps what is not complete.
-func (s *Swarm) digest(c *client, b []byte) error {
+func (s *Swarm) digest(c *client, b []byte) (err error) {
+	if c.chunks != nil {
+		if b, err = c.chunks.strip(b); err != nil {
+			return err
+		}
+	}
 	if len(c.rest) > 0 {
 		c.rest = append(c.rest, b...)
 		b = c.rest
@@ -81,14 +86,20 @@ func (s *Swarm) digest(c *client, b []byte) error {
 		if err != nil {
 			return err
 		}
-		if b = b[n:]; n > 0 && c.acks == 0 {
+		b = b[n:]
+		if c.chunks != nil { // as the head has just said
+			if b, err = c.chunks.strip(b); err != nil {
+				return err
+			}
+		}
+		if n > 0 && c.acks == 0 {
 			if err := s.established(c, now); err != nil {
 				return err
 			}
 		}
 	}
 	for c.status == subscribing || c.status == open {
-		f, n, err := cut(b)
+		n, err := s.next(c, b, now)
 		if err != nil {
 			return err
 		}
@@ -96,9 +107,6 @@ func (s *Swarm) digest(c *client, b []byte) error {
 			break
 		}
 		b = b[n:]
-		if err := s.take(c, f, now); err != nil {
-			return err
-		}
 	}
 	if len(b) == 0 {
 		c.rest = nil
@@ -106,6 +114,22 @@ func (s *Swarm) digest(c *client, b []byte) error {
 		c.rest = append(c.rest[:0], b...) // b may be the end of rest itself, which append allows
 	}
 	return nil
+}
+
+// next deals with what b begins with, a frame or an event, and returns its length, 0 where it is not complete.
+func (s *Swarm) next(c *client, b []byte, now int64) (n int, err error) {
+	if s.plan.Events {
+		event, n, err := cutEvent(b)
+		if err == nil && n > 0 {
+			err = s.takeEvent(c, event, now)
+		}
+		return n, err
+	}
+	f, n, err := cut(b, s.rsv)
+	if err == nil && n > 0 {
+		err = s.take(c, f, now)
+	}
+	return n, err
 }
 
 // take deals with one frame.
@@ -123,9 +147,9 @@ func (s *Swarm) take(c *client, f frame, now int64) error {
 			return errSequence
 		}
 		if f.final {
-			return s.message(c, f.payload, now)
+			return s.whole(c, f.payload, f.deflate, now)
 		}
-		c.message, c.fragmented = append(c.message[:0], f.payload...), true
+		c.message, c.fragmented, c.deflated = append(c.message[:0], f.payload...), true, f.deflate
 		return nil
 	case opContinuation:
 		if !c.fragmented {
@@ -140,9 +164,20 @@ func (s *Swarm) take(c *client, f frame, now int64) error {
 		}
 		message := c.message
 		c.message, c.fragmented = nil, false
-		return s.message(c, message, now)
+		return s.whole(c, message, c.deflated, now)
 	}
 	return errReserved
+}
+
+// whole deals with the payload of all frames of a message.
+func (s *Swarm) whole(c *client, b []byte, deflated bool, now int64) (err error) {
+	if deflated {
+		s.window.counted.Deflated++
+		if b, err = s.inflate.inflate(b); err != nil {
+			return err
+		}
+	}
+	return s.message(c, b, now)
 }
 
 // closeReason is the error that a close frame is. The socket closes without an answer:

@@ -1,4 +1,4 @@
-// Package swarm is the clients of one worker process: WebSocket connections on
+// Package swarm is the clients of one worker process: connections of WebSockets or of Server-Sent Events on
 // raw non-blocking sockets, all of them in one goroutine with one epoll set, so
 // that a client costs some hundred bytes and a message about a microsecond
 // beside the kernel's part.
@@ -54,6 +54,8 @@ type client struct {
 	rest       []byte // beginning of a frame, or of the 101
 	message    []byte // fragments of a message
 	fragmented bool
+	deflated   bool    // the fragments are of a compressed one
+	chunks     *chunks // of a body of Server-Sent Events that is chunked; else nil
 }
 
 // window is what is counted between two Begin.
@@ -83,6 +85,8 @@ type Swarm struct {
 	address syscall.Sockaddr
 	sources []netip.Addr
 	text    templates
+	inflate *inflater // nil where clients offer no compression
+	rsv     byte      // what an extension may set in a frame
 
 	// What clients are and have.
 	clients   []client
@@ -204,6 +208,9 @@ func (s *Swarm) prepare(plan *control.Plan) error {
 		s.sources = append(s.sources, ip)
 	}
 	s.plan, s.text = plan, newTemplates(plan)
+	if plan.Deflate {
+		s.inflate, s.rsv = newInflater(), rsv1
+	}
 	s.clients = make([]client, plan.Count)
 	s.subs = make([]subscription, 0, plan.Count*plan.TopicsPerClient)
 	if plan.Resume != "" {

@@ -101,11 +101,27 @@ func (d *driven) until(what string, good func(*control.Status) bool) {
 	}
 }
 
+// untilCounted asks for what was counted until it is as it should be. Topics have no messages that could be missing meanwhile.
+func (d *driven) untilCounted(good func(*control.Counted) bool) {
+	d.t.Helper()
+	for deadline := time.Now().Add(patience); ; {
+		counted := d.ask(control.Request{Verb: control.Report, Last: []uint32{0}}).Counted
+		if good(counted) {
+			return
+		}
+		if time.Now().After(deadline) {
+			d.t.Fatalf("never: %+v", counted)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
 // pieces is a server of one client, which sends what it has in pieces of some
 // bytes, each by itself.
 type pieces struct {
 	listener net.Listener
 	size     int
+	head     string
 	send     []byte
 	request  *http.Request
 	frames   []ws.Frame // of the client, unmasked
@@ -119,7 +135,7 @@ func newPieces(t *testing.T, size int, send []byte) *pieces {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &pieces{listener: listener, size: size, send: send, done: make(chan struct{})}
+	p := &pieces{listener: listener, size: size, head: upgraded, send: send, done: make(chan struct{})}
 	go p.run()
 	t.Cleanup(func() {
 		listener.Close()
@@ -127,6 +143,9 @@ func newPieces(t *testing.T, size int, send []byte) *pieces {
 	})
 	return p
 }
+
+// upgraded is the head that a server of WebSockets answers with.
+const upgraded = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: right\r\n\r\n"
 
 func (p *pieces) run() {
 	defer close(p.done)
@@ -144,8 +163,7 @@ func (p *pieces) serve(conn net.Conn) (err error) {
 	if p.request, err = http.ReadRequest(in); err != nil {
 		return err
 	}
-	head := "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: right\r\n\r\n"
-	for rest := append([]byte(head), p.send...); len(rest) > 0; rest = rest[min(p.size, len(rest)):] {
+	for rest := append([]byte(p.head), p.send...); len(rest) > 0; rest = rest[min(p.size, len(rest)):] {
 		if _, err := conn.Write(rest[:min(p.size, len(rest))]); err != nil {
 			return err
 		}

@@ -15,6 +15,7 @@ import (
 	"sync"
 
 	"github.com/gobwas/ws"
+	"github.com/gobwas/ws/wsflate"
 	"github.com/gobwas/ws/wsutil"
 	"github.com/mailru/easygo/netpoll"
 
@@ -29,13 +30,16 @@ type server struct {
 	pool   *pool
 	topics hub.Topics[*conn]
 	queue  int // frames
+
+	compress bool
 }
 
 type conn struct {
 	seat   hub.Member[*conn]
 	server *server
 	tcp    *net.TCPConn
-	fd     int // of tcp, open until the reader closes it
+	fd     int  // of tcp, open until the reader closes it
+	packed bool // it takes compressed messages
 
 	mu      sync.Mutex
 	waiting net.Buffers // frames, guarded by mu
@@ -44,13 +48,14 @@ type conn struct {
 
 func main() {
 	workers := flag.Int("workers", 128, "`goroutines` of the pool; the default is that of the author's chat example")
+	compress := flag.Bool("compress", false, "accept permessage-deflate, and compress at the default level of wsflate, 9")
 	queue := flag.Int("queue", 1024, "`messages` that wait for a client before it is cut off")
 	hub.Main(func(clients net.Listener) (hub.Publish, error) {
 		epoll, err := netpoll.EpollCreate(nil)
 		if err != nil {
 			return nil, fmt.Errorf("epoll_create: %w", err)
 		}
-		s := &server{epoll: epoll, pool: newPool(*workers), queue: *queue}
+		s := &server{epoll: epoll, pool: newPool(*workers), queue: *queue, compress: *compress}
 		go s.accept(clients)
 		return s.publish, nil
 	})
@@ -68,11 +73,17 @@ func (s *server) accept(clients net.Listener) {
 
 // open makes the upgrade, which holds a worker until the client has sent its request.
 func (s *server) open(tcp *net.TCPConn) {
-	if _, err := ws.Upgrade(tcp); err != nil {
+	extension := wsflate.Extension{Parameters: wsflate.DefaultParameters}
+	var upgrader ws.Upgrader
+	if s.compress {
+		upgrader.Negotiate = extension.Negotiate
+	}
+	if _, err := upgrader.Upgrade(tcp); err != nil {
 		tcp.Close()
 		return
 	}
 	c := &conn{server: s, tcp: tcp}
+	_, c.packed = extension.Accepted()
 	c.seat.Conn = c
 	raw, err := tcp.SyscallConn()
 	if err == nil {
@@ -122,8 +133,18 @@ func (c *conn) close() {
 }
 
 func (s *server) publish(topic string, payload []byte) {
-	frame := ws.MustCompileFrame(ws.NewTextFrame(payload))
+	plain := ws.MustCompileFrame(ws.NewTextFrame(payload))
+	packed := plain
+	if s.compress {
+		if frame, err := wsflate.CompressFrame(ws.NewTextFrame(payload)); err == nil {
+			packed = ws.MustCompileFrame(frame)
+		}
+	}
 	s.topics.Each(topic, func(c *conn) {
+		frame := plain
+		if c.packed {
+			frame = packed
+		}
 		if c.enqueue(frame) {
 			s.pool.schedule(c.flush)
 		}

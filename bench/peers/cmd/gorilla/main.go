@@ -26,6 +26,7 @@ type conn struct {
 }
 
 func main() {
+	compress := flag.Bool("compress", false, "accept permessage-deflate, and compress at the library's default level, 1")
 	queue := flag.Int("queue", 256, "`messages` that wait for a client before it is cut off; the default is the chat example's")
 	hub.Main(func(clients net.Listener) (hub.Publish, error) {
 		s := &server{
@@ -35,6 +36,8 @@ func main() {
 				ReadBufferSize:  1024,
 				WriteBufferSize: 1024,
 				WriteBufferPool: &sync.Pool{},
+
+				EnableCompression: *compress,
 			},
 			queue: *queue,
 		}

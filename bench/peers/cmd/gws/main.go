@@ -3,6 +3,7 @@
 package main
 
 import (
+	"flag"
 	"net"
 
 	"github.com/lxzan/gws"
@@ -19,11 +20,15 @@ type handler struct {
 }
 
 func main() {
+	compress := flag.Bool("compress", false, "accept permessage-deflate, and compress as is the library's default: level 1, from 512 bytes, without context takeover")
 	hub.Main(func(clients net.Listener) (hub.Publish, error) {
 		h := &handler{}
 		// The defaults of the library, which are no compression, no check of UTF-8 and no parallel handling; but 1 KiB to read
 		// into instead of 4, since clients send little.
-		server := gws.NewServer(h, &gws.ServerOption{ReadBufferSize: 1024})
+		server := gws.NewServer(h, &gws.ServerOption{
+			ReadBufferSize:    1024,
+			PermessageDeflate: gws.PermessageDeflate{Enabled: *compress},
+		})
 		server.OnError = func(conn net.Conn, _ error) { // its own logs, and leaves the connection open
 			if conn != nil {
 				conn.Close()

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"flag"
 	"net"
 	"net/http"
 	"time"
@@ -19,12 +20,15 @@ type seat = hub.Member[*websocket.Conn]
 type server struct {
 	upgrader *websocket.Upgrader
 	topics   hub.Topics[*websocket.Conn]
+	compress bool
 }
 
 func main() {
+	compress := flag.Bool("compress", false, "accept permessage-deflate, and compress at the library's default level, 1")
 	hub.Main(func(clients net.Listener) (hub.Publish, error) {
 		logging.SetLevel(logging.LevelNone)
-		s := &server{upgrader: websocket.NewUpgrader()}
+		s := &server{upgrader: websocket.NewUpgrader(), compress: *compress}
+		s.upgrader.EnableCompression(*compress)
 		s.upgrader.KeepaliveTime = 0 // no deadlines, as in the author's benchmark, and as in the other peers
 		s.upgrader.OnOpen(func(conn *websocket.Conn) { conn.SetSession(&seat{Conn: conn}) })
 		s.upgrader.OnClose(func(conn *websocket.Conn, _ error) { s.topics.Leave(conn.Session().(*seat)) })
@@ -61,6 +65,9 @@ func (s *server) receive(conn *websocket.Conn, kind websocket.MessageType, text 
 
 func (s *server) publish(topic string, payload []byte) {
 	frame := hub.TextFrame(payload)
+	if s.compress { // then all clients are taken to have offered it: the library does not say who did
+		frame = hub.DeflatedFrame(payload)
+	}
 	s.topics.Each(topic, func(conn *websocket.Conn) {
 		// The connection below the WebSocket one: WriteMessage would encode the frame again for each subscriber.
 		conn.Conn.Write(frame)

@@ -1,0 +1,25 @@
+// Package binary builds pushd for the tests of what is deployed.
+package binary
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+)
+
+// Build puts the program into dir, as `make build` makes it, and returns its path.
+// root is the module of pushd.
+func Build(root, dir string) (string, error) {
+	out, err := filepath.Abs(filepath.Join(dir, "pushd"))
+	if err != nil {
+		return "", err
+	}
+	command := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=", "-o", out, "./cmd/pushd")
+	command.Dir = root
+	command.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off") // static, since an image from scratch has no libc
+	if said, err := command.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("building pushd: %w\n%s", err, said)
+	}
+	return out, nil
+}
