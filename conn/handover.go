@@ -49,6 +49,8 @@ type Carried struct {
 	Ended     bool // the other side has said its last
 	Paced     bool // nothing but pings and pongs went over it since the last ping
 
+	Again   bool         // it has had an answer, and what is read is another request
+	Served  netip.Prefix // of a proxy's, between requests: whom the last was made for; not valid: nobody
 	Client  netip.Addr   // while requests are read: whose connection it is, where that is not the socket's address
 	Network netip.Prefix // as which the gate counts it; not valid: it is not counted
 	Heard   uint32       // bytes and frames that Config.ByteRate has not forgiven
@@ -114,6 +116,7 @@ func (t *Table) Export(id poller.Token) (c Carried, fd int, ok bool) {
 		Unlimited: has(flagUnlimited), Ended: has(flagEnded), Paced: has(flagPaced), Heard: r.heard,
 		SinceReceived: since(r.received), SinceSent: since(r.sent), Pinged: r.pinged != 0,
 		Waits: has(flagWriteWatch), Blocked: has(flagBlocked), Backlog: has(flagBacklog), Throttled: has(flagThrottled),
+		Again: has(flagAgain), Served: t.served[id.Slot()],
 	}
 	if c.Pinged {
 		c.SincePing = since(r.pinged)
@@ -156,6 +159,7 @@ func (t *Table) Abandon(id poller.Token) {
 	}
 	t.dropSide(r)
 	t.cfg.Gate.Leave(r.visit)
+	delete(t.served, id.Slot())
 	t.loop.CloseFD(int(r.fd))
 	t.slab.free(id.Slot())
 	t.cfg.Quota.release()
@@ -210,7 +214,7 @@ func (t *Table) Import(c *Carried, fd int) error {
 	}
 	for f, is := range map[flags]bool{
 		flagStream: c.Stream, flagDeflates: c.Deflates, flagAdopted: c.Adopted, flagProxied: c.Proxied, flagUnlimited: c.Unlimited,
-		flagEnded: c.Ended, flagPaced: c.Paced, flagBlocked: c.Blocked, flagBacklog: c.Backlog, flagThrottled: c.Throttled,
+		flagEnded: c.Ended, flagPaced: c.Paced, flagBlocked: c.Blocked, flagBacklog: c.Backlog, flagThrottled: c.Throttled, flagAgain: c.Again,
 	} {
 		if is {
 			r.flags |= f
@@ -220,11 +224,14 @@ func (t *Table) Import(c *Carried, fd int) error {
 		r.visit, _ = t.cfg.Gate.Enter(c.Network.Addr(), false)
 	}
 	t.cfg.Quota.sockets.Add(1)
+	if c.Served.IsValid() {
+		t.rememberServed(c.ID.Slot(), c.Served)
+	}
 	t.putSide(r, c, d)
 
 	waits := c.Waits || c.Blocked || len(c.Unsent) > 0
 	watch := poller.IgnoreHalfClose
-	if !c.Throttled && !c.Backlog && len(c.Unsent) <= keepReading {
+	if !c.Throttled && !c.Backlog && !c.pipelined() && len(c.Unsent) <= keepReading {
 		watch = poller.Readable
 	} else {
 		r.flags |= flagReadPaused
@@ -270,6 +277,9 @@ func (t *Table) listCarried(c *Carried, r *record) {
 	case c.Stage == StageIdle:
 		r.flags |= flagToldClosed
 		t.deadlines.idle.add(c.ID, now+t.ticks.idle)
+		if c.pipelined() {
+			t.loop.Post(poller.Func(func() { t.readBehind(c.ID) }))
+		}
 	default:
 		t.deadlines.handshake.add(c.ID, now+t.ticks.handshake)
 	}
@@ -280,6 +290,10 @@ func (t *Table) listCarried(c *Carried, r *record) {
 		t.lineUp(c.ID)
 	}
 }
+
+// pipelined reports whether another request came behind one that was answered, and
+// has not been looked at.
+func (c *Carried) pipelined() bool { return c.Stage == StageIdle && len(c.Head) > 0 }
 
 // takeBack gives out one slot with one generation, if it is free.
 func (s *slab) takeBack(id poller.Token, fd int) bool {

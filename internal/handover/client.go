@@ -131,6 +131,10 @@ func appendConn(w *writer, c *conn.Carried) {
 	if c.Network.IsValid() {
 		w.string(43, c.Network.String())
 	}
+	w.bool(58, c.Again)
+	if c.Served.IsValid() {
+		w.string(60, c.Served.String())
+	}
 	w.uint(45, uint64(c.Heard))
 	w.duration(46, c.SinceReceived)
 	w.duration(48, c.SinceSent)
@@ -183,6 +187,10 @@ func readConn(r *reader) (c conn.Carried) {
 			c.Head = r.value
 		case 57:
 			c.Partial = readPartial(r)
+		case 58:
+			c.Again = r.bool()
+		case 60:
+			c.Served = readText(r, netip.ParsePrefix)
 		default:
 			r.unknown()
 		}
