@@ -63,12 +63,12 @@ func format() map[string]struct {
 		same   func(p []byte) (bool, error)
 	}
 	c, f := sampleClient(), sampleFeed()
-	hello, offer := Hello{Version}, Offer{NodeID: 7, NodeName: "a", Listen: ":8080", Admin: "127.0.0.1:8081"}
+	hello, offer := Hello{Version}, Offer{NodeID: 7, NodeName: "a", Started: time.UnixMilli(1_700_000_000_123), Others: []string{"b", "c"}, Listen: ":8080", Admin: "127.0.0.1:8081"}
 	interests := Interests{Patterns: []string{"a", "b.>"}, Shards: []Names{{1, 2}, {}}}
 	rights := Rights{Number: 2, Subscribe: []string{"a.>"}, Publish: []string{"b", "c"}}
 	return map[string]entry{
 		"hello":     {hello.Append(nil), func(p []byte) (bool, error) { v, err := ParseHello(p); return v == hello, err }},
-		"offer":     {offer.Append(nil), func(p []byte) (bool, error) { v, err := ParseOffer(p); return v == offer, err }},
+		"offer":     {offer.Append(nil), func(p []byte) (bool, error) { v, err := ParseOffer(p); return reflect.DeepEqual(v, offer), err }},
 		"interests": {interests.Append(nil), func(p []byte) (bool, error) { v, err := ParseInterests(p); return reflect.DeepEqual(v, interests), err }},
 		"feed":      {AppendFeed(nil, &f), func(p []byte) (bool, error) { v, err := ParseFeed(p); return reflect.DeepEqual(v, f), err }},
 		"rights":    {rights.Append(nil), func(p []byte) (bool, error) { v, err := ParseRights(p); return reflect.DeepEqual(v, rights), err }},

@@ -195,7 +195,8 @@ func (s *Server) offer(link *handover.Link) error {
 	for _, sh := range s.shards {
 		fds = append(fds, sh.listener.FD())
 	}
-	offer := handover.Offer{NodeID: s.node, NodeName: s.name, Listen: s.cfg.Listen, Admin: s.cfg.Admin}
+	m := s.self()
+	offer := handover.Offer{NodeID: s.node, NodeName: s.name, Started: m.reporter.started, Others: m.peers.names(), Listen: s.cfg.Listen, Admin: s.cfg.Admin}
 	if err := link.Send(handover.KindOffer, offer.Append(nil), append(fds, admin)...); err != nil {
 		return err
 	}
@@ -320,7 +321,13 @@ func (s *Server) carry(link *handover.Link, u *Upgraded) (err error) {
 	if _, err := link.Expect(handover.KindAdopted); err != nil {
 		return err
 	}
-	return link.Send(handover.KindCommit, nil)
+	m := s.self()
+	m.silent.Store(true) // the other speaks for the node from then on
+	if err := link.Send(handover.KindCommit, nil); err != nil {
+		m.silent.Store(false)
+		return err
+	}
+	return nil
 }
 
 // export sends what the other process is to have of a shard.
@@ -374,6 +381,7 @@ func (p *pause) end(given bool) {
 
 // retire ends what was not handed over, as a drain does, within the window.
 func (s *Server) retire(ctx context.Context) {
+	s.retireMember()
 	s.log.Info("another process serves: draining what is left here", "connections", s.quota.Open(), "window", s.cfg.DrainWindow)
 	end, cancel := context.WithTimeout(ctx, s.cfg.DrainWindow+s.cfg.ShutdownTimeout)
 	defer cancel()

@@ -31,7 +31,7 @@ type Server struct {
 	cfg        config.Config
 	log        *slog.Logger
 	node       uint32 // random: part of each client's name
-	name       string // of the node, to people and to other nodes
+	name       string // of the node, to people and to other nodes, for as long as it serves: see member
 	addr       string
 	bus        *natsbus.Bus
 	hub        *topics.Hub
@@ -43,21 +43,20 @@ type Server struct {
 	certs      *certs.Store     // nil: no TLS
 	handshakes *conn.Handshakes // of TLS; nil: none
 	admission
-	metrics  *metrics
-	access   *access    // nil: everybody may do everything
-	plain    *plainHTTP // requests that are no upgrade
-	reporter *reporter
-	peers    *peers // other nodes
-	admin    *http.Server
-	adminLn  net.Listener
-	history  chan struct{}                 // holds one for each request for history under way
-	sink     func(topics.Sink) topics.Sink // what NATS brings passes through it; nil: straight to the hub
+	metrics *metrics
+	access  *access    // nil: everybody may do everything
+	plain   *plainHTTP // requests that are no upgrade
+	admin   *http.Server
+	adminLn net.Listener
+	history chan struct{}                 // holds one for each request for history under way
+	sink    func(topics.Sink) topics.Sink // what NATS brings passes through it; nil: straight to the hub
 
 	next     succession // has its own mu
 	draining drainOrder // the same
 	lasting  lasting    // the same
 
 	// Atomic.
+	member    atomic.Pointer[member]
 	stopping  atomic.Bool
 	operators atomic.Int64  // connections of them
 	nextHome  atomic.Uint32 // shard of the next socket that net/http gives back
@@ -189,8 +188,11 @@ func (s *Server) openShards(h *heir) error {
 		s.shards = append(s.shards, sh)
 	}
 	s.plain = newPlainHTTP(s)
-	s.reporter = newReporter(s)
-	s.peers = newPeers(s)
+	began := time.Now()
+	if h != nil && !h.offer.Started.Before(began) {
+		began = h.offer.Started.Add(time.Millisecond) // others take what is said of an earlier run for old
+	}
+	s.member.Store(s.newMember(s.name, began))
 	return nil
 }
 
@@ -220,6 +222,9 @@ func (s *Server) release() {
 	}
 	if s.adminLn != nil {
 		s.adminLn.Close()
+	}
+	if m := s.self(); m != nil {
+		m.end()
 	}
 	s.access.close()
 	if s.pool != nil {
@@ -264,9 +269,12 @@ func (s *Server) Run(ctx context.Context) error {
 	serve("admin listener", func() error { return s.admin.Serve(s.adminLn) })
 	beside, stopBeside := context.WithCancel(context.Background())
 	s.watchCerts(beside, &others)
-	said, sayNoMore := context.WithCancel(context.Background()) // until the last client has gone
-	s.startReporter(said, &others)
-	s.startPeers(said, &others)
+	if m := s.self(); m.silent.Load() { // it took over, and listens
+		m.speak(true)
+	} else {
+		m.listen()
+		m.speak(false)
+	}
 	if s.cfg.Demo {
 		if err := s.startDemo(beside, &others); err != nil {
 			s.log.Warn("no demo feed", "err", err)
@@ -291,9 +299,8 @@ func (s *Server) Run(ctx context.Context) error {
 	end := time.Now().Add(s.cfg.ShutdownTimeout)
 	s.shutdown(end)
 	loops.Wait()
-	sayNoMore()
 	others.Wait()
-	s.reporter.sayGoodbye()
+	s.self().end()
 	s.access.close()
 	s.pool.Close()
 	return errors.Join(err, s.bus.CloseWithin(max(time.Until(end), leastForNATS)))
