@@ -342,7 +342,7 @@ func (m *Members) Export(slot uint32) (subs []Carried, ok bool) {
 		if i := slices.IndexFunc(g.view.waiting[slot], func(a awaited) bool { return a.group == g }); i >= 0 {
 			c.At.Cursor = g.view.waiting[slot][i].want.Cursor // it was handed over to here, and has not gone on yet
 		} else {
-			c.At = m.positionOf(slot, s, g)
+			c.At = m.standsAt(slot, s, g)
 		}
 		if g.pace != nil {
 			c.Window = g.pace.window
@@ -350,6 +350,16 @@ func (m *Members) Export(slot uint32) (subs []Carried, ok bool) {
 		subs = append(subs, c)
 	}
 	return subs, true
+}
+
+// standsAt is where a subscription stands while nothing happens. Nearly all have
+// had what their shard has, and cost nothing.
+func (m *Members) standsAt(slot uint32, s *seating, g *group) Position {
+	v := g.view
+	if s.behind && m.lagOf(s, v) != nil || v.busy() || g.pace != nil {
+		return m.positionOf(slot, s, g)
+	}
+	return v.feed.positionAt(g, max(v.pos, g.since))
 }
 
 // isAsked reports whether a connection has asked for a subscription that does not
