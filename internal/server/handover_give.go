@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -14,8 +15,9 @@ import (
 	"github.com/pushd/pushd/poller"
 )
 
-// batchBytes bounds how many bytes of clients go into one message.
-const batchBytes = 1 << 20
+// batchBytes is about how many bytes of clients go into one message: the other
+// process works at one while the next is made.
+const batchBytes = 32 << 10
 
 // handOverTo follows docs/UPGRADE.md.
 func (s *Server) handOverTo(link *handover.Link, u *Upgraded) error {
@@ -23,14 +25,16 @@ func (s *Server) handOverTo(link *handover.Link, u *Upgraded) error {
 	if err := s.offer(link); err != nil {
 		return err
 	}
+	defer s.freeze(false)
+	ahead, err := s.lend(link)
+	if err != nil {
+		return err
+	}
 	frozen := time.Now()
 	s.freeze(true)
 	s.hub.Record()
 	defer s.hub.Forget()
-	defer func() {
-		u.Unread = time.Since(frozen)
-		s.freeze(false)
-	}()
+	defer func() { u.Unread = time.Since(frozen) }()
 	s.awaitQuiet()
 	s.next.allow(link, s.next.collect)
 	interests := handover.Interests{Patterns: s.hub.Patterns(), Shards: make([]handover.Names, len(s.shards))}
@@ -43,10 +47,11 @@ func (s *Server) handOverTo(link *handover.Link, u *Upgraded) error {
 	if _, err := link.Expect(handover.KindCollecting); err != nil {
 		return err
 	}
+	s.catchUp()
 	s.next.allow(link, s.next.carry)
 	paused := time.Now()
 	defer func() { u.Paused = time.Since(paused) }()
-	return s.carry(link, u)
+	return s.carry(link, ahead, u)
 }
 
 // offer waits until the new process has all but the clients.
@@ -95,13 +100,66 @@ func duplicate(l net.Listener) (fd int, err error) {
 	return fd, errors.Join(failed, err)
 }
 
+// catchUp waits until what was published before the other process was subscribed
+// has come to the hub: nobody else gets it. Where NATS does not answer nothing comes,
+// and clients are told of the gap when it is there again.
+func (s *Server) catchUp() {
+	ctx, cancel := context.WithTimeout(context.Background(), catchUpTime)
+	defer cancel()
+	if err := s.bus.CatchUp(ctx); err != nil {
+		s.log.Warn("hot upgrade: NATS does not answer", "err", err)
+	}
+}
+
+// lend sends duplicates of clients' sockets ahead, while all goes on, and says
+// which those are, by shard. What this saves is the most of the pause.
+func (s *Server) lend(link *handover.Link) (ahead []map[poller.Token]bool, err error) {
+	for _, sh := range s.shards {
+		lent := make(map[poller.Token]bool)
+		ahead = append(ahead, lent)
+		for next, more := uint32(0), true; more; {
+			var ids []poller.Token
+			var fds []int
+			if !s.on(sh, func() {
+				ids, fds, next, err = sh.table.Lend(next, handover.MaxFDs)
+				more = next < sh.table.Slots()
+			}) {
+				return nil, errCalledOff
+			}
+			if err == nil && len(fds) > 0 {
+				sockets := handover.Sockets{Shard: sh.index, IDs: ids}
+				err = link.Send(handover.KindSockets, sockets.Append(nil), fds...)
+			}
+			closeAll(fds)
+			if err != nil {
+				return nil, err
+			}
+			for _, id := range ids {
+				lent[id] = true
+			}
+		}
+	}
+	if err := link.Send(handover.KindAhead, nil); err != nil {
+		return nil, err
+	}
+	_, err = link.Expect(handover.KindBorrowed)
+	return ahead, err
+}
+
+// on calls f on the loop of a shard, and waits for it, unless the loop has been stopped.
+func (s *Server) on(sh *shard, f func()) bool {
+	done := make(chan struct{})
+	runs := sh.loop.Post(poller.Func(func() { defer close(done); f() }))
+	if runs {
+		<-done
+	}
+	return runs
+}
+
 // onEach calls f on the loop of each shard in turn, and waits for it.
 func (s *Server) onEach(f func(*shard)) {
 	for _, sh := range s.shards {
-		done := make(chan struct{})
-		if sh.loop.Post(poller.Func(func() { defer close(done); f(sh) })) {
-			<-done
-		}
+		s.on(sh, func() { f(sh) })
 	}
 }
 
@@ -134,6 +192,7 @@ func (s *Server) awaitQuiet() {
 // pause holds up a shard's loop, on which nothing happens but what is asked of it here.
 type pause struct {
 	shard *shard
+	ahead map[poller.Token]bool // whose sockets the new process has
 	work  chan func()
 	moved []poller.Token // what the new process was given
 }
@@ -145,9 +204,9 @@ func (p *pause) do(f func()) {
 	<-done
 }
 
-func (s *Server) pauseAll() (all []*pause) {
-	for _, sh := range s.shards {
-		p, held := &pause{shard: sh, work: make(chan func())}, make(chan struct{})
+func (s *Server) pauseAll(ahead []map[poller.Token]bool) (all []*pause) {
+	for i, sh := range s.shards {
+		p, held := &pause{shard: sh, ahead: ahead[i], work: make(chan func())}, make(chan struct{})
 		if !sh.loop.Post(poller.Func(func() {
 			close(held)
 			for f := range p.work {
@@ -165,9 +224,9 @@ func (s *Server) pauseAll() (all []*pause) {
 // carry hands over the clients. When it has sent the last message without error
 // they are the other process's; up to then nothing has changed here but that
 // nothing happens.
-func (s *Server) carry(link *handover.Link, u *Upgraded) (err error) {
+func (s *Server) carry(link *handover.Link, ahead []map[poller.Token]bool, u *Upgraded) (err error) {
 	s.holdAdmin()
-	all, given := s.pauseAll(), false
+	all, given := s.pauseAll(ahead), false
 	defer func() {
 		for _, p := range all {
 			p.do(func() { p.end(given) })
@@ -179,7 +238,7 @@ func (s *Server) carry(link *handover.Link, u *Upgraded) (err error) {
 		u.Left = s.quota.Open()
 	}()
 	if len(all) < len(s.shards) {
-		return errors.New("this node is being stopped")
+		return errCalledOff
 	}
 	feeds := s.hub.Export()
 	for i := range feeds {
@@ -234,7 +293,7 @@ func (p *pause) export(link *handover.Link, numbers *rightsNumbers) error {
 	var payload []byte
 	var fds []int
 	flush := func() error {
-		if len(fds) == 0 {
+		if len(payload) == 0 {
 			return nil
 		}
 		err := link.Send(handover.KindClients, payload, fds...)
@@ -252,7 +311,10 @@ func (p *pause) export(link *handover.Link, numbers *rightsNumbers) error {
 			continue
 		}
 		p.moved = append(p.moved, id)
-		payload, fds = c.Append(payload), append(fds, fd)
+		if c.Ahead = p.ahead[id]; !c.Ahead {
+			fds = append(fds, fd)
+		}
+		payload = c.Append(payload)
 		if len(fds) == handover.MaxFDs || len(payload) > batchBytes {
 			if err := flush(); err != nil {
 				return err

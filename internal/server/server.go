@@ -270,6 +270,10 @@ func (s *Server) Run(ctx context.Context) error {
 	s.watchCerts(beside, &others)
 	if m := s.self(); m.silent.Load() { // it took over, and listens
 		m.speak(true)
+		others.Go(func() {
+			s.catchUp()
+			s.hub.EndSeams()
+		})
 	} else {
 		m.listen()
 		m.speak(false)
