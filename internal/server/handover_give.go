@@ -171,8 +171,6 @@ func (s *Server) handOverTo(link *handover.Link, u *Upgraded) error {
 		return err
 	}
 	link.SetDeadline(time.Now().Add(s.next.carry))
-	paused := time.Now()
-	defer func() { u.Paused = time.Since(paused) }()
 	return s.carry(link, ahead, u)
 }
 
@@ -335,8 +333,10 @@ func (s *Server) pauseAll(ahead []map[poller.Token]bool) (all []*pause) {
 // they are the other process's; up to then nothing has changed here but that
 // nothing happens.
 func (s *Server) carry(link *handover.Link, ahead []map[poller.Token]bool, u *Upgraded) (err error) {
+	paused := time.Now()
 	all := s.pauseAll(ahead)
 	defer func() {
+		u.Paused = time.Since(paused) // the new process runs, or this one does next
 		for _, p := range all {
 			p.do(func() { p.end(err == nil) })
 			close(p.work)
