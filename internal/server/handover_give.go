@@ -170,6 +170,12 @@ func (s *Server) handOverTo(link *handover.Link, u *Upgraded) error {
 	if _, err := link.Expect(handover.KindCollecting); err != nil {
 		return err
 	}
+	// From now on all that comes goes to both; what came to this process alone has to have arrived.
+	arrived, cancel := context.WithTimeout(context.Background(), s.next.collect)
+	defer cancel()
+	if err := s.bus.CatchUp(arrived); err != nil {
+		return err
+	}
 	link.SetDeadline(time.Now().Add(s.next.carry))
 	return s.carry(link, ahead, u)
 }
