@@ -304,7 +304,9 @@ func (h *Hub) Settle() {
 	defer h.mu.Unlock()
 	var unheard []*sub
 	for f := range h.feeds() {
-		f.collecting = false
+		for f.collecting = false; f.ring.count > f.most; {
+			h.giveUpOldest(f)
+		}
 		for _, s := range f.list {
 			if !s.expected {
 				continue
