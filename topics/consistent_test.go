@@ -108,8 +108,8 @@ func (r *rig) wantHubConsistent(shards map[*sub]uint64, members map[*sub]int64) 
 			}
 			n := f.ring.count
 			inRings += int64(n)
-			if n > h.cfg.RingMessages || n > len(f.ring.slots) || len(f.ring.slots) > 0 && bits.OnesCount(uint(len(f.ring.slots))) != 1 {
-				r.t.Fatalf("ring of %s: %d entries in %d places, at most %d", f.in.Name, n, len(f.ring.slots), h.cfg.RingMessages)
+			if n > f.most || n > len(f.ring.slots) || len(f.ring.slots) > 0 && bits.OnesCount(uint(len(f.ring.slots))) != 1 {
+				r.t.Fatalf("ring of %s: %d entries in %d places, at most %d", f.in.Name, n, len(f.ring.slots), f.most)
 			}
 			for i, before := 0, f.floor; f.kept != nil && f.in.Namespace && i < n; i++ {
 				e := f.ring.nth(i)

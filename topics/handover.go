@@ -311,7 +311,9 @@ func (h *Hub) Settle() {
 	defer h.mu.Unlock()
 	var unheard []*sub
 	for f := range h.feeds() {
-		f.collecting = false
+		for f.collecting = false; f.ring.count > f.most; {
+			h.giveUpOldest(f)
+		}
 		for _, s := range f.list {
 			if !s.expected {
 				continue
@@ -414,6 +416,10 @@ func (m *Members) Import(slot uint32, format Format, c *Carried) error {
 	}
 	want := Want{Mode: c.Mode, Resume: true, Cursor: c.At.Cursor}
 	if g.view.ready {
+		at, verdict, _ := g.view.feed.locate(c.At.Cursor)
+		if verdict == Recovered && at == max(g.view.pos, g.since) && m.lagOf(s, g.view) == nil {
+			return nil // as nearly all, it has what there is
+		}
 		st, stands := m.place(slot, s, g, true, want)
 		if stands {
 			m.tellImported(slot, g, st)

@@ -272,6 +272,72 @@ func TestHandoverTakenBack(t *testing.T) {
 	slow.wants("n.x 1", "n.x 3", "n.x 5")
 }
 
+// Who was handed over and still looks for its place in history is handed over
+// again with the same place, and neither is waited for nor lost.
+func TestHandoverOfWhoLooksForItsPlace(t *testing.T) {
+	history := newFakeHistory(nil)
+	stored := func(n int) (all []Message) {
+		for range n {
+			s := history.stream("all")
+			all = append(all, s.store("all.x", fmt.Append(nil, s.last+1)))
+		}
+		return all
+	}
+	rigs := []*rig{newRig(t, historyConfig(history), 1), newRig(t, historyConfig(history), 1), newRig(t, historyConfig(history), 1)}
+	answer := func(r *rig) {
+		for len(r.bus.asked) > 0 || history.answer(nil) {
+			r.bus.answer(nil)
+			r.run()
+		}
+	}
+	c := rigs[0].connect(0, 1)
+	c.subscribe("all.*")
+	answer(rigs[0])
+	c.got = nil
+	c.block(0)
+	rigs[0].hub.Deliver(stored(3))
+	rigs[0].run()
+	var exported []Carried
+	for i, r := range rigs {
+		if i > 0 {
+			heard := make(chan error, 1)
+			r.hub.Expect([]string{"all.*"}, func(err error) { heard <- err })
+			answer(r)
+			if err := <-heard; err != nil {
+				t.Fatal(err)
+			}
+			r.connect(0, 1)
+			if err := r.shards[0].members.Import(1, 0, &exported[0]); err != nil {
+				t.Fatal(err)
+			}
+			r.hub.Settle()
+			if history.waiting() == 0 {
+				t.Fatal("its place was found without history")
+			}
+		}
+		if i == len(rigs)-1 {
+			break
+		}
+		members := r.shards[0].members
+		if members.IsAsked(1) {
+			t.Errorf("hub %d: it counts as one that waits for an answer", i)
+		}
+		subs, ok := members.Export(1)
+		if !ok || len(subs) != 1 || exported != nil && subs[0] != exported[0] {
+			t.Fatalf("hub %d: exported %+v, %v; and before %+v", i, subs, ok, exported)
+		}
+		exported = subs
+	}
+	last := rigs[len(rigs)-1]
+	answer(last)
+	last.hub.Deliver(stored(1))
+	last.run()
+	got := slices.DeleteFunc(last.shards[0].sockets[1].got, func(line string) bool { return strings.HasPrefix(line, "subscribed") })
+	if want := []string{"all.x 1", "all.x 2", "all.x 3", "all.x 4"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 // What cannot be had on the bus is said, and nothing is imported.
 func TestExpectIsRefused(t *testing.T) {
 	r := newRig(t, HubConfig{}, 1)

@@ -51,17 +51,20 @@ func (c *Client) Append(dst []byte) []byte {
 	return w
 }
 
-// ParseClients reads the clients of a message. Bytes are views of p.
-func ParseClients(p []byte) (all []Client, err error) {
-	err = read(p, func(r *reader) {
+// ParseClients reads the clients of a message. Each is yield's until it returns;
+// bytes are views of p.
+func ParseClients(p []byte, yield func(*Client) error) error {
+	var c Client
+	return read(p, func(r *reader) {
 		if r.field != 1 {
 			r.unknown()
 			return
 		}
-		all = append(all, Client{})
-		readClient(r, &all[len(all)-1])
+		c = Client{Subs: c.Subs[:0]}
+		if readClient(r, &c); r.err == nil {
+			r.fail(yield(&c))
+		}
 	})
-	return all, err
 }
 
 func readClient(r *reader, c *Client) {

@@ -48,12 +48,12 @@ func (w *writer) duration(field uint64, d time.Duration) { w.uint(field, uint64(
 // record has one within another.
 func (w *writer) record(field uint64, f func(*writer)) {
 	*w = binary.AppendUvarint(*w, field)
-	*w = append(*w, 0)
+	*w = append(*w, 0) // its length, of which most take one byte
 	from := len(*w)
 	f(w)
 	var b [binary.MaxVarintLen64]byte
 	size := b[:binary.PutUvarint(b[:], uint64(len(*w)-from))]
-	if len(size) > 1 { // most are short
+	if len(size) > 1 {
 		*w = slices.Insert(*w, from, size[1:]...)
 	}
 	copy((*w)[from-1:], size)

@@ -23,7 +23,6 @@ const (
 	quietTime   = 500 * time.Millisecond
 	collectTime = 10 * time.Second
 	carryTime   = 10 * time.Second
-	catchUpTime = 10 * time.Second
 )
 
 // succession is what a server knows of the process that takes over from it.

@@ -47,10 +47,11 @@ func (s *Server) handOverTo(link *handover.Link, u *Upgraded) error {
 	if _, err := link.Expect(handover.KindCollecting); err != nil {
 		return err
 	}
-	s.catchUp()
+	// From now on all that comes goes to both; what came to this process alone has to have arrived.
+	if err := s.catchUp(); err != nil {
+		return err
+	}
 	s.next.allow(link, s.next.carry)
-	paused := time.Now()
-	defer func() { u.Paused = time.Since(paused) }()
 	return s.carry(link, ahead, u)
 }
 
@@ -100,15 +101,11 @@ func duplicate(l net.Listener) (fd int, err error) {
 	return fd, errors.Join(failed, err)
 }
 
-// catchUp waits until what was published before the other process was subscribed
-// has come to the hub: nobody else gets it. Where NATS does not answer nothing comes,
-// and clients are told of the gap when it is there again.
-func (s *Server) catchUp() {
-	ctx, cancel := context.WithTimeout(context.Background(), catchUpTime)
+// catchUp returns when what NATS had sent here before has been delivered.
+func (s *Server) catchUp() error {
+	ctx, cancel := context.WithTimeout(context.Background(), s.next.collect)
 	defer cancel()
-	if err := s.bus.CatchUp(ctx); err != nil {
-		s.log.Warn("hot upgrade: NATS does not answer", "err", err)
-	}
+	return s.bus.CatchUp(ctx)
 }
 
 // lend sends duplicates of clients' sockets ahead, while all goes on, and says
@@ -226,8 +223,10 @@ func (s *Server) pauseAll(ahead []map[poller.Token]bool) (all []*pause) {
 // nothing happens.
 func (s *Server) carry(link *handover.Link, ahead []map[poller.Token]bool, u *Upgraded) (err error) {
 	s.holdAdmin()
+	paused := time.Now()
 	all, given := s.pauseAll(ahead), false
 	defer func() {
+		u.Paused = time.Since(paused) // the new process runs, or this one does next
 		for _, p := range all {
 			p.do(func() { p.end(given) })
 			close(p.work)

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"runtime/debug"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -61,7 +62,10 @@ func TakeOver(cfg config.Config, log *slog.Logger, link *handover.Link) (s *Serv
 	if err := h.collect(s); err != nil {
 		return s, err
 	}
-	if err := h.adoptAll(s); err != nil {
+	collects := debug.SetGCPercent(-1) // clients wait: the memory limit aside, garbage may, too
+	err = h.adoptAll(s)
+	debug.SetGCPercent(collects)
+	if err != nil {
 		return s, err
 	}
 	for _, sh := range s.shards {
@@ -269,26 +273,20 @@ func (h *heir) adoptAll(s *Server) error {
 }
 
 func (h *heir) adopt(s *Server, payload []byte, fds []int) error {
-	all, err := handover.ParseClients(payload)
-	for i := range all {
-		if err != nil {
-			break
-		}
+	err := handover.ParseClients(payload, func(c *handover.Client) error {
 		fd := conn.Borrowed
-		switch c := &all[i]; {
+		switch {
 		case c.Shard >= len(s.shards):
-			err = fmt.Errorf("handover: there is no shard %d", c.Shard)
-			continue
+			return fmt.Errorf("handover: there is no shard %d", c.Shard)
 		case c.Ahead:
 		case len(fds) == 0:
-			err = errors.New("handover: a connection came without its socket")
-			continue
+			return errors.New("handover: a connection came without its socket")
 		default:
 			fd, fds = fds[0], fds[1:]
 		}
-		err = s.shards[all[i].Shard].adopt(&all[i], fd, h.rights)
 		h.adopted++
-	}
+		return s.shards[c.Shard].adopt(c, fd, h.rights)
+	})
 	if err == nil && len(fds) > 0 {
 		err = fmt.Errorf("handover: %d sockets came without connections", len(fds))
 	}

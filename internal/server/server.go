@@ -271,8 +271,9 @@ func (s *Server) Run(ctx context.Context) error {
 	if m := s.self(); m.silent.Load() { // it took over, and listens
 		m.speak(true)
 		others.Go(func() {
-			s.catchUp()
-			s.hub.EndSeams()
+			if s.catchUp() == nil { // else they end after a while
+				s.hub.EndSeams()
+			}
 		})
 	} else {
 		m.listen()
