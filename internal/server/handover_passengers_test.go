@@ -42,7 +42,7 @@ func (v *voyage) publishData(topic, data string) {
 }
 
 // tokenEnds is how long the token lives of which the end is awaited.
-const tokenEnds = 8 * time.Second
+const tokenEnds = 6 * time.Second
 
 // passengers are connections of every kind. Each is made before a hot upgrade, and
 // what is returned looks at it afterwards.
@@ -251,13 +251,13 @@ var passengers = []struct {
 
 // stuffed is how many messages stuff sends, of stuffing bytes each: together more
 // than sockets and their owner take.
-const stuffed, stuffing = 400, 20 << 10
+const stuffed, stuffing = 150, 20 << 10
 
 // stuff publishes what a client does not read, so that some of it waits in its
 // socket, some in the server, and some only in the history.
 func (v *voyage) stuff(topic string, c net.Conn) {
 	v.t.Helper()
-	if err := c.(*net.TCPConn).SetReadBuffer(16 << 10); err != nil {
+	if err := c.(*net.TCPConn).SetReadBuffer(64 << 10); err != nil {
 		v.t.Fatal(err)
 	}
 	for n := range stuffed {

@@ -320,6 +320,10 @@ func (s *Server) incoming() topics.Sink {
 // have used up the time to shut down.
 const leastForNATS = 100 * time.Millisecond
 
+// leastForAnswers is what whoever is being answered on the admin listener has when
+// all else has ended.
+const leastForAnswers = 500 * time.Millisecond
+
 // shutdown ends the serving, in the order in which work flows: nothing new
 // comes in, what is under way goes out, clients are told, sockets close.
 func (s *Server) shutdown(end time.Time) {
@@ -348,7 +352,11 @@ func (s *Server) shutdown(end time.Time) {
 		sh.loop.Post(poller.Func(sh.table.Shutdown))
 		sh.loop.Stop()
 	}
-	s.admin.Close()
+	answered, cancelAnswers := context.WithTimeout(context.Background(), leastForAnswers)
+	defer cancelAnswers()
+	if s.admin.Shutdown(answered) != nil {
+		s.admin.Close()
+	}
 }
 
 // awaitClosed waits until all connections have ended, or ctx, and says how many have not.
