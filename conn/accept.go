@@ -234,6 +234,7 @@ func (t *Table) Shutdown() {
 		}
 	}
 	t.Turn()
+	t.giveBack()
 	t.shakers.Wait() // they end with their connections, within one step of a handshake
 	t.lane.close()
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/gobwas/ws"
@@ -31,9 +32,13 @@ const (
 	numStages
 )
 
-var stageOf = map[state]Stage{stateArriving: StageArriving, stateIdle: StageIdle, stateHandshake: StageRequest, stateOpen: StageOpen}
-
 var stateOf = [numStages]state{StageArriving: stateArriving, StageIdle: stateIdle, StageRequest: stateHandshake, StageOpen: stateOpen}
+
+// stage is how far a connection has come. Without ok it cannot be carried now.
+func (s state) stage() (Stage, bool) {
+	at := slices.Index(stateOf[:], s)
+	return Stage(max(at, 0)), at >= 0
+}
 
 // Carried is one connection without its socket. Byte slices are views of the
 // table that exported it, valid until its loop goes on. Durations are times that
@@ -89,9 +94,9 @@ type Partial struct {
 // of what waits again and again, so this is for the moment before Export.
 func (t *Table) Freeze() { t.frozen = true }
 
-// Thaw undoes Freeze.
+// Thaw undoes Freeze and Lend.
 func (t *Table) Thaw() {
-	t.frozen = false
+	t.frozen, t.lending = false, false
 	t.goOnInLine()
 }
 
@@ -104,7 +109,7 @@ func (t *Table) Export(id poller.Token) (c Carried, fd int, ok bool) {
 		return c, -1, false
 	}
 	t.settle(r)
-	stage, ok := stageOf[r.state]
+	stage, ok := r.state.stage()
 	if !ok || id.Slot() == t.corked {
 		return c, -1, false
 	}
@@ -149,10 +154,7 @@ func (t *Table) Abandon(id poller.Token) {
 	if r == nil {
 		return
 	}
-	// A set has a socket until its last duplicate is closed, and the other process has one.
-	if err := t.loop.Remove(int(r.fd)); err != nil {
-		t.cfg.Log.Error("poller refused to forget a socket", "fd", r.fd, "err", err)
-	}
+	t.forget(r)
 	if r.flags&flagUpgraded != 0 {
 		t.tally.open--
 		t.cfg.Quota.closed()
@@ -189,17 +191,36 @@ func (t *Table) Reserve(slots, generation uint32) {
 // ErrCarried refuses a Carried that no table exports.
 var ErrCarried = errors.New("conn: a connection that was handed over makes no sense")
 
+// Borrowed stands for the socket that Borrow has.
+const Borrowed = -1
+
 // Import has the table go on with a connection. The socket is the table's from
 // here on, an error included. The handler is not asked, and has to know of the
 // connection already; it is told of what follows.
 func (t *Table) Import(c *Carried, fd int) error {
+	borrowed := fd == Borrowed
+	if borrowed {
+		var ok bool
+		if fd, ok = t.borrowed[c.ID]; !ok {
+			return fmt.Errorf("%w: its socket was not lent", ErrCarried)
+		}
+	}
+	if err := t.install(c, fd); err != nil {
+		if !borrowed { // else it is given back with the others
+			closeFD(fd)
+		}
+		return err
+	}
+	return t.watchCarried(c, fd, borrowed)
+}
+
+// install makes the record of an imported connection.
+func (t *Table) install(c *Carried, fd int) error {
 	d, ok := c.Partial.restore(t.cfg.MaxMessage)
 	if !ok || c.Stage >= numStages || t.secures != nil || c.Backlog && len(c.Head) == 0 || c.ID.Generation() == 0 || c.ID.Generation() > lastGeneration {
-		closeFD(fd)
 		return ErrCarried
 	}
 	if !t.slab.takeBack(c.ID, fd) {
-		closeFD(fd)
 		return fmt.Errorf("%w: slot %d is not free", ErrCarried, c.ID.Slot())
 	}
 	r := t.slab.at(c.ID.Slot())
@@ -212,12 +233,15 @@ func (t *Table) Import(c *Carried, fd int) error {
 			r.pinged = 1
 		}
 	}
-	for f, is := range map[flags]bool{
-		flagStream: c.Stream, flagDeflates: c.Deflates, flagAdopted: c.Adopted, flagProxied: c.Proxied, flagUnlimited: c.Unlimited,
-		flagEnded: c.Ended, flagPaced: c.Paced, flagBlocked: c.Blocked, flagBacklog: c.Backlog, flagThrottled: c.Throttled, flagAgain: c.Again,
+	for _, f := range [...]struct {
+		flag flags
+		is   bool
+	}{
+		{flagStream, c.Stream}, {flagDeflates, c.Deflates}, {flagAdopted, c.Adopted}, {flagProxied, c.Proxied}, {flagUnlimited, c.Unlimited},
+		{flagEnded, c.Ended}, {flagPaced, c.Paced}, {flagBlocked, c.Blocked}, {flagBacklog, c.Backlog}, {flagThrottled, c.Throttled}, {flagAgain, c.Again},
 	} {
-		if is {
-			r.flags |= f
+		if f.is {
+			r.flags |= f.flag
 		}
 	}
 	if c.Network.IsValid() {
@@ -229,21 +253,34 @@ func (t *Table) Import(c *Carried, fd int) error {
 	}
 	t.putSide(r, c, d)
 
-	waits := c.Waits || c.Blocked || len(c.Unsent) > 0
+	t.listCarried(c, r)
+	return nil
+}
+
+// watchCarried has an imported connection's socket watched for what it awaits.
+func (t *Table) watchCarried(c *Carried, fd int, borrowed bool) error {
+	r := t.slab.at(c.ID.Slot())
 	watch := poller.IgnoreHalfClose
 	if !c.Throttled && !c.Backlog && !c.pipelined() && len(c.Unsent) <= keepReading {
 		watch = poller.Readable
 	} else {
 		r.flags |= flagReadPaused
 	}
-	if waits {
+	if c.Waits || c.Blocked || len(c.Unsent) > 0 {
 		watch |= poller.Writable
 		r.flags |= flagWriteWatch
-		t.sideOf(r).stalled = before(c.SinceStalled)
+		t.sideOf(r).stalled = t.loop.Now() - uint32(max(c.SinceStalled, 0)/t.loop.TickLength())
 		t.listStalled(c.ID, r)
 	}
-	t.listCarried(c, r)
-	if err := t.loop.Add(fd, c.ID, watch); err != nil {
+	var err error
+	switch {
+	case !borrowed:
+		err = t.loop.Add(fd, c.ID, watch)
+	case watch != poller.Readable:
+		err = t.loop.Modify(fd, c.ID, watch)
+	}
+	delete(t.borrowed, c.ID)
+	if err != nil {
 		t.Abandon(c.ID)
 		return fmt.Errorf("conn: taking over a connection: %w", err)
 	}
@@ -306,8 +343,10 @@ func (s *slab) takeBack(id poller.Token, fd int) bool {
 	return true
 }
 
-// Settle ends the imports: slots that nobody came back to are for anybody.
+// Settle ends the imports: slots that nobody came back to are for anybody, and
+// sockets that nobody came for are closed.
 func (t *Table) Settle() {
+	t.giveBack()
 	t.slab.spare = t.slab.spare[:0]
 	for slot := t.slab.next; slot > 0; slot-- {
 		if t.slab.at(slot-1).state == stateFree {

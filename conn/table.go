@@ -169,10 +169,12 @@ type Table struct {
 	accepts   acceptPace
 	operator  bool // the connection whose head is being read is an operator's, see Adopt
 	canned    [NumReasons]canned
-	paused    bool  // the listener is off until the next tick: no file descriptors
-	stopped   bool  // no more accepts
-	frozen    bool  // nothing is read or accepted for now, see Freeze
-	tally     tally // published to stats once a turn
+	paused    bool                 // the listener is off until the next tick: no file descriptors
+	stopped   bool                 // no more accepts
+	frozen    bool                 // nothing is read or accepted for now, see Freeze
+	lending   bool                 // sockets may have duplicates elsewhere, see Lend
+	borrowed  map[poller.Token]int // sockets that Import may come for, see Borrow
+	tally     tally                // published to stats once a turn
 
 	// Atomic.
 	stats Stats
@@ -375,7 +377,7 @@ func (t *Table) bury(d dying) {
 	t.cfg.Gate.Leave(r.visit)
 	delete(t.served, d.id.Slot())
 	t.dropSecure(d.id.Slot())
-	t.loop.CloseFD(int(r.fd))
+	t.closeSocket(r)
 	t.slab.free(d.id.Slot())
 	t.cfg.Quota.release()
 }

@@ -146,8 +146,8 @@ func (h *Hub) Export() (all []CarriedFeed) {
 const collectMost = 1 << 16
 
 // seamTime is for how long after ImportFeed a message may come that the other
-// process has had.
-const seamTime = 2 * time.Second
+// process has had, where EndSeams does not say that all have come.
+const seamTime = 30 * time.Second
 
 // Expect has the hub subscribe on the bus to what connections will be imported
 // for, and collect what comes. done is called once: when all of it comes, or with
@@ -286,6 +286,13 @@ func (f *feed) isDoubled(m *Message) bool {
 	return true
 }
 
+// EndSeams is to be called when all that the other process had has come here.
+func (h *Hub) EndSeams() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.endSeams(h.seamEnds)
+}
+
 // endSeams is called with mu held.
 func (h *Hub) endSeams(now time.Time) {
 	if h.seamEnds.IsZero() || now.Before(h.seamEnds) {
@@ -342,7 +349,7 @@ func (m *Members) Export(slot uint32) (subs []Carried, ok bool) {
 		if i := slices.IndexFunc(g.view.waiting[slot], func(a awaited) bool { return a.group == g }); i >= 0 {
 			c.At.Cursor = g.view.waiting[slot][i].want.Cursor // it was handed over to here, and has not gone on yet
 		} else {
-			c.At = m.positionOf(slot, s, g)
+			c.At = m.standsAt(slot, s, g)
 		}
 		if g.pace != nil {
 			c.Window = g.pace.window
@@ -350,6 +357,16 @@ func (m *Members) Export(slot uint32) (subs []Carried, ok bool) {
 		subs = append(subs, c)
 	}
 	return subs, true
+}
+
+// standsAt is where a subscription stands while nothing happens. Nearly all have
+// had what their shard has, and cost nothing.
+func (m *Members) standsAt(slot uint32, s *seating, g *group) Position {
+	v := g.view
+	if s.behind && m.lagOf(s, v) != nil || v.busy() || g.pace != nil {
+		return m.positionOf(slot, s, g)
+	}
+	return v.feed.positionAt(g, max(v.pos, g.since))
 }
 
 // isAsked reports whether a connection has asked for a subscription that does not

@@ -75,8 +75,11 @@ func (m *Members) Position(slot uint32, pattern string) (p Position, ok bool) {
 
 func (m *Members) positionOf(slot uint32, s *seating, g *group) Position {
 	m.goBehind(slot, s, g.view)
-	at := m.lagOf(s, g.view).after(g)
-	f := g.view.feed
+	return g.view.feed.positionAt(g, m.lagOf(s, g.view).after(g))
+}
+
+// positionAt is an entry as those know it who come back.
+func (f *feed) positionAt(g *group, at uint64) Position {
 	if f.kept == nil {
 		return Position{Ring: RingPlace{g.sub.life, at}}
 	}

@@ -1,6 +1,7 @@
 package handover
 
 import (
+	"encoding"
 	"net/netip"
 
 	"github.com/gobwas/ws"
@@ -16,6 +17,7 @@ type Client struct {
 	Conn    conn.Carried
 	Subs    []topics.Carried
 	Session *Session // nil: it has shown nothing
+	Ahead   bool     // its socket was among Sockets; else it comes beside the message, in the order of those
 
 	// What the server knows of it, in its own numbers.
 	Shape    uint8
@@ -44,6 +46,7 @@ func (c *Client) Append(dst []byte) []byte {
 		w.uint(12, uint64(c.Denials))
 		w.uint(14, uint64(c.Lead))
 		w.bool(15, c.Owes)
+		w.bool(17, c.Ahead)
 	})
 	return w
 }
@@ -55,18 +58,19 @@ func ParseClients(p []byte) (all []Client, err error) {
 			r.unknown()
 			return
 		}
-		all = append(all, readClient(r))
+		all = append(all, Client{})
+		readClient(r, &all[len(all)-1])
 	})
 	return all, err
 }
 
-func readClient(r *reader) (c Client) {
+func readClient(r *reader, c *Client) {
 	r.record(func(r *reader) {
 		switch r.field {
 		case 1:
 			c.Shard = int(r.uint(topics.MaxShards - 1))
 		case 3:
-			c.Conn = readConn(r)
+			readConn(r, &c.Conn)
 		case 5:
 			c.Subs = append(c.Subs, readSub(r))
 		case 7:
@@ -83,18 +87,23 @@ func readClient(r *reader) (c Client) {
 			c.Lead = r.uint8()
 		case 15:
 			c.Owes = r.bool()
+		case 17:
+			c.Ahead = r.bool()
 		default:
 			r.unknown()
 		}
 	})
-	return c
 }
 
 func appendSub(w *writer, s *topics.Carried) {
 	w.string(1, s.Pattern)
 	w.uint(3, uint64(s.Mode))
 	w.duration(5, s.Window)
-	w.bytes(7, s.At.Append(nil))
+	w.uint(7, uint64(s.At.Cursor.Epoch))
+	w.uint(9, s.At.Cursor.Seq)
+	w.uint(10, uint64(s.At.Cursor.Stamp))
+	w.uint(11, s.At.Ring.Life)
+	w.uint(13, s.At.Ring.Entry)
 }
 
 func readSub(r *reader) (s topics.Carried) {
@@ -107,10 +116,15 @@ func readSub(r *reader) (s topics.Carried) {
 		case 5:
 			s.Window = r.duration()
 		case 7:
-			var err error
-			if s.At, err = topics.ParsePosition(r.string()); err != nil {
-				r.fail(err)
-			}
+			s.At.Cursor.Epoch = r.uint32()
+		case 9:
+			s.At.Cursor.Seq = r.uint64()
+		case 10:
+			s.At.Cursor.Stamp = r.uint32()
+		case 11:
+			s.At.Ring.Life = r.uint64()
+		case 13:
+			s.At.Ring.Entry = r.uint64()
 		default:
 			r.unknown()
 		}
@@ -119,17 +133,16 @@ func readSub(r *reader) (s topics.Carried) {
 }
 
 func appendConn(w *writer, c *conn.Carried) {
-	w.uint(1, uint64(c.ID.Slot()))
-	w.uint(3, uint64(c.ID.Generation()))
+	appendID(w, c.ID)
 	w.uint(5, uint64(c.Stage))
 	for i, is := range flagsOf(c) {
 		w.bool(uint64(7+2*i), *is)
 	}
 	if c.Client.IsValid() {
-		w.string(41, c.Client.String())
+		appendText(w, 41, c.Client)
 	}
 	if c.Network.IsValid() {
-		w.string(43, c.Network.String())
+		appendText(w, 43, c.Network)
 	}
 	w.bool(58, c.Again)
 	if c.Served.IsValid() {
@@ -147,14 +160,19 @@ func appendConn(w *writer, c *conn.Carried) {
 	}
 }
 
+func appendID(w *writer, id poller.Token) {
+	w.uint(1, uint64(id.Slot()))
+	w.uint(3, uint64(id.Generation()))
+}
+
 // flagsOf are the fields 7, 9, … of a connection, in an order that only grows.
 func flagsOf(c *conn.Carried) [12]*bool {
 	return [12]*bool{&c.Stream, &c.Deflates, &c.Adopted, &c.Proxied, &c.Unlimited, &c.Ended, &c.Paced, &c.Pinged, &c.Waits, &c.Blocked, &c.Backlog, &c.Throttled}
 }
 
-func readConn(r *reader) (c conn.Carried) {
+func readConn(r *reader, c *conn.Carried) {
 	var slot, generation uint32
-	flags := flagsOf(&c)
+	flags := flagsOf(c)
 	r.record(func(r *reader) {
 		if i := (r.field - 7) / 2; r.field >= 7 && r.field%2 == 1 && i < uint64(len(flags)) {
 			*flags[i] = r.bool()
@@ -196,7 +214,12 @@ func readConn(r *reader) (c conn.Carried) {
 		}
 	})
 	c.ID = poller.NewToken(slot, generation)
-	return c
+}
+
+func appendText[T encoding.TextAppender](w *writer, field uint64, v T) {
+	var room [64]byte
+	text, _ := v.AppendText(room[:0]) // of addresses there is no error
+	w.bytes(field, text)
 }
 
 func readText[T any](r *reader, parse func(string) (T, error)) T {

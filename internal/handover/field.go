@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -31,7 +32,8 @@ func (w *writer) string(field uint64, s string) { w.bytes(field, []byte(s)) }
 
 func (w *writer) uint(field, v uint64) {
 	if v != 0 {
-		w.bytes(field, binary.AppendUvarint(nil, v))
+		var b [binary.MaxVarintLen64]byte
+		w.put(field, b[:binary.PutUvarint(b[:], v)])
 	}
 }
 
@@ -45,9 +47,16 @@ func (w *writer) duration(field uint64, d time.Duration) { w.uint(field, uint64(
 
 // record has one within another.
 func (w *writer) record(field uint64, f func(*writer)) {
-	var inner writer
-	f(&inner)
-	w.put(field, inner)
+	*w = binary.AppendUvarint(*w, field)
+	*w = append(*w, 0)
+	from := len(*w)
+	f(w)
+	var b [binary.MaxVarintLen64]byte
+	size := b[:binary.PutUvarint(b[:], uint64(len(*w)-from))]
+	if len(size) > 1 { // most are short
+		*w = slices.Insert(*w, from, size[1:]...)
+	}
+	copy((*w)[from-1:], size)
 }
 
 // reader takes the fields of a record apart. After its first failure all that it
@@ -114,13 +123,12 @@ func (r *reader) duration() time.Duration { return time.Duration(r.uint(1<<63 - 
 
 // record reads one within another.
 func (r *reader) record(f func(*reader)) {
-	inner := reader{rest: r.value}
-	for inner.next() {
-		f(&inner)
+	outer := *r
+	r.rest = r.value
+	for r.next() {
+		f(r)
 	}
-	if inner.err != nil {
-		r.fail(inner.err)
-	}
+	r.rest, r.field, r.value = outer.rest, outer.field, outer.value
 }
 
 // read reads a whole record.

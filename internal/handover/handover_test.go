@@ -24,7 +24,7 @@ var update = flag.Bool("update", false, "write testdata anew")
 
 func sampleClient() Client {
 	return Client{
-		Shard: 3, Shape: 2, Strikes: 1, Standing: 1, Denials: 4, Lead: 30, Owes: true,
+		Shard: 3, Ahead: true, Shape: 2, Strikes: 1, Standing: 1, Denials: 4, Lead: 30, Owes: true,
 		Conn: conn.Carried{
 			ID: poller.NewToken(17, 5), Stage: conn.StageOpen, Stream: true, Deflates: true, Adopted: true, Proxied: true, Unlimited: true,
 			Ended: true, Paced: true, Client: netip.MustParseAddr("192.0.2.1"), Network: netip.MustParsePrefix("2001:db8::/64"), Heard: 99,
@@ -65,11 +65,13 @@ func format() map[string]struct {
 	c, f := sampleClient(), sampleFeed()
 	hello, offer := Hello{Version}, Offer{NodeID: 7, NodeName: "a", Started: time.UnixMilli(1_700_000_000_123), Others: []string{"b", "c"}, Listen: ":8080", Admin: "127.0.0.1:8081"}
 	interests := Interests{Patterns: []string{"a", "b.>"}, Shards: []Names{{1, 2}, {}}}
+	sockets := Sockets{Shard: 1, IDs: []poller.Token{poller.NewToken(17, 5), poller.NewToken(0, 1)}}
 	rights := Rights{Number: 2, Subscribe: []string{"a.>"}, Publish: []string{"b", "c"}}
 	return map[string]entry{
 		"hello":     {hello.Append(nil), func(p []byte) (bool, error) { v, err := ParseHello(p); return v == hello, err }},
 		"offer":     {offer.Append(nil), func(p []byte) (bool, error) { v, err := ParseOffer(p); return reflect.DeepEqual(v, offer), err }},
 		"interests": {interests.Append(nil), func(p []byte) (bool, error) { v, err := ParseInterests(p); return reflect.DeepEqual(v, interests), err }},
+		"sockets":   {sockets.Append(nil), func(p []byte) (bool, error) { v, err := ParseSockets(p); return reflect.DeepEqual(v, sockets), err }},
 		"feed":      {AppendFeed(nil, &f), func(p []byte) (bool, error) { v, err := ParseFeed(p); return reflect.DeepEqual(v, f), err }},
 		"rights":    {rights.Append(nil), func(p []byte) (bool, error) { v, err := ParseRights(p); return reflect.DeepEqual(v, rights), err }},
 		"clients":   {c.Append(nil), func(p []byte) (bool, error) { v, err := ParseClients(p); return reflect.DeepEqual(v, []Client{c}), err }},
@@ -134,6 +136,7 @@ func FuzzRecords(f *testing.F) {
 			}
 		}
 		_, _ = ParseOffer(p)
+		_, _ = ParseSockets(p)
 		_, _ = ParseInterests(p)
 		_, _ = ParseRights(p)
 		_, _ = ParseHello(p)

@@ -28,11 +28,14 @@ const (
 	KindHello      Kind = iota + 1 // new to old: its version
 	KindOffer                      // old to new: what the node is, and its listeners
 	KindOpen                       // new to old: NATS is there, and all but the clients
+	KindSockets                    // old to new: duplicates of clients' sockets, which come ahead
+	KindAhead                      // old to new: that was all of them
+	KindBorrowed                   // new to old: it has them
 	KindInterests                  // old to new: nothing is read of clients any more, and this is what they are subscribed to
 	KindCollecting                 // new to old: all of that comes to it too
 	KindFeed                       // old to new: nothing is sent any more; a feed without history
 	KindRights                     // old to new: what some clients may do, by a number
-	KindClients                    // old to new: connections, with their sockets
+	KindClients                    // old to new: connections, with the sockets that did not come ahead
 	KindEnd                        // old to new: how many there were
 	KindAdopted                    // new to old: it has them all
 	KindCommit                     // old to new: they are yours

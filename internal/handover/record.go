@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/pushd/pushd/poller"
 	"github.com/pushd/pushd/topics"
 )
 
@@ -129,6 +130,49 @@ func ParseInterests(p []byte) (in Interests, err error) {
 		}
 	})
 	return in, err
+}
+
+// Sockets names the connections of a shard whose sockets come beside it, in
+// their order.
+type Sockets struct {
+	Shard int
+	IDs   []poller.Token
+}
+
+// Append appends the record.
+func (s *Sockets) Append(dst []byte) []byte {
+	w := writer(dst)
+	w.uint(1, uint64(s.Shard))
+	for _, id := range s.IDs {
+		w.record(3, func(w *writer) { appendID(w, id) })
+	}
+	return w
+}
+
+// ParseSockets reads what Append made.
+func ParseSockets(p []byte) (s Sockets, err error) {
+	err = read(p, func(r *reader) {
+		switch r.field {
+		case 1:
+			s.Shard = int(r.uint(topics.MaxShards - 1))
+		case 3:
+			var slot, generation uint32
+			r.record(func(r *reader) {
+				switch r.field {
+				case 1:
+					slot = r.uint32()
+				case 3:
+					generation = r.uint32()
+				default:
+					r.unknown()
+				}
+			})
+			s.IDs = append(s.IDs, poller.NewToken(slot, generation))
+		default:
+			r.unknown()
+		}
+	})
+	return s, err
 }
 
 // AppendFeed appends the record of a feed.

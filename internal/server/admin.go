@@ -29,10 +29,8 @@ func (s *Server) openAdmin(h *heir) error {
 	if err != nil {
 		return err
 	}
-	if h != nil {
-		s.adminLn, h.admin = h.admin, nil
-	} else if s.adminLn, err = net.Listen("tcp", s.cfg.Admin); err != nil {
-		return fmt.Errorf("%w: choose another address with --admin", err)
+	if s.adminLn, err = s.listenAdmin(h); err != nil {
+		return err
 	}
 	inner := http.NewServeMux()
 	inner.Handle("GET /metrics", promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{}))
@@ -72,6 +70,20 @@ func (s *Server) openAdmin(h *heir) error {
 		ErrorLog:          log.New(slogWriter{s.log}, "", 0),
 	}
 	return nil
+}
+
+// listenAdmin opens the admin listener, or goes on with that of the process before this one.
+func (s *Server) listenAdmin(h *heir) (*adminListener, error) {
+	if h != nil {
+		l := h.admin
+		h.admin = nil
+		return newAdminListener(l)
+	}
+	l, err := net.Listen("tcp", s.cfg.Admin)
+	if err != nil {
+		return nil, fmt.Errorf("%w: choose another address with --admin", err)
+	}
+	return newAdminListener(l)
 }
 
 // acted logs and counts what somebody had done here.

@@ -37,6 +37,8 @@ var steps = []struct {
 	}},
 	{"hears the offer", func(n *successor) error { return n.receive(handover.KindOffer) }},
 	{"has opened NATS", func(n *successor) error { return n.link.Send(handover.KindOpen, nil) }},
+	{"hears of the sockets", func(n *successor) error { return n.receive(handover.KindAhead) }},
+	{"has the sockets", func(n *successor) error { return n.link.Send(handover.KindBorrowed, nil) }},
 	{"hears of the interests", func(n *successor) error { return n.receive(handover.KindInterests) }},
 	{"has subscribed", func(n *successor) error { return n.link.Send(handover.KindCollecting, nil) }},
 	{"has the clients", func(n *successor) error { return n.receive(handover.KindEnd) }},

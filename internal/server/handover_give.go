@@ -5,10 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
-	"os"
-	"os/exec"
-	"sync"
 	"syscall"
 	"time"
 
@@ -16,147 +12,31 @@ import (
 
 	"github.com/pushd/pushd/internal/auth"
 	"github.com/pushd/pushd/internal/handover"
-	"github.com/pushd/pushd/internal/wire"
 	"github.com/pushd/pushd/poller"
 )
 
-// HandoverVariable names, in the environment, the file descriptor at which a
-// process that is to take over finds the one before it.
-const HandoverVariable = "_PUSHD_HANDOVER_FD" // no PUSHD_…, which are settings
-
-const (
-	prepareTime = 60 * time.Second
-	quietTime   = 500 * time.Millisecond
-	collectTime = 10 * time.Second
-	carryTime   = 10 * time.Second
-)
-
-// batchBytes bounds how many bytes of clients go into one message.
-const batchBytes = 1 << 20
-
-// succession is what a server knows of the process that takes over from it.
-type succession struct {
-	// Static.
-	start func(theirs *os.File) (*os.Process, error) // starts it, with its end of the way as file descriptor 3
-	done  chan struct{}                              // closed when it has the clients
-
-	// How long each part may take before it is called off.
-	prepare time.Duration // it starts, and opens NATS: clients notice nothing
-	quiet   time.Duration // what clients have asked for is answered: they are not read from
-	collect time.Duration // it subscribes on NATS: the same
-	carry   time.Duration // clients change hands: nothing is read or sent
-
-	mu sync.Mutex // held by who hands over
-
-	// Guarded by mu.
-	over bool // done is closed
-}
-
-func newSuccession() succession {
-	path, err := os.Executable() // now: afterwards it would say what became of this very file, and the point is that there is another
-	start := func(theirs *os.File) (*os.Process, error) {
-		if err != nil {
-			return nil, err
-		}
-		return startAgain(path, theirs)
-	}
-	return succession{start: start, done: make(chan struct{}), prepare: prepareTime, quiet: quietTime, collect: collectTime, carry: carryTime}
-}
-
-// startAgain runs a binary as this process was started.
-func startAgain(path string, theirs *os.File) (*os.Process, error) {
-	cmd := exec.Command(path, os.Args[1:]...)
-	cmd.Env = append(os.Environ(), HandoverVariable+"=3")
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.ExtraFiles = []*os.File{theirs}
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	return cmd.Process, nil
-}
-
-// Upgraded is what became of a hot upgrade.
-type Upgraded struct {
-	PID         int           `json:"pid"`         // of the new process
-	Connections int           `json:"connections"` // that it has
-	Left        int           `json:"left"`        // that this one still has, and drains
-	Unread      time.Duration `json:"unread_ns"`   // for how long nothing was read of clients
-	Paused      time.Duration `json:"paused_ns"`   // for how long nothing was sent to them
-}
-
-// Upgrade has a new process, of the binary that is at this one's path now, take
-// over listeners and clients; Run then drains what is left, and returns. With an
-// error everything goes on here as if nothing had happened. It may be called from
-// any goroutine while Run serves.
-func (s *Server) Upgrade() (Upgraded, error) {
-	next := &s.next
-	if !next.mu.TryLock() {
-		return Upgraded{}, errors.New("an upgrade is under way")
-	}
-	defer next.mu.Unlock()
-	switch {
-	case next.over:
-		return Upgraded{}, errors.New("another process has taken over already")
-	case s.stopping.Load() || s.draining.ordered():
-		return Upgraded{}, errors.New("this node is being drained")
-	case len(s.cfg.NATS) == 0:
-		return Upgraded{}, errEmbedded
-	}
-	s.log.Info("hot upgrade: starting the new binary")
-	u, err := s.handOver()
-	if err != nil {
-		s.log.Error("hot upgrade failed: this process goes on", "err", err)
-		return u, err
-	}
-	s.log.Info("hot upgrade: handed over", "pid", u.PID, "connections", u.Connections, "left", u.Left, "unread", u.Unread, "paused", u.Paused)
-	s.notify(fmt.Sprintf("MAINPID=%d", u.PID)) // before this process ends, which would be the service's end
-	next.over = true
-	close(next.done)
-	return u, nil
-}
-
-// handOver starts the new process, and ends it again where something fails.
-func (s *Server) handOver() (u Upgraded, err error) {
-	link, theirs, err := handover.Pair()
-	if err != nil {
-		return u, err
-	}
-	defer link.Close()
-	process, err := s.next.start(theirs)
-	theirs.Close()
-	if err != nil {
-		return u, fmt.Errorf("starting the new binary: %w", err)
-	}
-	u.PID = process.Pid
-	if err = s.handOverTo(link, &u); err != nil {
-		// It may hang, and must never come to think that it has the clients.
-		_ = process.Kill()
-		state, _ := process.Wait()
-		var said *handover.Failure
-		if !errors.As(err, &said) && state != nil && state.Exited() {
-			err = fmt.Errorf("the new process ended (%v), and its log says why: %w", state, err)
-		}
-		return u, err
-	}
-	return u, process.Release()
-}
+// batchBytes is about how many bytes of clients go into one message: the other
+// process works at one while the next is made.
+const batchBytes = 32 << 10
 
 // handOverTo follows docs/UPGRADE.md.
 func (s *Server) handOverTo(link *handover.Link, u *Upgraded) error {
-	link.SetDeadline(time.Now().Add(s.next.prepare))
+	s.next.allow(link, s.next.prepare)
 	if err := s.offer(link); err != nil {
+		return err
+	}
+	defer s.freeze(false)
+	ahead, err := s.lend(link)
+	if err != nil {
 		return err
 	}
 	frozen := time.Now()
 	s.freeze(true)
 	s.hub.Record()
 	defer s.hub.Forget()
-	defer func() {
-		u.Unread = time.Since(frozen)
-		s.freeze(false)
-	}()
+	defer func() { u.Unread = time.Since(frozen) }()
 	s.awaitQuiet()
-	link.SetDeadline(time.Now().Add(s.next.collect))
+	s.next.allow(link, s.next.collect)
 	interests := handover.Interests{Patterns: s.hub.Patterns(), Shards: make([]handover.Names, len(s.shards))}
 	s.onEach(func(sh *shard) {
 		interests.Shards[sh.index] = handover.Names{Slots: sh.table.Slots(), Generation: sh.table.Generation()}
@@ -167,10 +47,11 @@ func (s *Server) handOverTo(link *handover.Link, u *Upgraded) error {
 	if _, err := link.Expect(handover.KindCollecting); err != nil {
 		return err
 	}
-	link.SetDeadline(time.Now().Add(s.next.carry))
+	s.catchUp()
+	s.next.allow(link, s.next.carry)
 	paused := time.Now()
 	defer func() { u.Paused = time.Since(paused) }()
-	return s.carry(link, u)
+	return s.carry(link, ahead, u)
 }
 
 // offer waits until the new process has all but the clients.
@@ -219,13 +100,66 @@ func duplicate(l net.Listener) (fd int, err error) {
 	return fd, errors.Join(failed, err)
 }
 
+// catchUp waits until what was published before the other process was subscribed
+// has come to the hub: nobody else gets it. Where NATS does not answer nothing comes,
+// and clients are told of the gap when it is there again.
+func (s *Server) catchUp() {
+	ctx, cancel := context.WithTimeout(context.Background(), catchUpTime)
+	defer cancel()
+	if err := s.bus.CatchUp(ctx); err != nil {
+		s.log.Warn("hot upgrade: NATS does not answer", "err", err)
+	}
+}
+
+// lend sends duplicates of clients' sockets ahead, while all goes on, and says
+// which those are, by shard. What this saves is the most of the pause.
+func (s *Server) lend(link *handover.Link) (ahead []map[poller.Token]bool, err error) {
+	for _, sh := range s.shards {
+		lent := make(map[poller.Token]bool)
+		ahead = append(ahead, lent)
+		for next, more := uint32(0), true; more; {
+			var ids []poller.Token
+			var fds []int
+			if !s.on(sh, func() {
+				ids, fds, next, err = sh.table.Lend(next, handover.MaxFDs)
+				more = next < sh.table.Slots()
+			}) {
+				return nil, errCalledOff
+			}
+			if err == nil && len(fds) > 0 {
+				sockets := handover.Sockets{Shard: sh.index, IDs: ids}
+				err = link.Send(handover.KindSockets, sockets.Append(nil), fds...)
+			}
+			closeAll(fds)
+			if err != nil {
+				return nil, err
+			}
+			for _, id := range ids {
+				lent[id] = true
+			}
+		}
+	}
+	if err := link.Send(handover.KindAhead, nil); err != nil {
+		return nil, err
+	}
+	_, err = link.Expect(handover.KindBorrowed)
+	return ahead, err
+}
+
+// on calls f on the loop of a shard, and waits for it, unless the loop has been stopped.
+func (s *Server) on(sh *shard, f func()) bool {
+	done := make(chan struct{})
+	runs := sh.loop.Post(poller.Func(func() { defer close(done); f() }))
+	if runs {
+		<-done
+	}
+	return runs
+}
+
 // onEach calls f on the loop of each shard in turn, and waits for it.
 func (s *Server) onEach(f func(*shard)) {
 	for _, sh := range s.shards {
-		done := make(chan struct{})
-		if sh.loop.Post(poller.Func(func() { defer close(done); f(sh) })) {
-			<-done
-		}
+		s.on(sh, func() { f(sh) })
 	}
 }
 
@@ -258,6 +192,7 @@ func (s *Server) awaitQuiet() {
 // pause holds up a shard's loop, on which nothing happens but what is asked of it here.
 type pause struct {
 	shard *shard
+	ahead map[poller.Token]bool // whose sockets the new process has
 	work  chan func()
 	moved []poller.Token // what the new process was given
 }
@@ -269,9 +204,9 @@ func (p *pause) do(f func()) {
 	<-done
 }
 
-func (s *Server) pauseAll() (all []*pause) {
-	for _, sh := range s.shards {
-		p, held := &pause{shard: sh, work: make(chan func())}, make(chan struct{})
+func (s *Server) pauseAll(ahead []map[poller.Token]bool) (all []*pause) {
+	for i, sh := range s.shards {
+		p, held := &pause{shard: sh, ahead: ahead[i], work: make(chan func())}, make(chan struct{})
 		if !sh.loop.Post(poller.Func(func() {
 			close(held)
 			for f := range p.work {
@@ -289,17 +224,21 @@ func (s *Server) pauseAll() (all []*pause) {
 // carry hands over the clients. When it has sent the last message without error
 // they are the other process's; up to then nothing has changed here but that
 // nothing happens.
-func (s *Server) carry(link *handover.Link, u *Upgraded) (err error) {
-	all := s.pauseAll()
+func (s *Server) carry(link *handover.Link, ahead []map[poller.Token]bool, u *Upgraded) (err error) {
+	s.holdAdmin()
+	all, given := s.pauseAll(ahead), false
 	defer func() {
 		for _, p := range all {
-			p.do(func() { p.end(err == nil) })
+			p.do(func() { p.end(given) })
 			close(p.work)
+		}
+		if !given {
+			s.goOnAdmin()
 		}
 		u.Left = s.quota.Open()
 	}()
 	if len(all) < len(s.shards) {
-		return errors.New("this node is being stopped")
+		return errCalledOff
 	}
 	feeds := s.hub.Export()
 	for i := range feeds {
@@ -321,13 +260,31 @@ func (s *Server) carry(link *handover.Link, u *Upgraded) (err error) {
 	if _, err := link.Expect(handover.KindAdopted); err != nil {
 		return err
 	}
+	given, err = s.commit(link)
+	return err
+}
+
+// commit is the moment from which on all is the other process's.
+func (s *Server) commit(link *handover.Link) (given bool, err error) {
 	m := s.self()
 	m.silent.Store(true) // the other speaks for the node from then on
-	if err := link.Send(handover.KindCommit, nil); err != nil {
+	if err := s.next.commit(link); err != nil {
 		m.silent.Store(false)
-		return err
+		return false, err
 	}
-	return nil
+	return true, nil
+}
+
+// holdAdmin has nobody be let in to the admin listener, on which the other process
+// accepts from the commit on, and those who are there come again for their next request.
+func (s *Server) holdAdmin() {
+	s.admin.SetKeepAlivesEnabled(false)
+	s.adminLn.hold()
+}
+
+func (s *Server) goOnAdmin() {
+	s.admin.SetKeepAlivesEnabled(true)
+	s.adminLn.goOn()
 }
 
 // export sends what the other process is to have of a shard.
@@ -336,7 +293,7 @@ func (p *pause) export(link *handover.Link, numbers *rightsNumbers) error {
 	var payload []byte
 	var fds []int
 	flush := func() error {
-		if len(fds) == 0 {
+		if len(payload) == 0 {
 			return nil
 		}
 		err := link.Send(handover.KindClients, payload, fds...)
@@ -354,7 +311,10 @@ func (p *pause) export(link *handover.Link, numbers *rightsNumbers) error {
 			continue
 		}
 		p.moved = append(p.moved, id)
-		payload, fds = c.Append(payload), append(fds, fd)
+		if c.Ahead = p.ahead[id]; !c.Ahead {
+			fds = append(fds, fd)
+		}
+		payload = c.Append(payload)
 		if len(fds) == handover.MaxFDs || len(payload) > batchBytes {
 			if err := flush(); err != nil {
 				return err
@@ -377,29 +337,4 @@ func (p *pause) end(given bool) {
 	if given {
 		sh.table.StopAccepting()
 	}
-}
-
-// retire ends what was not handed over, as a drain does, within the window.
-func (s *Server) retire(ctx context.Context) {
-	s.retireMember()
-	s.log.Info("another process serves: draining what is left here", "connections", s.quota.Open(), "window", s.cfg.DrainWindow)
-	end, cancel := context.WithTimeout(ctx, s.cfg.DrainWindow+s.cfg.ShutdownTimeout)
-	defer cancel()
-	s.orderDrain(0, s.cfg.DrainWindow)
-	var answers sync.WaitGroup
-	defer answers.Wait()
-	answers.Go(func() { _ = s.admin.Shutdown(end) }) // whoever asked for the upgrade is being answered
-	s.awaitClosed(end)
-}
-
-// serveUpgrade is POST /upgrade: it answers when the new process serves, or with
-// the reason why it does not.
-func (s *Server) serveUpgrade(w http.ResponseWriter, r *http.Request) {
-	u, err := s.Upgrade()
-	if err != nil {
-		refuse(w, http.StatusConflict, &wire.Error{Code: wire.Unavailable, Message: "not upgraded, and nothing has changed: " + err.Error()})
-		return
-	}
-	s.acted(r, actUpgrade, "pid", u.PID, "connections", u.Connections)
-	writeIndented(w, http.StatusOK, u)
 }

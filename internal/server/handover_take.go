@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pushd/pushd/conn"
 	"github.com/pushd/pushd/internal/auth"
 	"github.com/pushd/pushd/internal/config"
 	"github.com/pushd/pushd/internal/handover"
@@ -151,6 +152,9 @@ func (h *heir) meet(s *Server) {
 
 // collect subscribes on NATS to all that clients are subscribed to.
 func (h *heir) collect(s *Server) error {
+	if err := h.borrow(s); err != nil {
+		return err
+	}
 	payload, err := h.link.Expect(handover.KindInterests)
 	if err != nil {
 		return err
@@ -178,6 +182,45 @@ func (h *heir) collect(s *Server) error {
 		return fmt.Errorf("subscribing on NATS to what clients are subscribed to: %w", err)
 	}
 	return h.link.Send(handover.KindCollecting, nil)
+}
+
+// borrow takes the sockets that come ahead.
+func (h *heir) borrow(s *Server) error {
+	for {
+		k, payload, fds, err := h.link.Receive()
+		switch {
+		case err != nil:
+			return err
+		case k == handover.KindSockets:
+			if err := s.borrow(payload, fds); err != nil {
+				return err
+			}
+		case k == handover.KindAhead && len(fds) == 0:
+			return h.link.Send(handover.KindBorrowed, nil)
+		default:
+			closeAll(fds)
+			return fmt.Errorf("handover: message %d came among sockets: %.200s", k, payload)
+		}
+	}
+}
+
+// borrow has a shard watch the sockets of one message.
+func (s *Server) borrow(payload []byte, fds []int) error {
+	sockets, err := handover.ParseSockets(payload)
+	if err == nil && (sockets.Shard >= len(s.shards) || len(sockets.IDs) != len(fds)) {
+		err = fmt.Errorf("handover: %d sockets came for %d connections of shard %d", len(fds), len(sockets.IDs), sockets.Shard)
+	}
+	if err != nil {
+		closeAll(fds)
+		return err
+	}
+	for i, id := range sockets.IDs {
+		if err := s.shards[sockets.Shard].table.Borrow(id, fds[i]); err != nil {
+			closeAll(fds[i+1:])
+			return err
+		}
+	}
+	return nil
 }
 
 // adoptAll takes what is handed over until that is all.
@@ -227,25 +270,30 @@ func (h *heir) adoptAll(s *Server) error {
 
 func (h *heir) adopt(s *Server, payload []byte, fds []int) error {
 	all, err := handover.ParseClients(payload)
-	if err == nil && len(all) != len(fds) {
-		err = fmt.Errorf("handover: %d connections came with %d sockets", len(all), len(fds))
-	}
-	if err != nil {
-		closeAll(fds)
-		return err
-	}
 	for i := range all {
-		if all[i].Shard >= len(s.shards) {
-			closeAll(fds[i:])
-			return fmt.Errorf("handover: there is no shard %d", all[i].Shard)
+		if err != nil {
+			break
 		}
-		if err := s.shards[all[i].Shard].adopt(&all[i], fds[i], h.rights); err != nil {
-			closeAll(fds[i+1:])
-			return err
+		fd := conn.Borrowed
+		switch c := &all[i]; {
+		case c.Shard >= len(s.shards):
+			err = fmt.Errorf("handover: there is no shard %d", c.Shard)
+			continue
+		case c.Ahead:
+		case len(fds) == 0:
+			err = errors.New("handover: a connection came without its socket")
+			continue
+		default:
+			fd, fds = fds[0], fds[1:]
 		}
+		err = s.shards[all[i].Shard].adopt(&all[i], fd, h.rights)
 		h.adopted++
 	}
-	return nil
+	if err == nil && len(fds) > 0 {
+		err = fmt.Errorf("handover: %d sockets came without connections", len(fds))
+	}
+	closeAll(fds)
+	return err
 }
 
 func closeAll(fds []int) {

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"runtime"
@@ -47,7 +46,7 @@ type Server struct {
 	access  *access    // nil: everybody may do everything
 	plain   *plainHTTP // requests that are no upgrade
 	admin   *http.Server
-	adminLn net.Listener
+	adminLn *adminListener
 	history chan struct{}                 // holds one for each request for history under way
 	sink    func(topics.Sink) topics.Sink // what NATS brings passes through it; nil: straight to the hub
 
@@ -271,6 +270,10 @@ func (s *Server) Run(ctx context.Context) error {
 	s.watchCerts(beside, &others)
 	if m := s.self(); m.silent.Load() { // it took over, and listens
 		m.speak(true)
+		others.Go(func() {
+			s.catchUp()
+			s.hub.EndSeams()
+		})
 	} else {
 		m.listen()
 		m.speak(false)
@@ -291,10 +294,8 @@ func (s *Server) Run(ctx context.Context) error {
 	case <-s.next.done:
 	}
 	stopBeside()
-	select {
-	case <-s.next.done: // also if it was told to stop meanwhile
+	if s.next.end() { // also if it was told to stop meanwhile
 		s.retire(ctx)
-	default:
 	}
 	end := time.Now().Add(s.cfg.ShutdownTimeout)
 	s.shutdown(end)
