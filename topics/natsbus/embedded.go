@@ -143,6 +143,16 @@ func (b *Bus) Suspend() error {
 	return b.embedded.close()
 }
 
+// Serves reports whether there is no embedded server that is suspended.
+func (b *Bus) Serves() bool {
+	if b.embedded == nil {
+		return true
+	}
+	b.embedded.mu.Lock()
+	defer b.embedded.mu.Unlock()
+	return b.embedded.server != nil
+}
+
 // Resume starts what Suspend has stopped. Connections come back by themselves.
 func (b *Bus) Resume() error { return b.embedded.start() }
 
