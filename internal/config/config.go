@@ -223,7 +223,7 @@ func (c *Config) StorageOf(h History) Storage {
 }
 
 // diskless reports whether NATS is one that keeps nothing on disk.
-func (c *Config) diskless() bool { return len(c.NATS) == 0 && c.Store == memoryStore }
+func (c *Config) diskless() bool { return len(c.NATS) == 0 && c.Store == MemoryStore }
 
 // settings returns the definition of each tagged field of *group, in order:
 // its name, default, enumeration and text codec, bound to the field itself.

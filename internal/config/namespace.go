@@ -133,7 +133,7 @@ func (v *validator) history(key string, c *Config, h History) {
 	case h.Storage != "" && h.Storage != StorageFile && h.Storage != StorageMemory:
 		v.addf(key+".storage", "%s.storage is %q, but must be %s or %s", key, h.Storage, StorageFile, StorageMemory)
 	case h.Storage == StorageFile && c.diskless():
-		v.addf(key+".storage", "%s.storage is %q, but --store %s keeps nothing on disk: give --store a directory, or leave storage out", key, h.Storage, memoryStore)
+		v.addf(key+".storage", "%s.storage is %q, but --store %s keeps nothing on disk: give --store a directory, or leave storage out", key, h.Storage, MemoryStore)
 	}
 }
 

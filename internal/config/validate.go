@@ -16,8 +16,8 @@ import (
 	"github.com/pushd/pushd/topics"
 )
 
-// memoryStore is the value of Store that keeps nothing on disk.
-const memoryStore = "memory"
+// MemoryStore is the value of Store that keeps nothing on disk.
+const MemoryStore = "memory"
 
 // problem is one thing that is wrong with a Config.
 type problem struct {
@@ -103,7 +103,7 @@ func (v *validator) nats(c *Config) {
 		}
 	}
 	if c.Store == "" {
-		v.addf("store", "--store is empty, but must be a directory, or %q to keep nothing on disk", memoryStore)
+		v.addf("store", "--store is empty, but must be a directory, or %q to keep nothing on disk", MemoryStore)
 	}
 	for _, file := range []struct{ key, path string }{
 		{"nats-creds", c.NATSCreds}, {"nats-nkey", c.NATSNKey}, {"nats-ca", c.NATSCA}, {"nats-cert", c.NATSCert}, {"nats-key", c.NATSKey},

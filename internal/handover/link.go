@@ -27,6 +27,8 @@ type Kind uint8
 const (
 	KindHello      Kind = iota + 1 // new to old: its version
 	KindOffer                      // old to new: what the node is, and its listeners
+	KindNeedStore                  // new to old: it has all that there is before the embedded NATS can be opened
+	KindStore                      // old to new: the embedded NATS has been stopped
 	KindOpen                       // new to old: NATS is there, and all but the clients
 	KindSockets                    // old to new: duplicates of clients' sockets, which come ahead
 	KindAhead                      // old to new: that was all of them

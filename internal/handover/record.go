@@ -43,6 +43,7 @@ type Offer struct {
 	Others   []string  // other nodes of the cluster
 	Listen   string    // as configured
 	Admin    string
+	Store    string // of the embedded NATS, as configured; "": NATS is external
 }
 
 // Append appends the record.
@@ -56,6 +57,7 @@ func (o *Offer) Append(dst []byte) []byte {
 	for _, name := range o.Others {
 		w.put(10, []byte(name))
 	}
+	w.string(11, o.Store)
 	return w
 }
 
@@ -75,6 +77,8 @@ func ParseOffer(p []byte) (o Offer, err error) {
 			o.Started = time.UnixMilli(int64(r.uint(1<<62 - 1)))
 		case 10:
 			o.Others = append(o.Others, r.string())
+		case 11:
+			o.Store = r.string()
 		default:
 			r.unknown()
 		}

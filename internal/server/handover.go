@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pushd/pushd/internal/config"
 	"github.com/pushd/pushd/internal/handover"
 	"github.com/pushd/pushd/internal/wire"
 )
@@ -154,8 +155,8 @@ func (s *Server) Upgrade() (u Upgraded, err error) {
 	switch {
 	case next.over:
 		return u, errors.New("another process has taken over already")
-	case len(s.cfg.NATS) == 0:
-		return u, errEmbedded
+	case embeddedStore(&s.cfg) == config.MemoryStore:
+		return u, errKeptInMemory
 	}
 	s.log.Info("hot upgrade: starting the new binary")
 	if u, err = s.handOver(); err != nil {
@@ -188,6 +189,12 @@ func (s *Server) handOver() (u Upgraded, err error) {
 	}
 	u.PID = process.Pid
 	given := false
+	defer s.freeze(false)
+	defer func() {
+		if !given { // and the other process is no more, which may have the store
+			s.takeStoreBack()
+		}
+	}()
 	defer func() {
 		if given {
 			return
@@ -217,10 +224,14 @@ const answerTimeAfter = 10 * time.Second
 // retire ends what was not handed over, as a drain does, within the window.
 func (s *Server) retire(ctx context.Context) {
 	s.retireMember()
-	s.log.Info("another process serves: draining what is left here", "connections", s.quota.Open(), "window", s.cfg.DrainWindow)
-	end, cancel := context.WithTimeout(ctx, s.cfg.DrainWindow+drainSlack(s.cfg.DrainWindow))
+	window := s.cfg.DrainWindow
+	if embeddedStore(&s.cfg) != "" {
+		window = 0 // NATS went with the others: nothing comes to these any more
+	}
+	s.log.Info("another process serves: draining what is left here", "connections", s.quota.Open(), "window", window)
+	end, cancel := context.WithTimeout(ctx, window+drainSlack(window))
 	defer cancel()
-	s.orderDrain(0, s.cfg.DrainWindow)
+	s.orderDrain(0, window)
 	var answers sync.WaitGroup
 	defer answers.Wait()
 	answers.Go(func() { // whoever asked for the upgrade is being answered, also where this process is to stop now

@@ -25,12 +25,22 @@ func (s *Server) handOverTo(link *handover.Link, u *Upgraded) error {
 	if err := s.offer(link); err != nil {
 		return err
 	}
-	defer s.freeze(false)
+	frozen := time.Now()
+	if embeddedStore(&s.cfg) != "" {
+		if err := s.lendStore(link); err != nil {
+			return err
+		}
+	}
+	if _, err := link.Expect(handover.KindOpen); err != nil {
+		return err
+	}
 	ahead, err := s.lend(link)
 	if err != nil {
 		return err
 	}
-	frozen := time.Now()
+	if s.bus.Serves() {
+		frozen = time.Now()
+	}
 	s.freeze(true)
 	s.hub.Record()
 	defer s.hub.Forget()
@@ -47,15 +57,19 @@ func (s *Server) handOverTo(link *handover.Link, u *Upgraded) error {
 	if _, err := link.Expect(handover.KindCollecting); err != nil {
 		return err
 	}
-	// From now on all that comes goes to both; what came to this process alone has to have arrived.
-	if err := s.catchUp(); err != nil {
-		return err
+	// From now on all that comes goes to both; what came to this process alone has to
+	// have arrived. Where NATS changed hands too, the other reads what is stored, and
+	// tells of what is not.
+	if s.bus.Serves() {
+		if err := s.catchUp(); err != nil {
+			return err
+		}
 	}
 	s.next.allow(link, s.next.carry)
 	return s.carry(link, ahead, u)
 }
 
-// offer waits until the new process has all but the clients.
+// offer says what there is to take over.
 func (s *Server) offer(link *handover.Link) error {
 	payload, err := link.Expect(handover.KindHello)
 	if err != nil {
@@ -78,12 +92,8 @@ func (s *Server) offer(link *handover.Link) error {
 		fds = append(fds, sh.listener.FD())
 	}
 	m := s.self()
-	offer := handover.Offer{NodeID: s.node, NodeName: s.name, Started: m.reporter.started, Others: m.peers.names(), Listen: s.cfg.Listen, Admin: s.cfg.Admin}
-	if err := link.Send(handover.KindOffer, offer.Append(nil), append(fds, admin)...); err != nil {
-		return err
-	}
-	_, err = link.Expect(handover.KindOpen)
-	return err
+	offer := handover.Offer{NodeID: s.node, NodeName: s.name, Started: m.reporter.started, Others: m.peers.names(), Listen: s.cfg.Listen, Admin: s.cfg.Admin, Store: embeddedStore(&s.cfg)}
+	return link.Send(handover.KindOffer, offer.Append(nil), append(fds, admin)...)
 }
 
 // duplicate returns another descriptor of a listener. It stays non-blocking,

@@ -28,12 +28,15 @@ type upgradable struct {
 	running
 }
 
-// startUpgradable runs the real program on an external NATS.
+// startUpgradable runs the real program on an external NATS, or "", with one of its own.
 func startUpgradable(t testing.TB, nats string, flags ...string) *upgradable {
 	t.Helper()
 	u := &upgradable{t: t, path: filepath.Join(t.TempDir(), "pushd"), logPath: filepath.Join(t.TempDir(), "log")}
 	build(t, u.path)
-	cmd := exec.Command(u.path, append([]string{"serve", "--listen=127.0.0.1:0", "--admin=127.0.0.1:0", "--shards=2", "--nats=" + nats}, flags...)...)
+	cmd := exec.Command(u.path, append([]string{"serve", "--listen=127.0.0.1:0", "--admin=127.0.0.1:0", "--shards=2"}, flags...)...)
+	if nats != "" {
+		cmd.Args = append(cmd.Args, "--nats="+nats)
+	}
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "PUSHD_") })
 	log, err := os.Create(u.logPath)
 	if err != nil {

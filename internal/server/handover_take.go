@@ -72,6 +72,9 @@ func TakeOver(cfg config.Config, log *slog.Logger, link *handover.Link) (s *Serv
 		sh.table.Settle()
 	}
 	s.hub.Settle()
+	if h.offer.Store != "" { // publishers may have come to the new NATS before this process subscribed there
+		s.hub.LostAll()
+	}
 	if err := link.Send(handover.KindAdopted, handover.AppendEnd(nil, h.adopted)); err != nil {
 		return s, err
 	}
@@ -126,15 +129,13 @@ func (h *heir) greet(cfg *config.Config) error {
 		return fmt.Errorf("--listen was %s and is %s now: that takes a restart", h.offer.Listen, cfg.Listen)
 	case h.offer.Admin != cfg.Admin:
 		return fmt.Errorf("--admin was %s and is %s now: that takes a restart", h.offer.Admin, cfg.Admin)
-	case len(cfg.NATS) == 0:
-		return errEmbedded
+	case h.offer.Store != embeddedStore(cfg):
+		return errors.New("the embedded NATS is now another, or none, by --nats or --store: that takes a restart")
 	case cfg.Shards != 0 && cfg.Shards != len(h.listeners):
 		return fmt.Errorf("--shards was %d and is %d now: that takes a restart", len(h.listeners), cfg.Shards)
 	}
 	return nil
 }
-
-var errEmbedded = errors.New("the embedded NATS and its store can be of one process alone: a hot upgrade takes an external NATS (--nats)")
 
 // meetTime bounds how long the other nodes of the cluster are awaited.
 const meetTime = 4 * time.Second

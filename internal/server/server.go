@@ -117,6 +117,9 @@ func open(cfg config.Config, log *slog.Logger, h *heir) (s *Server, err error) {
 	if err := s.openCerts(); err != nil {
 		return s, err
 	}
+	if err := h.awaitStore(); err != nil {
+		return s, err
+	}
 	if s.bus, err = natsbus.Open(context.Background(), NATSConfig(&cfg, log)); err != nil {
 		return s, err
 	}

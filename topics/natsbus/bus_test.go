@@ -386,7 +386,7 @@ func BenchmarkDeliver(b *testing.B) {
 	bus.Start(counter(arrived))
 	mustSubscribe(b, bus, namespace("ns"))
 	payload := make([]byte, 128)
-	nc := client(b, "", nats.InProcessServer(bus.embedded.server))
+	nc := client(b, "", nats.InProcessServer(bus.embedded))
 
 	b.ReportAllocs()
 	b.SetBytes(int64(len(payload)))

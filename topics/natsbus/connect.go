@@ -96,7 +96,7 @@ func (l *link) connect(ctx context.Context, d *dialer, e *embedded) error {
 	}
 	var urls string
 	if e != nil {
-		opts = append(opts, nats.InProcessServer(e.server))
+		opts = append(opts, nats.InProcessServer(e))
 	} else {
 		opts = append(opts, d.options...)
 		urls = strings.Join(d.urls, ",")

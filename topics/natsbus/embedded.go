@@ -21,40 +21,59 @@ const maxStreamMemory = 1 << 30
 
 // embedded is a nats-server in this process.
 type embedded struct {
-	server *server.Server
+	// Static.
+	cfg    Config
+	listen string // Config.Listen with its real port; "": it does not listen
+
+	mu sync.Mutex
+
+	// Guarded by mu.
+	server *server.Server // nil: suspended, or closed
 	store  *store
 }
 
 // startEmbedded returns when the server takes connections.
 func startEmbedded(cfg Config) (*embedded, error) {
+	e := &embedded{cfg: cfg, listen: cfg.Listen}
+	if err := e.start(); err != nil {
+		return nil, err
+	}
+	if addr, _ := e.server.Addr().(*net.TCPAddr); addr != nil {
+		host, _, _ := net.SplitHostPort(cfg.Listen) // start has done so
+		e.listen = net.JoinHostPort(host, strconv.Itoa(addr.Port))
+	}
+	return e, nil
+}
+
+func (e *embedded) start() error {
 	opts := &server.Options{
 		ServerName:             "pushd",
 		NoSigs:                 true, // signals are the program's, not the server's
-		MaxPayload:             int32(min(cfg.MaxPayload, math.MaxInt32)),
+		MaxPayload:             int32(min(e.cfg.MaxPayload, math.MaxInt32)),
 		JetStream:              true,
 		DisableJetStreamBanner: true,
 		JetStreamMaxMemory:     maxStreamMemory,
-		DontListen:             cfg.Listen == "",
+		DontListen:             e.listen == "",
 	}
-	if cfg.Listen != "" {
+	if e.listen != "" {
 		var err error
-		if opts.Host, opts.Port, err = checkListen(cfg.Listen); err != nil {
-			return nil, err
+		if opts.Host, opts.Port, err = checkListen(e.listen); err != nil {
+			return err
 		}
 	}
-	st, err := openStore(cfg.Store)
+	st, err := openStore(e.cfg.Store)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	opts.StoreDir = st.dir
 	if st.temporary {
 		opts.JetStreamMaxStore = 1 // bytes: a stream on disk is refused once it holds anything
 	}
 
-	log := &serverLog{log: cfg.Log.With("nats", "server")}
+	log := &serverLog{log: e.cfg.Log.With("nats", "server")}
 	s, err := server.NewServer(opts)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("cannot set up the embedded NATS server: %w", err), st.close())
+		return errors.Join(fmt.Errorf("cannot set up the embedded NATS server: %w", err), st.close())
 	}
 	s.SetLoggerV2(log, false, false, false)
 
@@ -62,35 +81,80 @@ func startEmbedded(cfg Config) (*embedded, error) {
 	// then returns just so; it is the logger that makes a program exit, and
 	// ours does not.
 	s.Start()
-	e := &embedded{server: s, store: st}
+	e.mu.Lock()
+	e.server, e.store = s, st
+	e.mu.Unlock()
 	if err := log.firstFatal(); err != nil {
-		return nil, errors.Join(
+		return errors.Join(
 			fmt.Errorf("cannot start the embedded NATS server: %w: check --nats-listen and --store", err), e.close())
 	}
-	return e, nil
+	return nil
 }
 
-// close stops the server, and waits for it. It may be called on nil.
+// InProcessConn is for nats.go, which asks again for each connection: after a
+// pause it is one to another server.
+func (e *embedded) InProcessConn() (net.Conn, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.server == nil {
+		return nil, ErrAway
+	}
+	return e.server.InProcessConn()
+}
+
+// close stops the server, and waits for it. It may be called on nil, and again.
 func (e *embedded) close() error {
 	if e == nil {
 		return nil
 	}
-	e.server.Shutdown()
-	e.server.WaitForShutdown()
-	return e.store.close()
+	e.mu.Lock()
+	s, st := e.server, e.store
+	e.server, e.store = nil, nil
+	e.mu.Unlock()
+	if s == nil {
+		return nil
+	}
+	s.Shutdown()
+	s.WaitForShutdown()
+	return st.close()
 }
 
 func (e *embedded) clientURL() string {
-	addr, _ := e.server.Addr().(*net.TCPAddr)
-	if addr == nil {
+	host, port, err := net.SplitHostPort(e.listen)
+	if err != nil {
 		return ""
 	}
-	host := addr.IP.String()
-	if addr.IP.IsUnspecified() {
+	if ip := net.ParseIP(host); host == "" || ip.IsUnspecified() {
 		host = "127.0.0.1"
 	}
-	return "nats://" + net.JoinHostPort(host, strconv.Itoa(addr.Port))
+	return "nats://" + net.JoinHostPort(host, port)
 }
+
+// Suspend stops the embedded server, so that another process can open its store
+// and listen on its address; Resume takes that back. Meanwhile the Bus is one
+// whose NATS is away. It is an error where there is none, or where its store ends with it.
+func (b *Bus) Suspend() error {
+	switch {
+	case b.embedded == nil:
+		return errors.New("NATS is external: there is none to suspend")
+	case b.embedded.cfg.Store == storeMemory:
+		return errors.New("the embedded NATS keeps everything in this process (--store memory)")
+	}
+	return b.embedded.close()
+}
+
+// Serves reports whether there is no embedded server that is suspended.
+func (b *Bus) Serves() bool {
+	if b.embedded == nil {
+		return true
+	}
+	b.embedded.mu.Lock()
+	defer b.embedded.mu.Unlock()
+	return b.embedded.server != nil
+}
+
+// Resume starts what Suspend has stopped. Connections come back by themselves.
+func (b *Bus) Resume() error { return b.embedded.start() }
 
 // checkListen parses an address and tries it out: the server itself would
 // report an address in use only after it has recovered all streams.
