@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/bits"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -128,17 +129,23 @@ func (h *Hub) Deliver(batch []Message) {
 			continue
 		}
 		if f == nil || !f.ready { // not ready: what is still under way to one that ended
-			h.stats.unheard.Add(1)
+			h.unheard(&batch[i])
 			continue
 		}
 		m := f.match(batch[i].Topic)
 		if m.shards == 0 && !m.polled {
-			h.stats.unheard.Add(1)
+			h.unheard(&batch[i])
 			continue
 		}
 		h.append(f, &entry{Message: batch[i], matched: m})
 	}
 	h.wake()
+}
+
+// unheard counts a message that nobody here hears.
+func (h *Hub) unheard(m *Message) {
+	h.stats.unheard.Add(1)
+	m.queued(0)
 }
 
 // Lost implements Sink.
@@ -196,6 +203,7 @@ func (h *Hub) table(in Interest) *table[string, *feed] {
 // append puts an entry into its feed's ring, and gives up the oldest of all
 // where the rings have become too heavy.
 func (h *Hub) append(f *feed, e *entry) {
+	e.queued(bits.OnesCount64(e.matched.shards))
 	if old := f.append(e, f.most); old != nil {
 		h.unlink(old)
 		h.stats.evicted.Add(1)
