@@ -145,7 +145,9 @@ func (h *Hub) Deliver(batch []Message) {
 // unheard counts a message that nobody here hears.
 func (h *Hub) unheard(m *Message) {
 	h.stats.unheard.Add(1)
-	m.queued(0)
+	if m.Trail != nil {
+		m.Trail.Queued(0)
+	}
 }
 
 // Lost implements Sink.
@@ -203,7 +205,9 @@ func (h *Hub) table(in Interest) *table[string, *feed] {
 // append puts an entry into its feed's ring, and gives up the oldest of all
 // where the rings have become too heavy.
 func (h *Hub) append(f *feed, e *entry) {
-	e.queued(bits.OnesCount64(e.matched.shards))
+	if e.Trail != nil {
+		e.Trail.Queued(bits.OnesCount64(e.matched.shards))
+	}
 	if old := f.append(e, f.most); old != nil {
 		h.unlink(old)
 		h.stats.evicted.Add(1)

@@ -28,13 +28,6 @@ type Stretch struct {
 // Trail is a Follower in the room of a pointer, for every message has it.
 type Trail struct{ Follower }
 
-// queued tells a message's follower, if it has one.
-func (m *Message) queued(shards int) {
-	if m.Trail != nil {
-		m.Trail.Queued(shards)
-	}
-}
-
 // handed tells an entry's follower that a shard is done with it.
 func (m *Members) handed(e *entry, subscribers int, began time.Time) {
 	e.Trail.FannedOut(Stretch{Shard: m.index, Subscribers: subscribers, Encoded: max(0, e.encoded.Load()), Began: began})

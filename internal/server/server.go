@@ -20,6 +20,7 @@ import (
 	"github.com/pushd/pushd/conn"
 	"github.com/pushd/pushd/internal/certs"
 	"github.com/pushd/pushd/internal/config"
+	"github.com/pushd/pushd/internal/tracing"
 	"github.com/pushd/pushd/poller"
 	"github.com/pushd/pushd/topics"
 	"github.com/pushd/pushd/topics/natsbus"
@@ -47,7 +48,8 @@ type Server struct {
 	access   *access    // nil: everybody may do everything
 	plain    *plainHTTP // requests that are no upgrade
 	reporter *reporter
-	peers    *peers // other nodes
+	peers    *peers          // other nodes
+	tracer   *tracing.Tracer // nil: nothing is traced
 	admin    *http.Server
 	adminLn  net.Listener
 	history  chan struct{}                 // holds one for each request for history under way
@@ -109,7 +111,14 @@ func New(cfg config.Config, log *slog.Logger) (s *Server, err error) {
 	if err := s.openCerts(); err != nil {
 		return s, err
 	}
-	if s.bus, err = natsbus.Open(context.Background(), NATSConfig(&cfg, log)); err != nil {
+	if err := s.openTracer(); err != nil {
+		return s, err
+	}
+	bus := NATSConfig(&cfg, log)
+	if s.tracer != nil {
+		bus.Follow = s.followed
+	}
+	if s.bus, err = natsbus.Open(context.Background(), bus); err != nil {
 		return s, err
 	}
 	s.metrics = newMetrics(s)
@@ -201,6 +210,7 @@ func (s *Server) release() {
 	if s.bus != nil {
 		s.bus.Close()
 	}
+	s.closeTracer(time.Now())
 }
 
 // Addr is the real address of the public listener.
@@ -262,7 +272,9 @@ func (s *Server) Run(ctx context.Context) error {
 	s.reporter.sayGoodbye()
 	s.access.close()
 	s.pool.Close()
-	return errors.Join(err, s.bus.CloseWithin(max(time.Until(end), leastForNATS)))
+	err = errors.Join(err, s.bus.CloseWithin(max(time.Until(end), leastForNATS)))
+	s.closeTracer(end)
+	return err
 }
 
 // incoming is where NATS delivers to.
