@@ -165,6 +165,7 @@ func (q *queue) close(d time.Duration) {
 		defer limit.Stop()
 		close(q.stop)
 		q.running.Wait()
+		q.dropped[DropShutdown].Add(uint64(len(q.spans))) // of who had just looked whether it is closed
 		q.cut()
 		q.upload.close()
 	})
