@@ -20,7 +20,6 @@ const incomplete = "incomplete"
 type received struct {
 	// Static.
 	tracer    *Tracer
-	ctx       context.Context // has the span of the receipt
 	namespace string
 	topic     string
 	root      bool // nobody else began the trace
@@ -28,8 +27,9 @@ type received struct {
 
 	// Guarded by mu. What has ended is let go: rings keep messages for long.
 	mu          sync.Mutex
-	receipt     trace.Span // nil: it has ended
-	fanOut      trace.Span // nil: it has not begun, or it has ended
+	ctx         context.Context // has the span of the receipt
+	receipt     trace.Span      // nil: it has ended
+	fanOut      trace.Span      // nil: it has not begun, or it has ended
 	ended       bool
 	due         int // shards that have not told yet
 	shards      int
