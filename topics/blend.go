@@ -156,6 +156,7 @@ func (b *blend) finish() {
 	m := b.view.members
 	m.stats.deliveries.Add(uint64(b.sent))
 	m.to.FannedOut(b.sent, time.Since(b.began))
+	b.handed()
 	clear(b.entries)
 	*b = blend{entries: b.entries[:0], due: shrunk(b.due)[:0], links: shrunk(b.links)[:0]}
 }

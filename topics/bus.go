@@ -5,6 +5,7 @@ type Message struct {
 	Topic string // without the subject prefix
 	Data  []byte // the payload as published; immutable from here on
 	Time  int64  // when the bus took it, in ms since the epoch; where the bus does not say, when it arrived here
+	Trail *Trail // nil: nobody follows it
 
 	// Of a namespace that keeps history.
 	Cursor Cursor

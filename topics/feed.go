@@ -56,10 +56,10 @@ type entry struct {
 	Message
 	seq     uint64
 	prev    uint64     // of the message of the same topic before it in the ring; it may have been given up since
-	aside   bool       // of a loss: it stands in no ring, but
-	after   uint64     // … after what a shard had before it
+	after   uint64     // of what stands aside: what a shard had before it
 	from    Cursor     // of a loss in a history: what is missing begins after it,
 	to      Cursor     // … and ends with it
+	aside   bool       // of a loss: it stands in no ring, but behind after
 	lost    bool       // no message: some are missing here,
 	why     LossReason // … for this reason
 	matched *match

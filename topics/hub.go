@@ -10,6 +10,7 @@ package topics
 import (
 	"errors"
 	"log/slog"
+	"math/bits"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -129,10 +130,11 @@ func (h *Hub) Deliver(batch []Message) {
 			continue
 		}
 		if f == nil || !f.ready { // not ready: what is still under way to one that ended
-			h.stats.unheard.Add(1)
+			h.unheard(&batch[i])
 			continue
 		}
 		if f.seam != nil && f.isDoubled(&batch[i]) {
+			batch[i].goesNowhere()
 			continue
 		}
 		if h.recording {
@@ -140,12 +142,25 @@ func (h *Hub) Deliver(batch []Message) {
 		}
 		m := f.match(batch[i].Topic)
 		if m.shards == 0 && !m.polled {
-			h.stats.unheard.Add(1)
+			h.unheard(&batch[i])
 			continue
 		}
 		h.append(f, &entry{Message: batch[i], matched: m})
 	}
 	h.wake()
+}
+
+// unheard counts a message that nobody here hears.
+func (h *Hub) unheard(m *Message) {
+	h.stats.unheard.Add(1)
+	m.goesNowhere()
+}
+
+// goesNowhere ends the trail of a message that no shard gets.
+func (m *Message) goesNowhere() {
+	if m.Trail != nil {
+		m.Trail.Queued(0)
+	}
 }
 
 // Lost implements Sink.
@@ -203,6 +218,9 @@ func (h *Hub) table(in Interest) *table[string, *feed] {
 // append puts an entry into its feed's ring, and gives up the oldest of all
 // where the rings have become too heavy.
 func (h *Hub) append(f *feed, e *entry) {
+	if e.Trail != nil {
+		e.Trail.Queued(bits.OnesCount64(e.matched.shards))
+	}
 	most := f.most
 	if f.collecting {
 		most = max(most, collectMost)

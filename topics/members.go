@@ -47,6 +47,7 @@ type Members struct {
 	// Static.
 	hub   *Hub
 	bit   uint64 // of the shard
+	index int    // the same, from 0
 	max   int    // subscriptions of one connection
 	to    Sender
 	post  func(Task) bool
@@ -127,7 +128,7 @@ func NewMembers(h *Hub, to Sender, post func(Task) bool, max int) *Members {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	m := &Members{
-		hub: h, bit: 1 << h.shards, sweep: h.shards == 0, max: max, to: to, post: post,
+		hub: h, bit: 1 << h.shards, index: h.shards, sweep: h.shards == 0, max: max, to: to, post: post,
 		pace: pace{slice: 1024, turn: 4096, catchUps: 256, blend: 1 << 16, take: 256, write: 64, writeBytes: 64 << 10, scan: 1024},
 	}
 	h.shards++

@@ -41,6 +41,9 @@ func (h *Hub) admit(f *feed, m *Message) bool {
 	switch {
 	case seq <= f.last:
 		h.stats.repeated.Add(1)
+		if m.Trail != nil {
+			m.Trail.Queued(0)
+		}
 		if e := f.find(seq); e != nil && !e.lost && e.Cursor.Stamp != m.Cursor.Stamp {
 			h.ask(k.stream, nil) // the stream has begun anew without saying so
 		}

@@ -241,6 +241,7 @@ func (v *view) begin(entries []*entry) bool {
 	}
 	switch {
 	case direct && len(fan.shares) == 0:
+		v.passedOver(entries[:n])
 		v.finish() // nobody here gets them
 	case direct:
 		fan.run, fan.began = entries[:n], time.Now()
@@ -292,6 +293,7 @@ func (v *view) finishFanout() {
 	m, fan := v.members, &v.fan
 	m.stats.deliveries.Add(uint64(fan.sent))
 	m.to.FannedOut(fan.sent, time.Since(fan.began))
+	fan.handed(m)
 	flushed := fan.flush
 	for _, share := range fan.shares {
 		share.group.busy = false

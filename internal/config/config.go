@@ -93,6 +93,10 @@ type Config struct {
 	LogLevel  string `name:"log-level" env:"PUSHD_LOG_LEVEL" default:"info" enum:"debug,info,warn,error" group:"Logs" help:"Log what is at least this serious: debug, info, warn or error."`
 	LogFormat string `name:"log-format" env:"PUSHD_LOG_FORMAT" default:"text" enum:"text,json" group:"Logs" help:"Write log lines in this format: text or json."`
 
+	TraceEndpoint string  `name:"trace-endpoint" env:"PUSHD_TRACE_ENDPOINT" placeholder:"URL" group:"Traces" help:"Send OpenTelemetry traces of messages, from their publication to the sockets, to the collector at this URL (OTLP over HTTP): http://127.0.0.1:4318, where /v1/traces is meant. Empty traces nothing."`
+	TraceRatio    float64 `name:"trace-ratio" env:"PUSHD_TRACE_RATIO" default:"0.001" group:"Traces" help:"Begin a trace of this part of the messages that come without a traceparent: 0.001 is one of a thousand, 0 none, 1 each."`
+	TraceLimit    int     `name:"trace-limit" env:"PUSHD_TRACE_LIMIT" default:"100" group:"Traces" help:"Go on with at most this many messages a second of traces that others began and sampled, over HTTP and of NATS each. 0 goes on with none."`
+
 	// Settings of namespaces, by the first token of a topic; from the file alone.
 	Namespaces map[string]Namespace `kong:"-"`
 	Default    Namespace            `kong:"-"` // of each namespace that Namespaces does not name

@@ -90,6 +90,8 @@ func TestDefault(t *testing.T) {
 		RingMemory:     64 << 20,
 		LogLevel:       "info",
 		LogFormat:      "text",
+		TraceRatio:     0.001,
+		TraceLimit:     100,
 		Default:        Namespace{Delivery: DeliveryLive, Interest: InterestNamespace, Public: PublicNone, Compression: On},
 	}
 	got := Default()

@@ -48,6 +48,7 @@ func (c *Config) problems() []problem {
 	v.limits(c)
 	v.namespaces(c)
 	v.authentication(c)
+	v.traces(c)
 	return v.found
 }
 

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -84,6 +85,18 @@ func TestValidate(t *testing.T) {
 	f(func(c *Config) { c.TLSCert, c.TLSKey = []string{"a"}, []string{""} }, "--tls-key has an empty name, but must name a file")
 	f(func(c *Config) { c.TLSClientCA = "ca" }, "--tls-client-ca needs TLS: add --tls-cert and --tls-key")
 	f(func(c *Config) { c.MaxHandshakes = 0 }, "--max-handshakes is 0, but must be 1 to 1000000")
+
+	// Traces.
+	f(func(c *Config) {
+		c.TraceEndpoint, c.TraceRatio, c.TraceLimit = "https://collector.example.com/v1/traces", 1, 0
+	})
+	for _, endpoint := range []string{"collector:4318", "ftp://collector", "http://", "/v1/traces", "http://%"} {
+		f(func(c *Config) { c.TraceEndpoint = endpoint }, "--trace-endpoint: it must be an http:// or https:// URL, for instance http://127.0.0.1:4318")
+	}
+	f(func(c *Config) { c.TraceEndpoint = "http://u:secret@collector" },
+		"--trace-endpoint: the URL has a user in it: put what the collector wants to see into OTEL_EXPORTER_OTLP_HEADERS")
+	f(func(c *Config) { c.TraceRatio, c.TraceLimit = -0.1, -1 }, "--trace-ratio is -0.1, but must be 0 to 1", "--trace-limit is -1, but must be 0 to 1000000")
+	f(func(c *Config) { c.TraceRatio = math.NaN() }, "--trace-ratio is no number, but must be 0 to 1")
 
 	// The prefix.
 	const subject = ", but must be a NATS subject of at most 16 tokens of A-Z a-z 0-9 _ - joined by dots"

@@ -11,6 +11,7 @@ import (
 
 	"github.com/pushd/pushd/conn"
 	"github.com/pushd/pushd/internal/auth"
+	"github.com/pushd/pushd/internal/tracing"
 	"github.com/pushd/pushd/internal/wire"
 	"github.com/pushd/pushd/poller"
 	"github.com/pushd/pushd/topics"
@@ -191,7 +192,7 @@ func (sh *shard) handOn(id poller.Token, cmdID wire.ID, topic string, data []byt
 		sh.replyError(id, cmdID, wire.RateLimited, fmt.Sprintf("%d publications of this connection are on their way: wait for their replies", maxPublishing))
 		return
 	}
-	taken := sh.server.bus.Publish(natsbus.Publication{Topic: topic, Data: data, ID: key, Done: func(at topics.Cursor, err error) {
+	taken := sh.server.handToNATS(natsbus.Publication{Topic: topic, Data: data, ID: key, Done: func(at topics.Cursor, err error) {
 		sh.loop.Post(poller.Func(func() {
 			if sh.table.IsOpen(id) {
 				sh.client(id.Slot()).publish--
@@ -203,7 +204,7 @@ func (sh *shard) handOn(id poller.Token, cmdID wire.ID, topic string, data []byt
 			}
 			sh.reply(id, wire.AppendPublished(sh.json[:0], cmdID, topic, at.String()))
 		}))
-	}})
+	}}, tracing.OverWebSocket)
 	if !taken {
 		sh.replyError(id, cmdID, wire.Unavailable, queueFull)
 		return

@@ -29,12 +29,14 @@ var inside = map[string][]string{
 	"internal/page":        {},
 	"internal/cluster":     {"internal/statistics"}, // what other nodes say; it speaks to nobody
 	"internal/console":     {},
-	"internal/statistics":  {}, // what a node says, without what it says it of
+	"internal/statistics":  {},         // what a node says, without what it says it of
+	"internal/tracing":     {"topics"}, // what it is told of a message's way
+	"internal/tracetest":   {},
 	"internal/browsertest": {},
 	"internal/natstest":    {},
 	"internal/peertest":    {"internal/wire"},
 	"clients/go":           {}, // who copies it has all of it
-	"internal/server":      {"conn", "internal/auth", "internal/certs", "internal/cluster", "internal/config", "internal/console", "internal/demofeed", "internal/gate", "internal/handover", "internal/hostfeed", "internal/page", "internal/statistics", "internal/via", "internal/wire", "poller", "topics", "topics/natsbus"},
+	"internal/server":      {"conn", "internal/auth", "internal/certs", "internal/cluster", "internal/config", "internal/console", "internal/demofeed", "internal/gate", "internal/handover", "internal/hostfeed", "internal/page", "internal/statistics", "internal/tracing", "internal/via", "internal/wire", "poller", "topics", "topics/natsbus"},
 	"cmd/pushd":            {"clients/go", "internal/auth", "internal/config", "internal/doctor", "internal/handover", "internal/server", "internal/statistics", "internal/wire", "topics"},
 	"internal/doctor":      {"conn", "internal/auth", "internal/certs", "internal/config", "internal/server", "topics/natsbus"}, // it tries what the server will use
 	"clients/js":           {"internal/browsertest", "internal/wire"},                                                           // the table of close codes is the same
@@ -61,6 +63,7 @@ var outside = []struct {
 	{library: "github.com/prometheus/client_golang", only: []string{"internal/server"}, reason: "packages count for themselves; the server shows it"},
 	{library: "github.com/golang-jwt/jwt/v5", only: []string{"internal/auth"}, reason: "who somebody is, is decided in one place"},
 	{library: "github.com/MicahParks/jwkset", only: []string{"internal/auth"}, reason: "who somebody is, is decided in one place"},
+	{library: "go.opentelemetry.io", only: []string{"internal/tracetest", "internal/tracing"}, reason: "who traces is not known where messages go"},
 	{library: "golang.org/x/sys", never: []string{"internal/wire", "topics"}, reason: "topics and wire speak to no kernel"},
 	{library: "net", never: []string{"internal/wire", "topics"}, reason: "topics and wire have no sockets"},
 	{library: "net/http", never: []string{"internal/wire", "poller", "topics"}, reason: "HTTP begins where a request is read"},

@@ -243,6 +243,7 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 		count(descKeyFetches, keys.Fetches, "ok")
 		count(descKeyFetches, keys.FailedFetches, "failed")
 	}
+	s.collectTraces(count)
 	if s.plain != nil {
 		gauge(descPlain, float64(s.plain.open.Load()))
 	}

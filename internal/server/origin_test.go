@@ -81,7 +81,7 @@ func TestPreflight(t *testing.T) {
 		status, header := ask(path, "Origin", "https://app.example.com", "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "authorization")
 		if status != 204 || header.Get("Access-Control-Allow-Origin") != "https://app.example.com" ||
 			!strings.Contains(header.Get("Access-Control-Allow-Methods"), "POST") || !strings.Contains(header.Get("Access-Control-Allow-Headers"), "Authorization") ||
-			!strings.Contains(header.Get("Access-Control-Allow-Headers"), keyHeader) || header.Get("Access-Control-Allow-Credentials") != "" {
+			!strings.Contains(header.Get("Access-Control-Allow-Headers"), "Traceparent, "+keyHeader) || header.Get("Access-Control-Allow-Credentials") != "" {
 			t.Errorf("%s: %d %v", path, status, header)
 		}
 		status, header = ask(path, "Origin", "https://evil.com", "Access-Control-Request-Method", "POST")

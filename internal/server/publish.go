@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/pushd/pushd/internal/auth"
+	"github.com/pushd/pushd/internal/tracing"
 	"github.com/pushd/pushd/internal/wire"
 	"github.com/pushd/pushd/topics"
 	"github.com/pushd/pushd/topics/natsbus"
@@ -49,7 +50,7 @@ func (s *Server) servePublish(w http.ResponseWriter, r *http.Request) {
 		refuse(w, 0, s.bodyError(topic, err))
 		return
 	}
-	result := <-s.publish(topic, data, key)
+	result := <-s.publish(topic, data, key, s.traceparentOf(r, v))
 	switch {
 	case result.refused != nil:
 		refuse(w, 0, result.refused)
@@ -102,15 +103,16 @@ type published struct {
 }
 
 // publish hands a message to NATS. The channel tells when it is there, or why not.
-func (s *Server) publish(topic string, data []byte, key string) <-chan published {
+// traceparent is what the publisher said, "" for nothing.
+func (s *Server) publish(topic string, data []byte, key, traceparent string) <-chan published {
 	result := make(chan published, 1)
-	if !s.bus.Publish(natsbus.Publication{Topic: topic, Data: data, ID: publicationID(topic, key), Done: func(at topics.Cursor, err error) {
+	if !s.handToNATS(natsbus.Publication{Topic: topic, Data: data, ID: publicationID(topic, key), Traceparent: traceparent, Done: func(at topics.Cursor, err error) {
 		if err != nil {
 			result <- published{refused: publishError(err)}
 			return
 		}
 		result <- published{at: at}
-	}}) {
+	}}, tracing.OverHTTP) {
 		result <- published{refused: &wire.Error{Code: wire.Unavailable, Message: queueFull}}
 	}
 	return result
@@ -172,7 +174,7 @@ func (s *Server) servePublishLines(w http.ResponseWriter, r *http.Request) {
 	defer s.endLasting(from)
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	in := bufio.NewReaderSize(r.Body, 16<<10)
-	lines := lineBatch{server: s, ctx: r.Context(), visitor: v, key: key}
+	lines := lineBatch{server: s, ctx: r.Context(), visitor: v, key: key, traceparent: s.traceparentOf(r, v)}
 	for !s.stopping.Load() && !from.ended.Load() {
 		_ = ctl.SetReadDeadline(time.Now().Add(plainReadTimeout))
 		end := lines.read(in)
@@ -196,15 +198,16 @@ func (s *Server) servePublishLines(w http.ResponseWriter, r *http.Request) {
 
 // lineBatch is the lines that were found waiting at one time.
 type lineBatch struct {
-	server  *Server
-	ctx     context.Context // of the request
-	visitor visitor
-	key     string // of the request; "": none
-	parser  wire.Parser
-	number  int // of the line that was read last, from 1
-	batch   []publishedLine
-	line    []byte // one that did not fit into the reader's buffer
-	out     []byte
+	server      *Server
+	ctx         context.Context // of the request
+	visitor     visitor
+	key         string // of the request; "": none
+	traceparent string // the same
+	parser      wire.Parser
+	number      int // of the line that was read last, from 1
+	batch       []publishedLine
+	line        []byte // one that did not fit into the reader's buffer
+	out         []byte
 }
 
 type publishedLine struct {
@@ -273,7 +276,7 @@ func (b *lineBatch) publish(line []byte) {
 		b.refused(topic, b.server.tooLarge(topic))
 		return
 	}
-	b.batch = append(b.batch, publishedLine{topic, b.server.publish(topic, bytes.Clone(pub.Data), b.keyOf(&pub))})
+	b.batch = append(b.batch, publishedLine{topic, b.server.publish(topic, bytes.Clone(pub.Data), b.keyOf(&pub), b.traceparent)})
 }
 
 // keyOf returns the key of a line: its own, else one made of the request's.

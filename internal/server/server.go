@@ -19,6 +19,7 @@ import (
 	"github.com/pushd/pushd/conn"
 	"github.com/pushd/pushd/internal/certs"
 	"github.com/pushd/pushd/internal/config"
+	"github.com/pushd/pushd/internal/tracing"
 	"github.com/pushd/pushd/poller"
 	"github.com/pushd/pushd/topics"
 	"github.com/pushd/pushd/topics/natsbus"
@@ -43,8 +44,9 @@ type Server struct {
 	handshakes *conn.Handshakes // of TLS; nil: none
 	admission
 	metrics *metrics
-	access  *access    // nil: everybody may do everything
-	plain   *plainHTTP // requests that are no upgrade
+	tracer  *tracing.Tracer // nil: nothing is traced
+	access  *access         // nil: everybody may do everything
+	plain   *plainHTTP      // requests that are no upgrade
 	admin   *http.Server
 	adminLn *adminListener
 	history chan struct{}                 // holds one for each request for history under way
@@ -117,10 +119,17 @@ func open(cfg config.Config, log *slog.Logger, h *heir) (s *Server, err error) {
 	if err := s.openCerts(); err != nil {
 		return s, err
 	}
+	if err := s.openTracer(); err != nil {
+		return s, err
+	}
+	bus := NATSConfig(&cfg, log)
+	if s.tracer != nil {
+		bus.Follow = s.followed
+	}
 	if err := h.awaitStore(); err != nil {
 		return s, err
 	}
-	if s.bus, err = natsbus.Open(context.Background(), NATSConfig(&cfg, log)); err != nil {
+	if s.bus, err = natsbus.Open(context.Background(), bus); err != nil {
 		return s, err
 	}
 	s.metrics = newMetrics(s)
@@ -235,6 +244,7 @@ func (s *Server) release() {
 	if s.bus != nil {
 		s.bus.Close()
 	}
+	s.closeTracer(time.Now())
 }
 
 // Addr is the real address of the public listener.
@@ -308,7 +318,9 @@ func (s *Server) Run(ctx context.Context) error {
 	s.self().end()
 	s.access.close()
 	s.pool.Close()
-	return errors.Join(err, s.bus.CloseWithin(max(time.Until(end), leastForNATS)))
+	err = errors.Join(err, s.bus.CloseWithin(max(time.Until(end), leastForNATS)))
+	s.closeTracer(end)
+	return err
 }
 
 // incoming is where NATS delivers to.

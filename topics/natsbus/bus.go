@@ -131,6 +131,11 @@ type Config struct {
 	// Requests is the subject that Request asks. Empty: it asks nobody.
 	Requests string
 
+	// Follow says who follows a message from NATS that has so many bytes of data,
+	// and this traceparent; "": it has none. nil: nobody does. It is called by
+	// one goroutine and must not block. Optional.
+	Follow func(topic string, size int, traceparent string) *topics.Trail
+
 	Log *slog.Logger // default: slog.Default()
 }
 
@@ -235,6 +240,7 @@ func (b *Bus) connect(ctx context.Context, cfg Config, dial *dialer) error {
 
 	b.reader = newReader(b.arrived, cfg.Prefix, b.histories, cfg.MaxMessage)
 	b.reader.wentBack = b.renew
+	b.reader.follow = cfg.Follow
 	live := newLink("live", cfg.Log)
 	b.interests = newInterests(cfg.Prefix, b.histories, live, b.arrived, b.reader, cfg.Log)
 	b.reader.tooLarge = b.interests.messagesTooLarge

@@ -27,6 +27,10 @@ type Publication struct {
 	// history that have the same ID within two minutes, one is kept. Optional.
 	ID string
 
+	// Traceparent goes with it in the header of that name, where there is room
+	// and the server takes headers. Optional.
+	Traceparent string
+
 	// Done is called once, from a goroutine of the Bus, so it must not block:
 	// nil means that the NATS server has the message, and where its namespace
 	// keeps history that it is stored, at that cursor, which has no stamp. Else
@@ -155,7 +159,7 @@ func (p *publisher) send() {
 			p.sendStored(m, h, now)
 			continue
 		}
-		err := p.link.nc.Publish(p.prefix+m.Topic, m.Data)
+		err := p.sendPlain(m)
 		p.outcomes = append(p.outcomes, p.explain(err, m))
 		plain = append(plain, m)
 	}
@@ -174,12 +178,25 @@ func (p *publisher) send() {
 	p.finish(err)
 }
 
+// sendPlain publishes to a namespace without history.
+func (p *publisher) sendPlain(m Publication) error {
+	if m.Traceparent == "" {
+		return p.link.nc.Publish(p.prefix+m.Topic, m.Data)
+	}
+	msg := nats.Msg{Subject: p.prefix + m.Topic, Data: m.Data}
+	p.addTraceparent(&msg, m)
+	return p.link.nc.PublishMsg(&msg)
+}
+
 // sendStored publishes to a namespace with history.
 func (p *publisher) sendStored(m Publication, h *history, now time.Time) {
 	number, reply := p.acks.add(m, h, now)
 	msg := nats.Msg{Subject: h.subject(m.Topic), Reply: reply, Data: m.Data}
 	if m.ID != "" {
 		msg.Header = nats.Header{nats.MsgIdHdr: {m.ID}}
+	}
+	if m.Traceparent != "" {
+		p.addTraceparent(&msg, m)
 	}
 	err := p.explain(p.link.nc.PublishMsg(&msg), m)
 	if err == nil {

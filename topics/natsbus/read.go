@@ -34,6 +34,9 @@ type reader struct {
 	// subscriptions stand for; whoever does calls tell.
 	tooLarge func(map[*nats.Subscription]struct{})
 
+	// follow is Config.Follow.
+	follow func(topic string, size int, traceparent string) *topics.Trail
+
 	// wentBack is called when a stream's numbers go back, since it must have
 	// been made anew, and must not block.
 	wentBack func(*history)
@@ -141,6 +144,9 @@ func (r *reader) add(m *nats.Msg, now int64) {
 		r.large.Add(1)
 		r.oversized[m.Sub] = struct{}{}
 		return
+	}
+	if r.follow != nil {
+		msg.Trail = r.follow(msg.Topic, len(m.Data), traceparentOf(m))
 	}
 	r.batch = append(r.batch, msg)
 }
