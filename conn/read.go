@@ -296,22 +296,34 @@ func (t *Table) handOver(id poller.Token, r *record, read []byte) {
 	t.cfg.Quota.release()
 }
 
-// Refuse answers a request that Hold holds back, after all.
+// Refuse answers a request that Hold holds back, after all. What was replied with
+// before is forgotten.
 func (t *Table) Refuse(id poller.Token, refused *Refusal) {
-	if r := t.live(id); r != nil && r.state.held() {
+	r := t.live(id)
+	switch {
+	case r == nil || !r.state.held():
+	case id.Slot() == t.corked: // within Upgrade or Get, which still has the request
+		t.dropHeld(id, r)
+		r.state = stateHandshake
+		t.startClosing(id, r, ReasonHandshakeRefused, appendRefusal(nil, refused))
+	default:
 		t.refuseHeld(id, r, refused, ReasonHandshakeRefused)
 	}
 }
 
 // dropHeld forgets a response of which nothing has left.
-func (t *Table) dropHeld(r *record) {
-	if r.side != 0 {
+func (t *Table) dropHeld(id poller.Token, r *record) {
+	switch {
+	case id.Slot() == t.corked:
+		putBuffer(t.out)
+		t.out = nil
+	case r.side != 0:
 		t.sides.all[r.side].dropUnsent()
 	}
 }
 
 func (t *Table) refuseHeld(id poller.Token, r *record, refused *Refusal, why Reason) {
-	t.dropHeld(r)
+	t.dropHeld(id, r)
 	r.state = stateHandshake
 	t.refuse(id, r, refused, why)
 	if r.state == stateClosing {

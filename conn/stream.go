@@ -108,12 +108,7 @@ func (t *Table) Answer(id poller.Token, response []byte, keep bool) {
 		return
 	}
 	within := id.Slot() == t.corked // Get, which goes on with it
-	if within {
-		putBuffer(t.out)
-		t.out = nil
-	} else {
-		t.dropHeld(r)
-	}
+	t.dropHeld(id, r)
 	r.state = stateHandshake
 	if !keep || t.stopped || r.flags&flagEnded != 0 {
 		t.startClosing(id, r, ReasonAnswered, response)
