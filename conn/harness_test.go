@@ -245,6 +245,9 @@ func (sh *shard) checkEmpty() {
 	if n := sh.cfg.Quota.Open(); n != 0 {
 		sh.t.Errorf("the quota still counts %d connections", n)
 	}
+	if n := sh.cfg.Quota.Operators(); n != 0 {
+		sh.t.Errorf("the quota still counts %d operators", n)
+	}
 	if n := sh.cfg.Receiving.Kept(); n != 0 {
 		sh.t.Errorf("%d bytes of messages are still counted", n)
 	}

@@ -106,7 +106,7 @@ func (t *Table) shake(id poller.Token, r *record, p []byte) {
 
 // upgrade answers an upgrade request. rest came behind it: frames already.
 func (t *Table) upgrade(id poller.Token, r *record, head, rest []byte) {
-	if !t.operator && !t.cfg.Quota.admits() {
+	if r.flags&flagOperator == 0 && !t.cfg.Quota.admits() {
 		t.refuse(id, r, overloaded, ReasonOverloaded)
 		return
 	}
@@ -137,8 +137,10 @@ func (t *Table) upgrade(id poller.Token, r *record, head, rest []byte) {
 
 // accepted goes on with a request that the handler has taken.
 func (t *Table) accepted(id poller.Token, r *record, rest []byte) {
-	t.cfg.Quota.opened()
-	t.tally.open++
+	if r.flags&flagOperator == 0 {
+		t.cfg.Quota.opened()
+		t.tally.open++
+	}
 	t.stats.upgraded.Add(1)
 	r.flags |= flagUpgraded
 	switch r.state {

@@ -167,7 +167,6 @@ type Table struct {
 	sealed    []byte                     // what TLS has written: valid until the next
 	lent      []byte                     // the record buffer of whoever decrypts
 	accepts   acceptPace
-	operator  bool // the connection whose head is being read is an operator's, see Adopt
 	canned    [NumReasons]canned
 	paused    bool  // the listener is off until the next tick: no file descriptors
 	stopped   bool  // no more accepts
@@ -347,8 +346,10 @@ func (t *Table) bury(d dying) {
 	if r.flags&flagToldClosed == 0 {
 		r.flags |= flagToldClosed
 		if r.flags&flagUpgraded != 0 {
-			t.tally.open--
-			t.cfg.Quota.closed()
+			if r.flags&flagOperator == 0 {
+				t.tally.open--
+				t.cfg.Quota.closed()
+			}
 			t.stats.closed[d.why].Add(1)
 			t.handler.Closed(d.id, d.why)
 		} else {
@@ -371,5 +372,5 @@ func (t *Table) bury(d dying) {
 	t.dropSecure(d.id.Slot())
 	t.loop.CloseFD(int(r.fd))
 	t.slab.free(d.id.Slot())
-	t.cfg.Quota.release()
+	t.releaseQuota(r)
 }

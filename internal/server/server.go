@@ -57,9 +57,8 @@ type Server struct {
 	lasting  lasting    // the same
 
 	// Atomic.
-	stopping  atomic.Bool
-	operators atomic.Int64  // connections of them
-	nextHome  atomic.Uint32 // shard of the next socket that net/http gives back
+	stopping atomic.Bool
+	nextHome atomic.Uint32 // shard of the next socket that net/http gives back
 }
 
 // pongTimeout is part of the protocol: heartbeat + 10 s of silence end a connection.
