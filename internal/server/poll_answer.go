@@ -159,8 +159,10 @@ func (sh *shard) mayAnswer(p *poll) {
 	sh.answer(p)
 }
 
-// answer ends a poll.
+// answer ends a poll. Who has the answer may ask again at once, by whatever shard:
+// so what counts its connections is told before it leaves.
 func (sh *shard) answer(p *poll) {
+	sh.signOut(p.id.Slot())
 	result := pollEmpty
 	if p.refused != nil {
 		result = pollRefused
