@@ -12,6 +12,7 @@ type side struct {
 	decoder  decoder                    // in the middle of a message
 	head     *bytebufferpool.ByteBuffer // an unfinished request; while a response is held or on its way, what came behind its request; with flagBacklog, frames that wait
 	client   netip.Addr                 // while requests are read: whose connection it is, where that is not the socket's address
+	pages    string                     // while a GET is held: the header lines that its refusal by the table has
 	shared   []byte                     // rest of a frame that other connections share: never written to
 	own      *bytebufferpool.ByteBuffer // control frames and replies that leave after shared
 	ownSent  int                        // how much of own has left
@@ -29,7 +30,7 @@ func (s *side) unsent() int {
 }
 
 func (s *side) empty() bool {
-	return s.decoder.idle() && s.head == nil && s.shared == nil && s.own == nil && !s.client.IsValid()
+	return s.decoder.idle() && s.head == nil && s.shared == nil && s.own == nil && !s.client.IsValid() && s.pages == ""
 }
 
 // appendOwn keeps a copy of p behind everything that waits already.

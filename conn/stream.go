@@ -52,6 +52,9 @@ func (t *Table) get(id poller.Token, r *record, head, rest []byte) {
 		t.refuse(id, r, refused, ReasonHandshakeRefused)
 		return
 	}
+	if r.state == stateHeld && t.cfg.RefusalHeader != nil {
+		t.sideOf(r).pages = t.cfg.RefusalHeader(request.Origin, request.Host)
+	}
 	t.accepted(id, r, rest)
 }
 
@@ -76,6 +79,16 @@ func (t *Table) forPages(refused *Refusal, q *Request) *Refusal {
 	}
 	own := *refused
 	own.Header = t.cfg.RefusalHeader(q.Origin, q.Host)
+	return &own
+}
+
+// forHeldPages is forPages for a request that is held, whose head is gone.
+func (t *Table) forHeldPages(refused *Refusal, r *record) *Refusal {
+	if r.side == 0 || t.sides.all[r.side].pages == "" {
+		return refused
+	}
+	own := *refused
+	own.Header = t.sides.all[r.side].pages
 	return &own
 }
 
