@@ -251,6 +251,9 @@ func (sh *shard) checkEmpty() {
 	if n := sh.cfg.Receiving.Kept(); n != 0 {
 		sh.t.Errorf("%d bytes of messages are still counted", n)
 	}
+	if sh.unread.many != 0 || sh.unread.kept != 0 {
+		sh.t.Errorf("%d answers of %d bytes are still counted", sh.unread.many, sh.unread.kept)
+	}
 	if sh.secures != nil {
 		for slot := range sh.slab.next {
 			if sh.secures.at(slot) != nil {

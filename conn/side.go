@@ -17,6 +17,7 @@ type side struct {
 	own      *bytebufferpool.ByteBuffer // control frames and replies that leave after shared
 	ownSent  int                        // how much of own has left
 	received int                        // bytes of decoder and head, as Receiving has counted them
+	answer   int                        // bytes of own, as Answering has counted them; 0: it has not
 	stalled  uint32                     // while flagWriteWatch is set: tick at which the socket last took some of it
 }
 
@@ -101,6 +102,7 @@ func (t *Table) dropSide(r *record) {
 	s.dropHead()
 	s.decoder.release()
 	t.countReceived(r)
+	t.answerLeft(s)
 	t.sides.all[r.side] = nil
 	t.sides.spare = append(t.sides.spare, r.side)
 	r.side = 0

@@ -145,6 +145,7 @@ func (t *Table) answered(id poller.Token, r *record) {
 	case r.state != stateAnswered:
 	case t.unsent(r) > 0:
 		t.watch(id, r, false, true)
+		t.keepAnswer(id, r)
 	default:
 		t.dying = append(t.dying, dying{id, ReasonAnswered})
 	}

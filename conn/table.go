@@ -79,6 +79,7 @@ type Config struct {
 	Lane             string                              // how data is sent: LaneAuto, LaneWrite or LaneURing; LaneWrite
 	Quota            *Quota                              // connections over all tables; nil: no limit
 	Receiving        *Receiving                          // what has come of messages in part, over all tables; nil: no limit
+	Answering        *Answering                          // answers that clients do not take, over all tables; nil: no limit
 	Gate             *gate.Gate                          // connections of each address, and how fast they come; nil: no limit
 	ByteRate         int                                 // what a client may send, in bytes a second, where each frame counts 256 bytes besides; 0: any number
 	ProxyProtocol    via.Networks                        // who begins with a PROXY header
@@ -117,6 +118,9 @@ func (c Config) withDefaults() Config {
 	if c.Receiving == nil {
 		c.Receiving = NewReceiving(0)
 	}
+	if c.Answering == nil {
+		c.Answering = NewAnswering(0)
+	}
 	if c.Handshakes == nil && c.TLS != nil {
 		c.Handshakes = NewHandshakes(0)
 	}
@@ -154,6 +158,7 @@ type Table struct {
 	inflater  inflater                   // serves every connection that sends compressed messages
 	dying     []dying                    // connections that end with this turn
 	deadlines deadlines                  // handshakes, closings, unsent bytes that do not move
+	unread    unread                     // answers that have not left
 	backlog   backlog                    // reads of which a part is still to be looked at
 	sweepAt   uint32                     // next slot of the heartbeat sweep
 	sweptAt   uint32                     // tick of the last slice
@@ -204,6 +209,7 @@ func NewTable(cfg Config, loop *poller.Loop, listener *poller.Listener, h Handle
 		accepts:  acceptPace{next: 1},
 	}
 	t.in.t = t
+	cfg.Answering.tables.Add(1)
 	t.inRate = newInRate(cfg.ByteRate, cfg.MaxMessage, loop.TickLength())
 	if cfg.TLS != nil {
 		t.secures = &secures{}

@@ -40,6 +40,7 @@ type Server struct {
 	pool       *poller.Pool
 	quota      *conn.Quota
 	receiving  *conn.Receiving
+	answering  *conn.Answering
 	certs      *certs.Store     // nil: no TLS
 	handshakes *conn.Handshakes // of TLS; nil: none
 	admission
@@ -102,6 +103,7 @@ func New(cfg config.Config, log *slog.Logger) (s *Server, err error) {
 	}
 	s.quota = conn.NewQuota(most)
 	s.receiving = conn.NewReceiving(int64(cfg.ReceiveMemory))
+	s.answering = conn.NewAnswering(int64(cfg.PollMemory))
 	if s.admission, err = newAdmission(&cfg, most); err != nil {
 		return s, err
 	}

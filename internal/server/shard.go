@@ -90,6 +90,7 @@ func (s *Server) newShard(index int, l *poller.Listener) (*shard, error) {
 		Lane:             s.cfg.Send,
 		Quota:            s.quota,
 		Receiving:        s.receiving,
+		Answering:        s.answering,
 		Gate:             s.gate,
 		ByteRate:         int(s.cfg.MaxByteRate),
 		ProxyProtocol:    s.proxies,
