@@ -1,8 +1,8 @@
 package conn
 
 import (
-	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/pushd/pushd/poller"
 )
@@ -10,93 +10,76 @@ import (
 // Answering bounds the answers (Table.Answer) that clients do not take, over all
 // tables that share it. Safe for use by several goroutines.
 //
-// Where one more is too much, others make room, of which the client has taken
-// nothing for longest: who polls and does not read never holds up who does. A table
-// can end only its own. So half of the bound is for whoever needs it, and the other
-// half the tables have in equal parts, of which nobody outside can deprive them.
+// Who answers asks for room before, and puts off what finds none. So that there is
+// room for those who read, an answer has to leave at some pace while more than half
+// is taken: half of it is never held by who does not read for longer than answerTime.
 type Answering struct {
-	half int64 // static; 0: no bound
-
-	// Atomic.
-	tables atomic.Int64
-	kept   atomic.Int64
+	max  int64 // static; 0: no bound
+	kept atomic.Int64
 }
 
-// NewAnswering allows for max bytes, and for one answer of each table in any case;
-// 0: any number.
-func NewAnswering(max int64) *Answering { return &Answering{half: max / 2} }
+const (
+	answerTime = time.Second // how often it is looked at whether an answer leaves
+	answerPace = 8 << 10     // bytes in an answerTime
+)
 
-// Kept is how many bytes are kept now, as the memory that they take.
+// SmallAnswer is how many bytes an answer may have without a reservation: it costs
+// no more than the connection's other needs.
+const SmallAnswer = maxIdleBuffer
+
+// NewAnswering allows for max bytes, and for SmallAnswer of each connection in any
+// case; 0: any number.
+func NewAnswering(max int64) *Answering { return &Answering{max: max} }
+
+// Kept is how many bytes are kept now, as the memory that they take, and reserved.
 func (q *Answering) Kept() int64 { return q.kept.Load() }
 
-// over reports whether a table that keeps so many bytes has to give some back.
-func (q *Answering) over(own int64) bool {
-	return q.half > 0 && q.kept.Load() > q.half && own > q.half/q.tables.Load()
+// Reserve counts n bytes of an answer that is being made and reports whether there
+// is room for them. Release undoes it, when Answer counts what is really kept.
+func (q *Answering) Reserve(n int) bool {
+	if kept := q.kept.Add(int64(n)); q.max > 0 && kept > q.max {
+		q.kept.Add(-int64(n))
+		return false
+	}
+	return true
 }
 
-// unread has the answers of one table that have not left.
-type unread struct {
-	line dueList // when their clients were last seen to take something; some have left
-	many int     // those in it that have not
-	kept int64   // their bytes
-}
+// Release gives back what Reserve has counted.
+func (q *Answering) Release(n int) { q.kept.Add(-int64(n)) }
 
-// keepAnswer counts an answer that its socket has not taken, and makes room for it.
+// tight reports whether answers have to leave at answerPace.
+func (q *Answering) tight() bool { return q.max > 0 && q.kept.Load() > q.max/2 }
+
+// keepAnswer counts an answer that its socket has not taken.
 func (t *Table) keepAnswer(id poller.Token, r *record) {
-	s, all := t.sides.all[r.side], &t.unread
+	s := t.sides.all[r.side]
 	if s.answer > 0 || s.own == nil {
 		return
 	}
-	s.answer = cap(s.own.B)
+	s.answer, s.answered = cap(s.own.B), t.loop.Now()
 	t.cfg.Answering.kept.Add(int64(s.answer))
-	all.kept += int64(s.answer)
-	all.many++
-	if l := &all.line; len(l.queue)-l.head > 2*all.many+keepQueue {
-		l.queue = slices.DeleteFunc(l.queue[l.head:], func(d due) bool { return !t.isUnread(d.id) })
-		l.head = 0
-	}
-	all.line.add(id, t.loop.Now())
-	for all.many > 1 && t.cfg.Answering.over(all.kept) {
-		t.endSlowest(id)
-	}
+	t.deadlines.unread.add(id, s.answered+t.ticks.answer)
 }
 
-// isUnread reports whether a connection has an answer that has not left.
-func (t *Table) isUnread(id poller.Token) bool {
-	r := t.live(id)
-	return r != nil && r.side != 0 && t.sides.all[r.side].answer > 0
+// answerLeft gives back what an answer was counted with.
+func (t *Table) answerLeft(s *side) {
+	t.cfg.Answering.kept.Add(-int64(s.answer))
+	s.answer = 0
 }
 
-// endSlowest ends the connection that has taken nothing of its answer for longest;
-// one that has taken some since it stood in the line goes to the end of that. newest,
-// which has had no time to, is not it.
-func (t *Table) endSlowest(newest poller.Token) {
-	for line := &t.unread.line; ; {
-		at := line.queue[line.head].tick
-		id, _ := line.next(at)
-		if !t.isUnread(id) {
-			continue
-		}
-		r := t.live(id)
-		s := t.sides.all[r.side]
-		if id == newest || int32(s.stalled-at) > 0 {
-			line.add(id, s.stalled)
-			continue
-		}
+// hurryAnswer looks at an answer that was there an answerTime ago, and ends its
+// connection if others need the room.
+func (t *Table) hurryAnswer(id poller.Token, r *record) {
+	if r.side == 0 || t.sides.all[r.side].answer == 0 {
+		return // it has left
+	}
+	s, now := t.sides.all[r.side], t.loop.Now()
+	due := int64(now-s.answered) * answerPace / int64(t.ticks.answer)
+	if t.cfg.Answering.tight() && int64(s.ownSent) < due {
 		s.dropUnsent()
 		t.answerLeft(s)
 		t.doom(id, r, ReasonAnswerFull)
 		return
 	}
-}
-
-// answerLeft gives back what an answer was counted with.
-func (t *Table) answerLeft(s *side) {
-	if s.answer == 0 {
-		return
-	}
-	t.cfg.Answering.kept.Add(-int64(s.answer))
-	t.unread.kept -= int64(s.answer)
-	t.unread.many--
-	s.answer = 0
+	t.deadlines.unread.add(id, now+t.ticks.answer)
 }

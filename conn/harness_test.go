@@ -251,8 +251,8 @@ func (sh *shard) checkEmpty() {
 	if n := sh.cfg.Receiving.Kept(); n != 0 {
 		sh.t.Errorf("%d bytes of messages are still counted", n)
 	}
-	if sh.unread.many != 0 || sh.unread.kept != 0 {
-		sh.t.Errorf("%d answers of %d bytes are still counted", sh.unread.many, sh.unread.kept)
+	if n := sh.cfg.Answering.Kept(); n != 0 {
+		sh.t.Errorf("%d bytes of answers are still counted", n)
 	}
 	if sh.secures != nil {
 		for slot := range sh.slab.next {

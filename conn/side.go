@@ -18,6 +18,7 @@ type side struct {
 	ownSent  int                        // how much of own has left
 	received int                        // bytes of decoder and head, as Receiving has counted them
 	answer   int                        // bytes of own, as Answering has counted them; 0: it has not
+	answered uint32                     // tick at which it did
 	stalled  uint32                     // while flagWriteWatch is set: tick at which the socket last took some of it
 }
 

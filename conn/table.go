@@ -143,7 +143,7 @@ type Table struct {
 	listener *poller.Listener // nil: sockets come by Adopt alone
 	reserve  *poller.Reserve
 	lane     lane
-	ticks    struct{ handshake, idle, heartbeat, pong, write, linger, closing uint32 }
+	ticks    struct{ handshake, idle, heartbeat, pong, write, linger, closing, answer uint32 }
 	inRate   inRate
 
 	// Loop-only.
@@ -158,7 +158,6 @@ type Table struct {
 	inflater  inflater                   // serves every connection that sends compressed messages
 	dying     []dying                    // connections that end with this turn
 	deadlines deadlines                  // handshakes, closings, unsent bytes that do not move
-	unread    unread                     // answers that have not left
 	backlog   backlog                    // reads of which a part is still to be looked at
 	sweepAt   uint32                     // next slot of the heartbeat sweep
 	sweptAt   uint32                     // tick of the last slice
@@ -209,7 +208,6 @@ func NewTable(cfg Config, loop *poller.Loop, listener *poller.Listener, h Handle
 		accepts:  acceptPace{next: 1},
 	}
 	t.in.t = t
-	cfg.Answering.tables.Add(1)
 	t.inRate = newInRate(cfg.ByteRate, cfg.MaxMessage, loop.TickLength())
 	if cfg.TLS != nil {
 		t.secures = &secures{}
@@ -224,7 +222,7 @@ func NewTable(cfg Config, loop *poller.Loop, listener *poller.Listener, h Handle
 		span  time.Duration
 	}{
 		{&t.ticks.handshake, cfg.HandshakeTimeout}, {&t.ticks.idle, cfg.IdleTimeout}, {&t.ticks.heartbeat, cfg.Heartbeat}, {&t.ticks.pong, cfg.PongTimeout},
-		{&t.ticks.write, cfg.WriteTimeout}, {&t.ticks.linger, cfg.Linger}, {&t.ticks.closing, cfg.CloseTimeout},
+		{&t.ticks.write, cfg.WriteTimeout}, {&t.ticks.linger, cfg.Linger}, {&t.ticks.closing, cfg.CloseTimeout}, {&t.ticks.answer, answerTime},
 	} {
 		*d.ticks = ticksOf(d.span, loop.TickLength())
 	}

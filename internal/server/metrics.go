@@ -95,7 +95,7 @@ var (
 	descMessages      = desc("pushd_client_messages_total", "Messages received from clients.")
 	descSentBytes     = desc("pushd_sent_bytes_total", "Bytes sent to clients.")
 	descReceivedBytes = desc("pushd_received_bytes_total", "Bytes received from clients.")
-	descAnswering     = desc("pushd_poll_unread_bytes", "Memory of answers to polls that clients have not taken; at most --poll-memory, and an answer of each shard.")
+	descAnswering     = desc("pushd_poll_unread_bytes", "Memory of answers to polls that clients have not taken; at most --poll-memory, and 4 KiB for each connection.")
 	descReceiving     = desc("pushd_receive_bytes", "Memory of messages of which only a part has come; at most --receive-memory, and 4 KiB for each connection.")
 	descPings         = desc("pushd_pings_sent_total", "Heartbeats sent.")
 	descBlocked       = desc("pushd_sends_blocked_total", "Times that a client's socket took no more.")

@@ -163,7 +163,7 @@ func (sh *shard) Drained(id poller.Token) { sh.members.Drained(id.Slot()) }
 // Closed implements conn.Handler.
 func (sh *shard) Closed(id poller.Token, why conn.Reason) {
 	sh.members.Leave(id.Slot())
-	delete(sh.polls.of, id.Slot())
+	sh.forgetPoll(id)
 	delete(sh.turns, id)
 	sh.endCheck(id)
 	sh.signOut(id.Slot())
