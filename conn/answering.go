@@ -50,34 +50,46 @@ func (q *Answering) Release(n int) { q.kept.Add(-int64(n)) }
 // tight reports whether answers have to leave at answerPace.
 func (q *Answering) tight() bool { return q.max > 0 && q.kept.Load() > q.max/2 }
 
+// unread is an answer that has not left, as Answering has counted it.
+type unread struct {
+	size  int
+	since uint32 // tick
+}
+
 // keepAnswer counts an answer that its socket has not taken.
 func (t *Table) keepAnswer(id poller.Token, r *record) {
-	s := t.sides.all[r.side]
-	if s.answer > 0 || s.own == nil {
+	if _, counted := t.unread[id.Slot()]; counted {
 		return
 	}
-	s.answer, s.answered = cap(s.own.B), t.loop.Now()
-	t.cfg.Answering.kept.Add(int64(s.answer))
-	t.deadlines.unread.add(id, s.answered+t.ticks.answer)
+	if t.unread == nil {
+		t.unread = make(map[uint32]unread)
+	}
+	a := unread{size: cap(t.sides.all[r.side].own.B), since: t.loop.Now()}
+	t.unread[id.Slot()] = a
+	t.cfg.Answering.kept.Add(int64(a.size))
+	t.deadlines.unread.add(id, a.since+t.ticks.answer)
 }
 
 // answerLeft gives back what an answer was counted with.
-func (t *Table) answerLeft(s *side) {
-	t.cfg.Answering.kept.Add(-int64(s.answer))
-	s.answer = 0
+func (t *Table) answerLeft(slot uint32) {
+	if a, counted := t.unread[slot]; counted {
+		t.cfg.Answering.kept.Add(-int64(a.size))
+		delete(t.unread, slot)
+	}
 }
 
 // hurryAnswer looks at an answer that was there an answerTime ago, and ends its
 // connection if others need the room.
 func (t *Table) hurryAnswer(id poller.Token, r *record) {
-	if r.side == 0 || t.sides.all[r.side].answer == 0 {
-		return // it has left
+	a, waits := t.unread[id.Slot()]
+	if !waits {
+		return
 	}
 	s, now := t.sides.all[r.side], t.loop.Now()
-	due := int64(now-s.answered) * answerPace / int64(t.ticks.answer)
+	due := int64(now-a.since) * answerPace / int64(t.ticks.answer)
 	if t.cfg.Answering.tight() && int64(s.ownSent) < due {
 		s.dropUnsent()
-		t.answerLeft(s)
+		t.answerLeft(id.Slot())
 		t.doom(id, r, ReasonAnswerFull)
 		return
 	}

@@ -251,6 +251,9 @@ func (sh *shard) checkEmpty() {
 	if n := sh.cfg.Receiving.Kept(); n != 0 {
 		sh.t.Errorf("%d bytes of messages are still counted", n)
 	}
+	if len(sh.unread) != 0 || len(sh.pages) != 0 {
+		sh.t.Errorf("%d answers and %d pages are left", len(sh.unread), len(sh.pages))
+	}
 	if n := sh.cfg.Answering.Kept(); n != 0 {
 		sh.t.Errorf("%d bytes of answers are still counted", n)
 	}

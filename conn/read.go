@@ -204,7 +204,7 @@ func (t *Table) keepHeld(id poller.Token, r *record, rest []byte) {
 	s.own, s.ownSent = t.out, 0
 	t.out, t.corked = nil, noSlot
 	if !t.keepBehind(r, rest) {
-		t.refuseHeld(id, r, t.forHeldPages(receivingFull, r), ReasonReceiveFull)
+		t.refuseHeld(id, r, t.forHeldPages(receivingFull, id), ReasonReceiveFull)
 		return
 	}
 	t.watch(id, r, false, false)
@@ -245,6 +245,7 @@ func (t *Table) Release(id poller.Token) {
 		return
 	}
 	r.state = stateOpen
+	delete(t.pages, id.Slot())
 	if t.sealHeld(id, r); r.state == stateDead {
 		return
 	}
@@ -273,7 +274,7 @@ func (t *Table) trimHead(r *record) {
 	if r.side != 0 {
 		s := t.sides.all[r.side]
 		s.dropHead()
-		s.client, s.pages = netip.Addr{}, ""
+		s.client = netip.Addr{}
 		t.countReceived(r)
 		t.trimSide(r)
 	}
@@ -320,10 +321,9 @@ func (t *Table) dropHeld(id poller.Token, r *record) {
 		putBuffer(t.out)
 		t.out = nil
 	case r.side != 0:
-		s := t.sides.all[r.side]
-		s.dropUnsent()
-		s.pages = ""
+		t.sides.all[r.side].dropUnsent()
 	}
+	delete(t.pages, id.Slot())
 }
 
 func (t *Table) refuseHeld(id poller.Token, r *record, refused *Refusal, why Reason) {
@@ -342,7 +342,7 @@ func (t *Table) handshakeExpired(id poller.Token, r *record) {
 	case !t.isSecured(id.Slot()):
 		t.doom(id, r, ReasonHandshakeTimeout)
 	case r.state == stateHeld:
-		t.refuseHeld(id, r, t.forHeldPages(unavailable, r), ReasonHandshakeTimeout)
+		t.refuseHeld(id, r, t.forHeldPages(unavailable, id), ReasonHandshakeTimeout)
 	case r.state <= stateHandshake && r.side != 0 && t.sides.all[r.side].head != nil:
 		t.refuse(id, r, &Refusal{Status: 408, Code: "bad_request",
 			Message: fmt.Sprintf("the request's head was not complete within %v", t.cfg.HandshakeTimeout)}, ReasonHandshakeTimeout)

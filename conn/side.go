@@ -12,13 +12,10 @@ type side struct {
 	decoder  decoder                    // in the middle of a message
 	head     *bytebufferpool.ByteBuffer // an unfinished request; while a response is held or on its way, what came behind its request; with flagBacklog, frames that wait
 	client   netip.Addr                 // while requests are read: whose connection it is, where that is not the socket's address
-	pages    string                     // while a GET is held: the header lines that its refusal by the table has
 	shared   []byte                     // rest of a frame that other connections share: never written to
 	own      *bytebufferpool.ByteBuffer // control frames and replies that leave after shared
 	ownSent  int                        // how much of own has left
 	received int                        // bytes of decoder and head, as Receiving has counted them
-	answer   int                        // bytes of own, as Answering has counted them; 0: it has not
-	answered uint32                     // tick at which it did
 	stalled  uint32                     // while flagWriteWatch is set: tick at which the socket last took some of it
 }
 
@@ -32,7 +29,7 @@ func (s *side) unsent() int {
 }
 
 func (s *side) empty() bool {
-	return s.decoder.idle() && s.head == nil && s.shared == nil && s.own == nil && !s.client.IsValid() && s.pages == ""
+	return s.decoder.idle() && s.head == nil && s.shared == nil && s.own == nil && !s.client.IsValid()
 }
 
 // appendOwn keeps a copy of p behind everything that waits already.
@@ -103,7 +100,6 @@ func (t *Table) dropSide(r *record) {
 	s.dropHead()
 	s.decoder.release()
 	t.countReceived(r)
-	t.answerLeft(s)
 	t.sides.all[r.side] = nil
 	t.sides.spare = append(t.sides.spare, r.side)
 	r.side = 0

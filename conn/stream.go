@@ -53,7 +53,10 @@ func (t *Table) get(id poller.Token, r *record, head, rest []byte) {
 		return
 	}
 	if r.state == stateHeld && t.cfg.RefusalHeader != nil {
-		t.sideOf(r).pages = t.cfg.RefusalHeader(request.Origin, request.Host)
+		if t.pages == nil {
+			t.pages = make(map[uint32]string)
+		}
+		t.pages[id.Slot()] = t.cfg.RefusalHeader(request.Origin, request.Host)
 	}
 	t.accepted(id, r, rest)
 }
@@ -83,12 +86,9 @@ func (t *Table) forPages(refused *Refusal, q *Request) *Refusal {
 }
 
 // forHeldPages is forPages for a request that is held, whose head is gone.
-func (t *Table) forHeldPages(refused *Refusal, r *record) *Refusal {
-	if r.side == 0 || t.sides.all[r.side].pages == "" {
-		return refused
-	}
+func (t *Table) forHeldPages(refused *Refusal, id poller.Token) *Refusal {
 	own := *refused
-	own.Header = t.sides.all[r.side].pages
+	own.Header = t.pages[id.Slot()]
 	return &own
 }
 

@@ -164,6 +164,8 @@ type Table struct {
 	sweepDebt uint64                     // fraction of a slot that the last slices left over
 	sends     uint                       // since the last yield
 	served    map[uint32]netip.Prefix    // by slot: whom the last request was made for, of proxies' connections that wait for another
+	pages     map[uint32]string          // by slot: the header lines of a refusal by the table, of GETs that are held
+	unread    map[uint32]unread          // by slot: answers that have not left
 	secures   *secures                   // nil: no TLS
 	arrived   []byte                     // ciphertext that is being decrypted
 	plain     []byte                     // what it comes to
@@ -373,6 +375,8 @@ func (t *Table) bury(d dying) {
 	t.dropSide(r)
 	t.cfg.Gate.Leave(r.visit)
 	delete(t.served, d.id.Slot())
+	delete(t.pages, d.id.Slot())
+	t.answerLeft(d.id.Slot())
 	t.dropSecure(d.id.Slot())
 	t.loop.CloseFD(int(r.fd))
 	t.slab.free(d.id.Slot())
