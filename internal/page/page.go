@@ -19,7 +19,7 @@ func Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /{$}", static.File(files, "index.html"))
 	mux.Handle("GET /assets/base.css", static.Base())
-	for _, name := range []string{"app.js", "cards.js", "connection.js", "pushd.js", "style.css"} {
+	for _, name := range []string{"app.js", "cards.js", "pushd.js", "style.css"} {
 		mux.Handle("GET /assets/"+name, static.File(files, "assets/"+name))
 	}
 	return mux
