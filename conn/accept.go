@@ -2,6 +2,7 @@ package conn
 
 import (
 	"errors"
+	"fmt"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -17,15 +18,21 @@ var (
 	overloaded  = &Refusal{Status: 503, Code: "unavailable", Message: "no more connections are taken (--max-connections, or the limit of open files)", RetryAfter: 5 * time.Second}
 	unavailable = &Refusal{Status: 503, Code: "unavailable", Message: "the subscriptions could not be set up in time", RetryAfter: time.Second}
 	stopping    = &Refusal{Status: 503, Code: "unavailable", Message: "this server is shutting down", RetryAfter: time.Second}
+	consoles    = &Refusal{Status: 503, Code: "unavailable", Message: fmt.Sprintf("operators have %d connections already, which is as many as they may: close a console", maxOperators), RetryAfter: 5 * time.Second}
 )
 
 // Quota bounds the connections over all tables that share it. Safe for use by
 // several goroutines.
 type Quota struct {
-	max     int64 // static
-	sockets atomic.Int64
-	open    atomic.Int64
+	max       int64 // static
+	sockets   atomic.Int64
+	open      atomic.Int64
+	operators atomic.Int64 // sockets of operators, which are in neither of the others
 }
+
+// maxOperators bounds the sockets of operators over all tables. They are beside
+// max, so that one gets in whatever clients do, and nobody can be many by them.
+const maxOperators = 64
 
 // quotaSlack is how many sockets beyond the quota may be in handshake, so that
 // those too many are answered, and not only cut off.
@@ -45,12 +52,24 @@ func (q *Quota) take() bool {
 
 func (q *Quota) release() { q.sockets.Add(-1) }
 
+// takeOperator counts an operator's socket and reports whether there may be one more.
+func (q *Quota) takeOperator() bool {
+	if q.operators.Add(1) > maxOperators {
+		q.operators.Add(-1)
+		return false
+	}
+	return true
+}
+
 // admits reports whether one more may be upgraded. Shards that ask at the same
 // time may go over the quota by one each.
 func (q *Quota) admits() bool { return q.max == 0 || q.open.Load() < q.max }
 
 func (q *Quota) opened() { q.open.Add(1) }
 func (q *Quota) closed() { q.open.Add(-1) }
+
+// Operators is how many sockets operators have now, which Open does not count.
+func (q *Quota) Operators() int { return int(q.operators.Load()) }
 
 // Max is how many connections the quota allows for; 0: any number.
 func (q *Quota) Max() int { return int(q.max) }
@@ -109,30 +128,23 @@ func (a *acceptPace) were(n int) { a.next, a.full = max(n, 1), 0 }
 // sides that disagree would play ball with it. h is what NotUpgrade gave with
 // it; its Client is valid only where that is not the socket's own address.
 //
-// What h calls an operator's is let in however many there are: it is to see why.
-// For that, what was read has to be a complete head.
+// What h calls an operator's is let in however many clients there are: it is to
+// see why.
 func (t *Table) Adopt(fd int, read []byte, h Handed) {
 	if t.stopped {
 		t.answerAndClose(fd, h.TLS, stopping) // Shutdown may be past, and would not see it
 		return
 	}
-	switch {
-	case h.Operator:
-		t.cfg.Quota.sockets.Add(1)
-	case !t.cfg.Quota.take():
+	if h.Operator {
+		t.adoptOperator(fd, read)
+		return
+	}
+	if !t.cfg.Quota.take() {
 		t.answerAndClose(fd, h.TLS, overloaded)
 		return
 	}
-	id, r := t.adopt(fd)
+	id, r := t.adopt(fd, flagAdopted)
 	if r == nil {
-		return
-	}
-	r.flags |= flagAdopted
-	if h.Operator {
-		r.flags |= flagUnlimited
-		t.operator = true
-		t.shake(id, r, read)
-		t.operator = false
 		return
 	}
 	if read = t.attach(id, r, read, h.TLS); r.state != stateDead && t.arrive(id, r, h.Client) {
@@ -140,8 +152,20 @@ func (t *Table) Adopt(fd int, read []byte, h Handed) {
 	}
 }
 
-func (t *Table) adopt(fd int) (poller.Token, *record) {
+// adoptOperator is Adopt for the socket of an operator.
+func (t *Table) adoptOperator(fd int, read []byte) {
+	if !t.cfg.Quota.takeOperator() {
+		t.answerAndClose(fd, nil, consoles)
+		return
+	}
+	if id, r := t.adopt(fd, flagAdopted|flagUnlimited|flagOperator); r != nil {
+		t.shake(id, r, read)
+	}
+}
+
+func (t *Table) adopt(fd int, f flags) (poller.Token, *record) {
 	slot, r := t.slab.take(fd)
+	r.flags = f
 	id := poller.NewToken(slot, r.generation)
 	r.state = stateHandshake
 	r.received, r.sent = t.loop.Now(), t.loop.Now()
@@ -150,10 +174,19 @@ func (t *Table) adopt(fd int) (poller.Token, *record) {
 		t.cfg.Log.Error("poller refused a socket", "fd", fd, "err", err)
 		closeFD(fd)
 		t.slab.free(slot)
-		t.cfg.Quota.release()
+		t.releaseQuota(r)
 		return 0, nil
 	}
 	return id, r
+}
+
+// releaseQuota gives back the place of a socket that has ended.
+func (t *Table) releaseQuota(r *record) {
+	if r.flags&flagOperator != 0 {
+		t.cfg.Quota.operators.Add(-1)
+	} else {
+		t.cfg.Quota.release()
+	}
 }
 
 // shed answers new clients when the process has no file descriptor for them:

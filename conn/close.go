@@ -75,6 +75,9 @@ func (t *Table) closeOurSide(id poller.Token, r *record) {
 	}
 	if t.unsent(r) > 0 {
 		t.deadlines.flushing.add(id, t.loop.Now()+t.ticks.closing)
+		if r.why == ReasonAnswered {
+			t.keepAnswer(id, r)
+		}
 		return
 	}
 	if r.flags&flagEnded != 0 {

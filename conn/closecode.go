@@ -65,6 +65,7 @@ const (
 	ReasonDraining    // it is drained or restarts; others serve
 	ReasonOverloaded  // it has no room
 	ReasonReceiveFull // it has no room for what has come of a message in part
+	ReasonAnswerFull  // it has no room for an answer that the client does not take
 	ReasonInternal    // a fault in the server
 
 	// What was decided about this client.
@@ -112,6 +113,7 @@ var reasons = [NumReasons]struct {
 	ReasonDraining:         {"draining", statusServiceRestart},
 	ReasonOverloaded:       {"overloaded", statusTryAgainLater},
 	ReasonReceiveFull:      {"receive_full", statusTryAgainLater},
+	ReasonAnswerFull:       {"answer_full", 0},
 	ReasonInternal:         {"internal", ws.StatusInternalServerError},
 	ReasonNoToken:          {"no_token", statusNoToken},
 	ReasonTokenExpired:     {"token_expired", statusTokenExpired},

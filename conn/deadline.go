@@ -10,6 +10,7 @@ type deadlines struct {
 	handshake dueList // from accept, or the first byte of a further request, to the upgrade
 	idle      dueList // from an answer to the first byte of the next request
 	stalled   dueList // bytes wait and the socket takes none
+	unread    dueList // an answer waits for its socket
 	flushing  dueList // a close frame or refusal is to leave
 	lingering dueList // our side is closed, the other's end is awaited
 	throttled dueList // too much was sent of late: looked at each tick
@@ -105,6 +106,15 @@ func (t *Table) expire(now uint32) {
 			continue
 		}
 		t.listStalled(id, r)
+	}
+	for {
+		id, ok := t.deadlines.unread.next(now)
+		if !ok {
+			break
+		}
+		if r := t.live(id); r != nil {
+			t.hurryAnswer(id, r)
+		}
 	}
 	for {
 		id, ok := t.deadlines.flushing.next(now)

@@ -245,8 +245,17 @@ func (sh *shard) checkEmpty() {
 	if n := sh.cfg.Quota.Open(); n != 0 {
 		sh.t.Errorf("the quota still counts %d connections", n)
 	}
+	if n := sh.cfg.Quota.Operators(); n != 0 {
+		sh.t.Errorf("the quota still counts %d operators", n)
+	}
 	if n := sh.cfg.Receiving.Kept(); n != 0 {
 		sh.t.Errorf("%d bytes of messages are still counted", n)
+	}
+	if len(sh.unread) != 0 || len(sh.pages) != 0 {
+		sh.t.Errorf("%d answers and %d pages are left", len(sh.unread), len(sh.pages))
+	}
+	if n := sh.cfg.Answering.Kept(); n != 0 {
+		sh.t.Errorf("%d bytes of answers are still counted", n)
 	}
 	if sh.secures != nil {
 		for slot := range sh.slab.next {

@@ -106,7 +106,7 @@ func (t *Table) shake(id poller.Token, r *record, p []byte) {
 
 // upgrade answers an upgrade request. rest came behind it: frames already.
 func (t *Table) upgrade(id poller.Token, r *record, head, rest []byte) {
-	if !t.operator && !t.cfg.Quota.admits() {
+	if r.flags&flagOperator == 0 && !t.cfg.Quota.admits() {
 		t.refuse(id, r, overloaded, ReasonOverloaded)
 		return
 	}
@@ -137,8 +137,10 @@ func (t *Table) upgrade(id poller.Token, r *record, head, rest []byte) {
 
 // accepted goes on with a request that the handler has taken.
 func (t *Table) accepted(id poller.Token, r *record, rest []byte) {
-	t.cfg.Quota.opened()
-	t.tally.open++
+	if r.flags&flagOperator == 0 {
+		t.cfg.Quota.opened()
+		t.tally.open++
+	}
 	t.stats.upgraded.Add(1)
 	r.flags |= flagUpgraded
 	switch r.state {
@@ -202,7 +204,7 @@ func (t *Table) keepHeld(id poller.Token, r *record, rest []byte) {
 	s.own, s.ownSent = t.out, 0
 	t.out, t.corked = nil, noSlot
 	if !t.keepBehind(r, rest) {
-		t.refuseHeld(id, r, receivingFull, ReasonReceiveFull)
+		t.refuseHeld(id, r, t.forHeldPages(receivingFull, id), ReasonReceiveFull)
 		return
 	}
 	t.watch(id, r, false, false)
@@ -243,6 +245,7 @@ func (t *Table) Release(id poller.Token) {
 		return
 	}
 	r.state = stateOpen
+	delete(t.pages, id.Slot())
 	if t.sealHeld(id, r); r.state == stateDead {
 		return
 	}
@@ -296,22 +299,35 @@ func (t *Table) handOver(id poller.Token, r *record, read []byte) {
 	t.cfg.Quota.release()
 }
 
-// Refuse answers a request that Hold holds back, after all.
+// Refuse answers a request that Hold holds back, after all. What was replied with
+// before is forgotten.
 func (t *Table) Refuse(id poller.Token, refused *Refusal) {
-	if r := t.live(id); r != nil && r.state.held() {
+	r := t.live(id)
+	switch {
+	case r == nil || !r.state.held():
+	case id.Slot() == t.corked: // within Upgrade or Get, which still has the request
+		t.dropHeld(id, r)
+		r.state = stateHandshake
+		t.startClosing(id, r, ReasonHandshakeRefused, appendRefusal(nil, refused))
+	default:
 		t.refuseHeld(id, r, refused, ReasonHandshakeRefused)
 	}
 }
 
 // dropHeld forgets a response of which nothing has left.
-func (t *Table) dropHeld(r *record) {
-	if r.side != 0 {
+func (t *Table) dropHeld(id poller.Token, r *record) {
+	switch {
+	case id.Slot() == t.corked:
+		putBuffer(t.out)
+		t.out = nil
+	case r.side != 0:
 		t.sides.all[r.side].dropUnsent()
 	}
+	delete(t.pages, id.Slot())
 }
 
 func (t *Table) refuseHeld(id poller.Token, r *record, refused *Refusal, why Reason) {
-	t.dropHeld(r)
+	t.dropHeld(id, r)
 	r.state = stateHandshake
 	t.refuse(id, r, refused, why)
 	if r.state == stateClosing {
@@ -326,7 +342,7 @@ func (t *Table) handshakeExpired(id poller.Token, r *record) {
 	case !t.isSecured(id.Slot()):
 		t.doom(id, r, ReasonHandshakeTimeout)
 	case r.state == stateHeld:
-		t.refuseHeld(id, r, unavailable, ReasonHandshakeTimeout)
+		t.refuseHeld(id, r, t.forHeldPages(unavailable, id), ReasonHandshakeTimeout)
 	case r.state <= stateHandshake && r.side != 0 && t.sides.all[r.side].head != nil:
 		t.refuse(id, r, &Refusal{Status: 408, Code: "bad_request",
 			Message: fmt.Sprintf("the request's head was not complete within %v", t.cfg.HandshakeTimeout)}, ReasonHandshakeTimeout)

@@ -218,7 +218,7 @@ func (t *Table) abort(id poller.Token, r *record, last []byte, why Reason) {
 	t.settle(r)
 	if r.state.held() { // what is held cannot leave any more
 		r.state = stateHandshake
-		t.dropHeld(r)
+		t.dropHeld(id, r)
 	}
 	if r.state != stateDead && len(last) > 0 {
 		r.flags |= flagLast

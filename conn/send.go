@@ -297,6 +297,7 @@ func (t *Table) sendRest(id poller.Token, r *record, s *side) bool {
 		}
 	}
 	s.dropUnsent()
+	t.answerLeft(id.Slot())
 	return true
 }
 

@@ -44,6 +44,7 @@ const (
 	flagBacklog                       // part of what was read of it waits in its side's head: nothing more is read
 	flagAgain                         // it has had an answer, and what is read is another request
 	flagDeflates                      // it negotiated permessage-deflate: what it sends may be compressed
+	flagOperator                      // it is of who runs the server: neither the quota nor the gate counts it
 )
 
 // record is one connection, without a pointer, so that a million of them are

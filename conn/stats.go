@@ -68,7 +68,7 @@ type Counts struct {
 	AcceptPauses uint64 // times that the listener rested for want of file descriptors
 	Throttled    uint64 // times that nothing more was read of a client for Config.ByteRate
 	Sockets      int64  // now, handshakes and closing ones included
-	Open         int64  // now, upgraded
+	Open         int64  // now, upgraded; operators not included
 
 	// TLS handshakes that were done: with TLS 1.2 and with 1.3, each of them in
 	// full and resumed; and those that were not, which Refused has too.

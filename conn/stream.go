@@ -52,6 +52,12 @@ func (t *Table) get(id poller.Token, r *record, head, rest []byte) {
 		t.refuse(id, r, refused, ReasonHandshakeRefused)
 		return
 	}
+	if r.state == stateHeld && t.cfg.RefusalHeader != nil {
+		if t.pages == nil {
+			t.pages = make(map[uint32]string)
+		}
+		t.pages[id.Slot()] = t.cfg.RefusalHeader(request.Origin, request.Host)
+	}
 	t.accepted(id, r, rest)
 }
 
@@ -76,6 +82,13 @@ func (t *Table) forPages(refused *Refusal, q *Request) *Refusal {
 	}
 	own := *refused
 	own.Header = t.cfg.RefusalHeader(q.Origin, q.Host)
+	return &own
+}
+
+// forHeldPages is forPages for a request that is held, whose head is gone.
+func (t *Table) forHeldPages(refused *Refusal, id poller.Token) *Refusal {
+	own := *refused
+	own.Header = t.pages[id.Slot()]
 	return &own
 }
 
@@ -108,12 +121,7 @@ func (t *Table) Answer(id poller.Token, response []byte, keep bool) {
 		return
 	}
 	within := id.Slot() == t.corked // Get, which goes on with it
-	if within {
-		putBuffer(t.out)
-		t.out = nil
-	} else {
-		t.dropHeld(r)
-	}
+	t.dropHeld(id, r)
 	r.state = stateHandshake
 	if !keep || t.stopped || r.flags&flagEnded != 0 {
 		t.startClosing(id, r, ReasonAnswered, response)
@@ -137,6 +145,7 @@ func (t *Table) answered(id poller.Token, r *record) {
 	case r.state != stateAnswered:
 	case t.unsent(r) > 0:
 		t.watch(id, r, false, true)
+		t.keepAnswer(id, r)
 	default:
 		t.dying = append(t.dying, dying{id, ReasonAnswered})
 	}

@@ -79,6 +79,7 @@ type Config struct {
 	Lane             string                              // how data is sent: LaneAuto, LaneWrite or LaneURing; LaneWrite
 	Quota            *Quota                              // connections over all tables; nil: no limit
 	Receiving        *Receiving                          // what has come of messages in part, over all tables; nil: no limit
+	Answering        *Answering                          // answers that clients do not take, over all tables; nil: no limit
 	Gate             *gate.Gate                          // connections of each address, and how fast they come; nil: no limit
 	ByteRate         int                                 // what a client may send, in bytes a second, where each frame counts 256 bytes besides; 0: any number
 	ProxyProtocol    via.Networks                        // who begins with a PROXY header
@@ -117,6 +118,9 @@ func (c Config) withDefaults() Config {
 	if c.Receiving == nil {
 		c.Receiving = NewReceiving(0)
 	}
+	if c.Answering == nil {
+		c.Answering = NewAnswering(0)
+	}
 	if c.Handshakes == nil && c.TLS != nil {
 		c.Handshakes = NewHandshakes(0)
 	}
@@ -139,7 +143,7 @@ type Table struct {
 	listener *poller.Listener // nil: sockets come by Adopt alone
 	reserve  *poller.Reserve
 	lane     lane
-	ticks    struct{ handshake, idle, heartbeat, pong, write, linger, closing uint32 }
+	ticks    struct{ handshake, idle, heartbeat, pong, write, linger, closing, answer uint32 }
 	inRate   inRate
 
 	// Loop-only.
@@ -160,6 +164,8 @@ type Table struct {
 	sweepDebt uint64                     // fraction of a slot that the last slices left over
 	sends     uint                       // since the last yield
 	served    map[uint32]netip.Prefix    // by slot: whom the last request was made for, of proxies' connections that wait for another
+	pages     map[uint32]string          // by slot: the header lines of a refusal by the table, of GETs that are held
+	unread    map[uint32]unread          // by slot: answers that have not left
 	secures   *secures                   // nil: no TLS
 	arrived   []byte                     // ciphertext that is being decrypted
 	plain     []byte                     // what it comes to
@@ -167,7 +173,6 @@ type Table struct {
 	sealed    []byte                     // what TLS has written: valid until the next
 	lent      []byte                     // the record buffer of whoever decrypts
 	accepts   acceptPace
-	operator  bool // the connection whose head is being read is an operator's, see Adopt
 	canned    [NumReasons]canned
 	paused    bool                 // the listener is off until the next tick: no file descriptors
 	stopped   bool                 // no more accepts
@@ -222,7 +227,7 @@ func NewTable(cfg Config, loop *poller.Loop, listener *poller.Listener, h Handle
 		span  time.Duration
 	}{
 		{&t.ticks.handshake, cfg.HandshakeTimeout}, {&t.ticks.idle, cfg.IdleTimeout}, {&t.ticks.heartbeat, cfg.Heartbeat}, {&t.ticks.pong, cfg.PongTimeout},
-		{&t.ticks.write, cfg.WriteTimeout}, {&t.ticks.linger, cfg.Linger}, {&t.ticks.closing, cfg.CloseTimeout},
+		{&t.ticks.write, cfg.WriteTimeout}, {&t.ticks.linger, cfg.Linger}, {&t.ticks.closing, cfg.CloseTimeout}, {&t.ticks.answer, answerTime},
 	} {
 		*d.ticks = ticksOf(d.span, loop.TickLength())
 	}
@@ -355,8 +360,10 @@ func (t *Table) bury(d dying) {
 	if r.flags&flagToldClosed == 0 {
 		r.flags |= flagToldClosed
 		if r.flags&flagUpgraded != 0 {
-			t.tally.open--
-			t.cfg.Quota.closed()
+			if r.flags&flagOperator == 0 {
+				t.tally.open--
+				t.cfg.Quota.closed()
+			}
 			t.stats.closed[d.why].Add(1)
 			t.handler.Closed(d.id, d.why)
 		} else {
@@ -376,8 +383,10 @@ func (t *Table) bury(d dying) {
 	t.dropSide(r)
 	t.cfg.Gate.Leave(r.visit)
 	delete(t.served, d.id.Slot())
+	delete(t.pages, d.id.Slot())
+	t.answerLeft(d.id.Slot())
 	t.dropSecure(d.id.Slot())
 	t.closeSocket(r)
 	t.slab.free(d.id.Slot())
-	t.cfg.Quota.release()
+	t.releaseQuota(r)
 }

@@ -30,8 +30,8 @@ func (t *Table) admit(fd int, from netip.Addr) {
 		t.turnAway(fd, overloaded)
 		return
 	}
-	if _, r := t.adopt(fd); r != nil {
-		r.state, r.visit, r.flags = begins, v, f
+	if _, r := t.adopt(fd, f); r != nil {
+		r.state, r.visit = begins, v
 	} else {
 		t.cfg.Gate.Leave(v)
 	}
@@ -185,7 +185,7 @@ func (t *Table) clientOf(r *record) (client netip.Addr, proxied bool) {
 // that is one too many.
 func (t *Table) vet(id poller.Token, r *record, head []byte, q *Request) (*Refusal, Reason) {
 	client, proxied := t.clientOf(r)
-	if q.Operator = t.operator; q.Operator {
+	if q.Operator = r.flags&flagOperator != 0; q.Operator {
 		q.Address, q.Unlimited = client, true
 		return nil, ReasonNone
 	}

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -455,44 +454,12 @@ func (h *holder) wantAll(s *held) {
 
 func checkCrowd(t testing.TB, seed uint64) {
 	m := newCrowdModel(t, seed)
-	defer m.hub.Close()
-	defer func() {
-		if t.Failed() {
-			t.Log(strings.Join(m.trace[max(0, len(m.trace)-150):], "\n"))
-		}
-	}()
 	m.rnd = rand.New(rand.NewPCG(seed, 2))
-	for n := range 400 {
-		m.step()
-		if n%16 == 15 {
-			m.wantConsistent()
+	m.play(m.step, m.settle, func() {
+		for _, h := range m.crowd {
+			h.leave()
 		}
-		if n%80 == 79 {
-			m.settle()
-		}
-	}
-	m.settle()
-	for _, h := range m.crowd {
-		h.leave()
-	}
-	m.wantConsistent()
-	m.hub.Close()
-	m.hub.sweep(time.Now().Add(time.Hour))
-	m.run()
-	m.wantEmpty()
+	})
 }
 
-func TestCrowdAgainstModel(t *testing.T) {
-	seeds := 150
-	if os.Getenv("PUSHD_SOAK") != "" {
-		seeds = 20_000
-	}
-	for seed := range seeds {
-		ok := t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { checkCrowd(t, uint64(seed)) })
-		})
-		if !ok {
-			return
-		}
-	}
-}
+func TestCrowdAgainstModel(t *testing.T) { forSeeds(t, checkCrowd) }

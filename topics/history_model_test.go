@@ -255,47 +255,57 @@ func (m *historyModel) quiet() bool {
 	return m.history.waiting() == 0
 }
 
-func checkHistory(t testing.TB, seed uint64) {
-	m := newHistoryModel(t, seed)
-	m.mayBound("one")
-	m.large = true
+// play takes steps, looks now and then whether all is consistent and as it should
+// be, and at the end takes everything down.
+func (m *historyModel) play(step, settle, leave func()) {
 	defer m.hub.Close()
 	defer func() {
-		if t.Failed() {
-			t.Log(strings.Join(m.trace[max(0, len(m.trace)-100):], "\n"))
+		if m.t.Failed() {
+			m.t.Log(strings.Join(m.trace[max(0, len(m.trace)-150):], "\n"))
 		}
 	}()
 	for n := range 400 {
-		m.step()
+		step()
 		if n%16 == 15 {
 			m.wantConsistent()
 		}
 		if n%80 == 79 {
-			m.settle()
+			settle()
 		}
 	}
-	m.settle()
-	for _, c := range m.clients {
-		c.leave()
-	}
+	leave()
 	m.wantConsistent()
 	m.hub.Close()
-	m.hub.sweep(time.Now().Add(time.Hour))
+	m.hub.sweep(time.Now().Add(2 * time.Hour))
 	m.run()
 	m.wantEmpty()
 }
 
-func TestHistoryAgainstModel(t *testing.T) {
+// forSeeds checks by many seeds, each by a clock of its own.
+func forSeeds(t *testing.T, check func(t testing.TB, seed uint64)) {
 	seeds := 150
 	if os.Getenv("PUSHD_SOAK") != "" {
 		seeds = 20_000
 	}
 	for seed := range seeds {
 		ok := t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { checkHistory(t, uint64(seed)) }) // by a clock of its own
+			synctest.Test(t, func(t *testing.T) { check(t, uint64(seed)) })
 		})
 		if !ok {
 			return
 		}
 	}
 }
+
+func checkHistory(t testing.TB, seed uint64) {
+	m := newHistoryModel(t, seed)
+	m.mayBound("one")
+	m.large = true
+	m.play(m.step, m.settle, func() {
+		for _, c := range m.clients {
+			c.leave()
+		}
+	})
+}
+
+func TestHistoryAgainstModel(t *testing.T) { forSeeds(t, checkHistory) }

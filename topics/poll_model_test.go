@@ -1,11 +1,8 @@
 package topics
 
 import (
-	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -388,47 +385,16 @@ func (m *pollModel) caughtUp() bool {
 
 func checkPolls(t testing.TB, seed uint64) {
 	m := newPollModel(t, seed)
-	defer m.hub.Close()
-	defer func() {
-		if t.Failed() {
-			t.Log(strings.Join(m.trace[max(0, len(m.trace)-150):], "\n"))
+	m.play(m.step, m.settle, func() {
+		for _, c := range m.pollers {
+			if c.socket != nil {
+				c.finish(true)
+			}
 		}
-	}()
-	for n := range 400 {
-		m.step()
-		if n%16 == 15 {
-			m.wantConsistent()
+		for _, o := range m.others {
+			o.leave()
 		}
-		if n%100 == 99 {
-			m.settle()
-		}
-	}
-	for _, c := range m.pollers {
-		if c.socket != nil {
-			c.finish(true)
-		}
-	}
-	for _, o := range m.others {
-		o.leave()
-	}
-	m.wantConsistent()
-	m.hub.Close()
-	m.hub.sweep(time.Now().Add(2 * time.Hour))
-	m.run()
-	m.wantEmpty()
+	})
 }
 
-func TestPollsAgainstModel(t *testing.T) {
-	seeds := 150
-	if os.Getenv("PUSHD_SOAK") != "" {
-		seeds = 20_000
-	}
-	for seed := range seeds {
-		ok := t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { checkPolls(t, uint64(seed)) })
-		})
-		if !ok {
-			return
-		}
-	}
-}
+func TestPollsAgainstModel(t *testing.T) { forSeeds(t, checkPolls) }

@@ -57,6 +57,7 @@ type Config struct {
 
 	MaxMessage       Bytes         `name:"max-message" env:"PUSHD_MAX_MESSAGE" default:"64KiB" group:"Limits" help:"Refuse a message larger than this, from a client or a publisher (bytes, or with a unit such as KiB)."`
 	ReceiveMemory    Bytes         `name:"receive-memory" env:"PUSHD_RECEIVE_MEMORY" default:"64MiB" group:"Limits" help:"Keep at most this much of messages of which only a part has come, over all clients (bytes, or with a unit such as MiB)."`
+	PollMemory       Bytes         `name:"poll-memory" env:"PUSHD_POLL_MEMORY" default:"64MiB" group:"Limits" help:"Keep at most this much of answers to polls that clients do not take, over all clients. Further polls wait for room; where more than half is taken, clients that take less than 8 KiB a second are cut off."`
 	MaxSubscriptions int           `name:"max-subscriptions" env:"PUSHD_MAX_SUBSCRIPTIONS" default:"1024" group:"Limits" help:"Refuse a connection more subscriptions than this, since each costs memory."`
 	HandshakeTimeout time.Duration `name:"handshake-timeout" env:"PUSHD_HANDSHAKE_TIMEOUT" default:"5s" group:"Limits" help:"Close a new connection whose request is not complete after this long."`
 	Heartbeat        time.Duration `name:"heartbeat" env:"PUSHD_HEARTBEAT" default:"25s" group:"Limits" help:"Ping a connection that was silent for this long, and close it when nothing comes for 10s more. Stay below the idle timeout of every proxy on the way."`

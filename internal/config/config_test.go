@@ -87,6 +87,7 @@ func TestDefault(t *testing.T) {
 		RingMessages:   16384,
 		PresenceTopics: 200_000,
 		ReceiveMemory:  64 << 20,
+		PollMemory:     64 << 20,
 		RingMemory:     64 << 20,
 		LogLevel:       "info",
 		LogFormat:      "text",

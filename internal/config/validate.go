@@ -171,6 +171,7 @@ func (v *validator) bounds(c *Config) {
 	if least := 4 * c.MaxMessage; c.ReceiveMemory < least {
 		v.addf("receive-memory", "--receive-memory is %v, but must be at least four times --max-message %v, so that one has room for it", c.ReceiveMemory, c.MaxMessage)
 	}
+	between(v, "poll-memory", c.PollMemory, 1<<20, 1<<40)
 	if c.RingMemory < c.MaxMessage {
 		v.addf("ring-memory", "--ring-memory is %v, but must hold at least one message of --max-message %v", c.RingMemory, c.MaxMessage)
 	}

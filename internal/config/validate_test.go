@@ -124,6 +124,7 @@ func TestValidate(t *testing.T) {
 	f(func(c *Config) { c.Shards = 65 }, "--shards is 65, but must be 0 to 64")
 	f(func(c *Config) { c.Workers = 0 }, "--workers is 0, but must be 1 to 1024")
 	f(func(c *Config) { c.RingMessages = 0 }, "--ring-messages is 0, but must be 1 to 1048576")
+	f(func(c *Config) { c.PollMemory = 1 << 19 }, "--poll-memory is 512KiB, but must be 1MiB to 1TiB")
 	f(func(c *Config) { c.ReceiveMemory = 1 << 19 }, "--receive-memory is 512KiB, but must be 1MiB to 1TiB")
 	f(func(c *Config) { c.ReceiveMemory, c.MaxMessage = 15<<20, 4<<20 },
 		"--receive-memory is 15MiB, but must be at least four times --max-message 4MiB, so that one has room for it")

@@ -29,6 +29,7 @@ func TestHandler(t *testing.T) {
 		{"HEAD", "/console/", 200, "text/html; charset=utf-8"},
 		{"GET", "/console/app.js", 200, "text/javascript; charset=utf-8"},
 		{"GET", "/console/uplot.js", 200, "text/javascript; charset=utf-8"},
+		{"GET", "/console/base.css", 200, "text/css; charset=utf-8"},
 		{"GET", "/console/style.css", 200, "text/css; charset=utf-8"},
 		{"GET", "/console/uplot-license.txt", 200, "text/plain; charset=utf-8"},
 		{"POST", "/console/", 405, ""},

@@ -29,7 +29,7 @@ func (n *node) stall(query string) {
 }
 
 // TestNodes shows two nodes on one NATS, a client that does not read, and a node
-// that goes. With PUSHD_SCREENSHOTS=1 it writes what is in docs.
+// that goes. With PUSHD_SCREENSHOTS it writes the pictures of docs into that folder.
 func TestNodes(t *testing.T) {
 	alpha := start(t)
 	beta := start(t, func(c *config.Config) { c.NATS, c.NodeName = []string{alpha.NATSURL()}, "beta" })
@@ -78,8 +78,8 @@ func TestNodes(t *testing.T) {
 	page.Do(`[...document.querySelectorAll("#problems a")].find((a) => a.textContent.includes("behind")).click()`)
 	page.Want(`document.querySelectorAll("#connections tbody tr").length === 1 && document.querySelector("#connections tbody td:nth-child(6)").textContent === "1"`)
 
-	if os.Getenv("PUSHD_SCREENSHOTS") != "" {
-		photograph(t, page)
+	if folder := os.Getenv("PUSHD_SCREENSHOTS"); folder != "" {
+		photograph(t, page, folder)
 	}
 	close(stop)
 	if err := <-ended; err != nil {
@@ -108,12 +108,8 @@ func TestNodes(t *testing.T) {
 }
 
 // photograph writes what docs/CONSOLE.md shows.
-func photograph(t *testing.T, page *browsertest.Tab) {
+func photograph(t *testing.T, page *browsertest.Tab, folder string) {
 	t.Helper()
-	const folder = "../../docs/images"
-	if err := os.MkdirAll(folder, 0o755); err != nil {
-		t.Fatal(err)
-	}
 	shoot := func(name string) {
 		t.Helper()
 		if err := os.WriteFile(filepath.Join(folder, name+".png"), page.Screenshot(), 0o644); err != nil {

@@ -51,9 +51,9 @@ func (e *examination) memory() {
 	if total == 0 {
 		return // no /proc, as in some sandboxes
 	}
-	need := uint64(e.clients)*perClient + uint64(e.cfg.RingMemory)*7/4 + uint64(e.cfg.ReceiveMemory)
+	need := uint64(e.clients)*perClient + uint64(e.cfg.RingMemory)*7/4 + uint64(e.cfg.ReceiveMemory) + uint64(e.cfg.PollMemory)
 	if need > total {
-		e.badf(Warning, subject, "--max-connections, or more memory", "%d clients, --ring-memory and --receive-memory may take %s, and there are %s of %s", e.clients, size(need), size(total), where)
+		e.badf(Warning, subject, "--max-connections, or more memory", "%d clients, --ring-memory, --receive-memory and --poll-memory may take %s, and there are %s of %s", e.clients, size(need), size(total), where)
 		return
 	}
 	e.okf(subject, "%s of %s; at most %s are needed for %d clients and their messages", size(total), where, size(need), e.clients)

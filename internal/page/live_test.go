@@ -99,37 +99,35 @@ func (c *client) message(topic, data string) {
 	c.send(fmt.Sprintf(`{"type":"message","topic":%q,"time":1732212345678,"data":%s}`, topic, data))
 }
 
-// wantCommand wants a command of that type, and returns its topics.
-func (c *client) wantCommand(kind string) []string {
+// wantCommand wants a command of that type for each of these topics, in their
+// order, and answers it.
+func (c *client) wantCommand(kind string, topics ...string) {
 	c.t.Helper()
-	b, err := wsutil.ReadClientText(c.conn)
-	if err != nil {
-		c.t.Fatalf("waiting for %s: %v", kind, err)
+	for _, topic := range topics {
+		var command struct {
+			ID          int
+			Type, Topic string
+		}
+		for command.Type == "" || command.Type == "ping" { // it may look whether the connection is there
+			b, err := wsutil.ReadClientText(c.conn)
+			if err != nil {
+				c.t.Fatalf("waiting for %s: %v", kind, err)
+			}
+			if err := json.Unmarshal(b, &command); err != nil {
+				c.t.Fatal(err)
+			}
+		}
+		if command.Type != kind || command.Topic != topic {
+			c.t.Fatalf("the page sent %+v, want %s of %s", command, kind, topic)
+		}
+		c.send(fmt.Sprintf(`{"type":"%sd","topic":%q,"id":%d}`, kind, topic, command.ID))
 	}
-	var command struct {
-		Type, Topic string
-		Topics      []string
-	}
-	if err := json.Unmarshal(b, &command); err != nil || command.Type != kind {
-		c.t.Fatalf("the page sent %s (%v), want %s", b, err, kind)
-	}
-	if command.Topic != "" {
-		return []string{command.Topic}
-	}
-	return command.Topics
 }
 
 func (c *client) close(code ws.StatusCode) {
 	c.t.Helper()
 	if err := ws.WriteFrame(c.conn, ws.NewCloseFrame(ws.NewCloseFrameBody(code, ""))); err != nil {
 		c.t.Fatal(err)
-	}
-}
-
-func (c *client) wantTopics(got []string, want ...string) {
-	c.t.Helper()
-	if strings.Join(got, " ") != strings.Join(want, " ") {
-		c.t.Errorf("the page subscribed to %q, want %q", got, want)
 	}
 }
 
@@ -144,7 +142,7 @@ func TestPage(t *testing.T) {
 	b := browsertest.Start(t)
 	page := b.Open(s.URL + "/?topic=stocks.*&topic=chat.lobby")
 	c := s.accept(t)
-	c.wantTopics(c.wantCommand("subscribe"), "host.>", "stocks.*", "chat.lobby")
+	c.wantCommand("subscribe", "host.>", "stocks.*", "chat.lobby")
 	page.Want(text("#state-text") + ` === "live"`)
 
 	// Machines.
@@ -190,8 +188,7 @@ func TestPage(t *testing.T) {
 
 	// Publishing to what is not watched yet watches it first.
 	page.Do(`const f = document.querySelector("#publish"); f.elements.topic.value = "news.today"; f.elements.message.value = "hi"; f.requestSubmit()`)
-	c.wantTopics(c.wantCommand("subscribe"), "news.today")
-	c.send(`{"type":"subscribed","topic":"news.today"}`)
+	c.wantCommand("subscribe", "news.today")
 	if got := <-s.published; got != "news.today hi" {
 		t.Errorf("published %q, want %q", got, "news.today hi")
 	}
@@ -204,35 +201,36 @@ func TestPage(t *testing.T) {
 	page.Do(`const f = document.querySelector("#watch"); f.elements.topic.value = "*.a"; f.requestSubmit()`)
 	page.Want(`document.querySelector("#watch :invalid") !== null`)
 	page.Do(`const f = document.querySelector("#watch"); f.elements.topic.value = "iot.>"; f.requestSubmit()`)
-	c.wantTopics(c.wantCommand("subscribe"), "iot.>")
+	c.wantCommand("subscribe", "iot.>")
 	page.Do(`document.querySelector("#watched li:nth-child(2) button").click()`)
-	c.wantTopics(c.wantCommand("unsubscribe"), "stocks.*")
+	c.wantCommand("unsubscribe", "stocks.*")
 
 	// A server that drains says when to come back.
 	c.send(`{"type":"reconnect","after":300,"reason":"draining"}`)
 	c.close(1012)
 	c = s.accept(t)
-	c.wantTopics(c.wantCommand("subscribe"), "host.>", "chat.lobby", "news.today", "iot.>")
+	all := []string{"host.>", "chat.lobby", "news.today", "iot.>"}
+	c.wantCommand("subscribe", all...)
 	page.Want(text("#state-text") + ` === "live"`)
 
 	// One that says so and does not close is left.
 	c.send(`{"type":"reconnect","after":100,"reason":"draining"}`)
 	c = s.accept(t)
-	c.wantCommand("subscribe")
+	c.wantCommand("subscribe", all...)
 
 	// One that vanishes is looked for with backoff.
 	c.conn.Close()
 	c = s.accept(t)
-	c.wantCommand("subscribe")
+	c.wantCommand("subscribe", all...)
 
 	// After a final code the page stays away until it is told otherwise.
 	c.close(4003)
-	page.Want(text("#state-text") + ` === "stopped: disconnected by an administrator (4003)"`)
+	page.Want(text("#state-text") + ` === "stopped: closed by the server (4003)"`)
 	if len(s.clients) != 0 {
 		t.Error("the page came back by itself after it was disconnected by an administrator")
 	}
 	page.Do(`document.querySelector("#retry").click()`)
-	s.accept(t).wantCommand("subscribe")
+	s.accept(t).wantCommand("subscribe", all...)
 	page.Want(`document.querySelector("#state").dataset.state === "live"`)
 
 	b.WantNoTrouble()
@@ -243,7 +241,7 @@ func TestPolicyViolation(t *testing.T) {
 	s := startStub(t)
 	page := browsertest.Start(t).Open(s.URL)
 	c := s.accept(t)
-	c.wantCommand("subscribe")
+	c.wantCommand("subscribe", "host.>")
 	c.close(1008)
 	page.Want(text("#state-text") + ` === "reconnecting" && Number(` + text("#countdown") + `.match(/\d+/)[0]) > 5`)
 }
@@ -254,12 +252,11 @@ func TestHint(t *testing.T) {
 	s := startStub(t)
 	page := browsertest.Start(t).Open(s.URL)
 	c := s.accept(t)
-	c.wantCommand("subscribe")
+	c.wantCommand("subscribe", "host.>")
 	page.Want(`!document.querySelector("#hint").hidden`)
 	page.Want(text("#hint") + `.includes("/publish/")`)
 	page.Do(`const f = document.querySelector("#publish"); f.elements.topic.value = "secret.x"; f.requestSubmit()`)
-	c.wantCommand("subscribe")
-	c.send(`{"type":"subscribed","topic":"secret.x"}`)
+	c.wantCommand("subscribe", "secret.x")
 	<-s.published
 	page.Want(text("#published") + ` === "Not published: no permission to publish to it"`)
 	c.message("host.a.b", `1`)

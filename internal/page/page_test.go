@@ -39,8 +39,8 @@ func TestHandler(t *testing.T) {
 		{"HEAD", "/", 200, "text/html; charset=utf-8"},
 		{"GET", "/assets/app.js", 200, "text/javascript; charset=utf-8"},
 		{"GET", "/assets/cards.js", 200, "text/javascript; charset=utf-8"},
-		{"GET", "/assets/connection.js", 200, "text/javascript; charset=utf-8"},
 		{"GET", "/assets/pushd.js", 200, "text/javascript; charset=utf-8"},
+		{"GET", "/assets/base.css", 200, "text/css; charset=utf-8"},
 		{"GET", "/assets/style.css", 200, "text/css; charset=utf-8"},
 		{"GET", "/demo/", 200, "text/html; charset=utf-8"},
 		{"GET", "/demo/ticker", 200, "text/html; charset=utf-8"},
@@ -87,7 +87,7 @@ func TestUnchangedFileIsNotSentAgain(t *testing.T) {
 // or that would put a message into the page as markup.
 func TestFilesKeepThePolicy(t *testing.T) {
 	forbidden := regexp.MustCompile(`innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|\sstyle=|<style|\son[a-z]+="|(src|href)="(https?:)?//|url\(|@import|import .*https?:`)
-	for _, path := range []string{"/", "/assets/app.js", "/assets/cards.js", "/assets/connection.js", "/assets/style.css", "/demo/", "/demo/demo.css",
+	for _, path := range []string{"/", "/assets/app.js", "/assets/cards.js", "/assets/base.css", "/assets/style.css", "/demo/", "/demo/demo.css",
 		"/demo/ticker", "/demo/ticker.js", "/demo/scoreboard", "/demo/scoreboard.js", "/demo/iot", "/demo/iot.js", "/demo/crowd", "/demo/crowd.js"} {
 		var body strings.Builder
 		if err := answer("GET", path).Write(&body); err != nil {

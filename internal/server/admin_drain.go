@@ -20,7 +20,7 @@ func (s *Server) serveDrain(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if s.orderDrain(grace, window) {
-		s.acted(r, actDrain, "grace", grace, "window", window, "connections", s.clientsOpen())
+		s.acted(r, actDrain, "grace", grace, "window", window, "connections", s.quota.Open())
 	}
 	writeIndented(w, http.StatusAccepted, s.drainStatus())
 }

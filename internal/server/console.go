@@ -59,11 +59,7 @@ func (sh *shard) admitOperator(id poller.Token, r *conn.Request) *conn.Refusal {
 	}
 	open.shape = shapeOfSocket(open.format, r.Deflate)
 	*sh.client(id.Slot()) = client{shape: open.shape, unlimited: true, standing: operator}
-	refused := sh.beginNow(id, &open)
-	if refused == nil {
-		sh.server.operators.Add(1)
-	}
-	return refused
+	return sh.beginNow(id, &open)
 }
 
 // isOperator reports whether the connection in a slot is an operator's.

@@ -75,7 +75,7 @@ func TestOperatorMayAll(t *testing.T) {
 		t.Errorf("listed as %+v", list)
 	}
 	s.conn.Close()
-	eventually(t, "the operator has gone", func() bool { return r.operators.Load() == 0 })
+	eventually(t, "the operator has gone", func() bool { return r.quota.Operators() == 0 })
 }
 
 // TestOperatorToken lets nobody open a WebSocket who does not show the token.
@@ -166,14 +166,17 @@ func TestOperatorWhenFull(t *testing.T) {
 	r := start(t, func(c *config.Config) {
 		c.MaxConnections, c.HandshakeRate, c.Unlimited = 1, 1, []string{"none"}
 	})
-	client := r.subscribed()
-	if _, err := r.tryDial(""); err == nil {
-		t.Fatal("a client too many was let in")
-	}
 	var operators []*socket
 	for range 4 {
 		operators = append(operators, r.operator())
 	}
+	client := r.subscribed() // whom they leave the one place
+	if _, err := r.tryDial(""); err == nil {
+		t.Fatal("a client too many was let in")
+	}
+	operators = append(operators, r.operator())
+	r.wantMetric(`pushd_connections 1`)
+	r.wantMetric(`pushd_transport_connections{transport="websocket"} 1`)
 	var st drainStatus
 	r.do(202, "POST", "/drain?window=0", &st)
 	if got := client.wantClose(); got != 1012 {
@@ -187,6 +190,29 @@ func TestOperatorWhenFull(t *testing.T) {
 		o.send(`{"type":"ping"}`)
 		o.want("pong")
 	}
+}
+
+// TestOperatorsAreBounded has a script open consoles without end: the listener of
+// operators is no way around the bounds of clients.
+func TestOperatorsAreBounded(t *testing.T) {
+	const most = 64
+	r := start(t)
+	var operators []*socket
+	for range most {
+		operators = append(operators, r.operator())
+	}
+	for range 3 {
+		if _, err := r.tryOperator("", []string{"pushd.v1.json"}); err == nil || !strings.Contains(err.Error(), "503") {
+			t.Errorf("one too many: %v", err)
+		}
+	}
+	if n := r.quota.Operators(); n != most {
+		t.Errorf("%d connections of operators, of %d", n, most)
+	}
+	r.subscribed() // clients are none of them
+	operators[0].conn.Close()
+	eventually(t, "there is a place", func() bool { return r.quota.Operators() == most-1 })
+	r.operator()
 }
 
 // TestConnectionDetail shows all that one connection has.

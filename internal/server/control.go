@@ -170,7 +170,7 @@ func (s *Server) obey(ctx context.Context, n *note) *note {
 	case doDrain:
 		grace, window := within(n.Grace, s.cfg.DrainGrace), within(n.Window, s.cfg.DrainWindow)
 		if s.orderDrain(grace, window) {
-			act("grace", grace, "window", window, "connections", s.clientsOpen())
+			act("grace", grace, "window", window, "connections", s.quota.Open())
 		}
 	case doUndrain:
 		was, late := s.takeBackDrain()

@@ -43,7 +43,7 @@ func (d *drainOrder) ordered() bool {
 // under way goes on as it was ordered. It is called while Run runs, which is then stopped.
 func (s *Server) Drain(ctx context.Context) {
 	if s.orderDrain(s.cfg.DrainGrace, s.cfg.DrainWindow) {
-		s.log.Info("draining", "grace", s.cfg.DrainGrace, "window", s.cfg.DrainWindow, "connections", s.clientsOpen())
+		s.log.Info("draining", "grace", s.cfg.DrainGrace, "window", s.cfg.DrainWindow, "connections", s.quota.Open())
 	}
 	tick := time.NewTicker(drainPoll)
 	defer tick.Stop()
@@ -114,7 +114,7 @@ func (s *Server) drainStatus() drainStatus {
 	d := &s.draining
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	st := drainStatus{State: "serving", Connections: s.clientsOpen()}
+	st := drainStatus{State: "serving", Connections: s.quota.Open()}
 	if !d.given {
 		return st
 	}

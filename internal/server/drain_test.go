@@ -42,7 +42,7 @@ func TestDrainPace(t *testing.T) {
 		early.conn.Close()
 	}
 	clients = clients[crowd/2:]
-	eventually(t, "they have gone", func() bool { return r.clientsOpen() == len(clients) })
+	eventually(t, "they have gone", func() bool { return r.quota.Open() == len(clients) })
 
 	began := time.Now()
 	over := r.drain(t.Context())

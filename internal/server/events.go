@@ -42,8 +42,10 @@ func lastWords(dst []byte, why conn.Reason) []byte {
 // of its query string.
 func (sh *shard) Get(id poller.Token, r *conn.Request) *conn.Refusal {
 	sh.knowDebtor(id, r)
-	if refused := sh.server.checkOrigin(r.Origin, r.Host); refused != nil {
-		return refusal(0, refused)
+	if err := sh.server.checkOrigin(r.Origin, r.Host); err != nil {
+		refused := refusal(0, err)
+		refused.Header = corsHeader("")
+		return refused
 	}
 	if r.Path == pollPath {
 		return sh.getPoll(id, r)

@@ -26,9 +26,10 @@ var inside = map[string][]string{
 	"internal/certstest":   {},
 	"internal/demofeed":    {},
 	"internal/hostfeed":    {},
-	"internal/page":        {},
+	"internal/page":        {"internal/static"},
 	"internal/cluster":     {"internal/statistics"}, // what other nodes say; it speaks to nobody
-	"internal/console":     {},
+	"internal/console":     {"internal/static"},
+	"internal/static":      {},         // what all pages have in common
 	"internal/statistics":  {},         // what a node says, without what it says it of
 	"internal/tracing":     {"topics"}, // what it is told of a message's way
 	"internal/tracetest":   {},

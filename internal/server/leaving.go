@@ -86,7 +86,7 @@ func (sh *shard) drain(now time.Time) {
 		l.next(&l.closed)
 		sh.disconnect(sh.table.ID(l.closed.slot), conn.ReasonDraining)
 	}
-	if l.closed.rank == l.many && sh.table.Counts().Open > 0 && sh.server.clientsOpen() > 0 { // those whose 101 had to wait for NATS
+	if l.closed.rank == l.many && sh.table.Counts().Open > 0 { // those whose 101 had to wait for NATS
 		l.there = nil
 	}
 }

@@ -83,7 +83,7 @@ func (m *member) end() {
 func (s *Server) retireMember() {
 	before := s.self()
 	before.end()
-	if s.clientsOpen() == 0 {
+	if s.quota.Open() == 0 {
 		return
 	}
 	m := s.newMember(fmt.Sprintf("%s-retiring-%d", before.name, os.Getpid()), time.Now())

@@ -29,17 +29,18 @@ type poll struct {
 	ask    topics.Want // what all topics have in common
 
 	// Loop-only.
-	keep    bool          // the connection goes on with another request
-	lacking int           // subscriptions that do not stand yet
-	opens   uint32        // tick from which messages are taken
-	until   uint32        // tick at which it is answered whatever there is
-	blocked bool          // something came before opens
-	full    bool          // there is more than one answer takes
-	hurried bool          // it is answered now, and nothing is awaited
-	due     bool          // in polls.due
-	frames  []byte        // what was gathered: objects with a comma behind each
-	refused *conn.Refusal // the answer, if there is no other
-	closed  conn.Reason   // why the server ends it; none: it does not
+	keep     bool          // the connection goes on with another request
+	lacking  int           // subscriptions that do not stand yet
+	opens    uint32        // tick from which messages are taken
+	until    uint32        // tick at which it is answered whatever there is
+	blocked  bool          // something came before opens
+	full     bool          // there is more than one answer takes
+	hurried  bool          // it is answered now, and nothing is awaited
+	due      bool          // in polls.due
+	reserved int           // bytes of frames that there is room for
+	frames   []byte        // what was gathered: objects with a comma behind each
+	refused  *conn.Refusal // the answer, if there is no other
+	closed   conn.Reason   // why the server ends it; none: it does not
 }
 
 // polls are those of one shard. They belong to its loop.
@@ -315,9 +316,12 @@ func (sh *shard) pollStands(p *poll, topic string, st topics.Standing) {
 
 // forgetPoll ends what is known of a poll.
 func (sh *shard) forgetPoll(id poller.Token) {
-	if p := sh.poll(id); p != nil {
-		delete(sh.polls.of, id.Slot())
-		sh.members.Leave(id.Slot())
-		delete(sh.turns, id)
+	p := sh.poll(id)
+	if p == nil {
+		return
 	}
+	delete(sh.polls.of, id.Slot())
+	sh.server.answering.Release(p.reserved)
+	sh.members.Leave(id.Slot())
+	delete(sh.turns, id)
 }

@@ -38,6 +38,9 @@ func (sh *shard) take(p *poll, frames []byte, shared bool) topics.Outcome {
 		p.full = true
 		sh.lookAt(p)
 		return topics.Blocked
+	case !sh.reserve(p, len(frames)):
+		sh.putOff(p)
+		return topics.Blocked
 	case len(p.frames) == 0 && shared:
 		p.frames = frames[:len(frames):len(frames)]
 	default:
@@ -45,6 +48,33 @@ func (sh *shard) take(p *poll, frames []byte, shared bool) topics.Outcome {
 	}
 	sh.lookAt(p)
 	return topics.Sent
+}
+
+// reserve reports whether there is room for n bytes more of a poll's answer
+// (--poll-memory). What is small is never refused.
+func (sh *shard) reserve(p *poll, n int) bool {
+	more := len(p.frames) + n - p.reserved
+	if len(p.frames)+n <= conn.SmallAnswer {
+		return true
+	}
+	if !sh.server.answering.Reserve(more) {
+		return false
+	}
+	p.reserved += more
+	return true
+}
+
+// putOff is for a poll that there is no room for: it is answered with what it has,
+// or waits for room as it does for messages, which costs nothing.
+func (sh *shard) putOff(p *poll) {
+	now := sh.loop.Now()
+	if len(p.frames) > 0 || int32(now-p.until) >= int32(sh.ticks(pollPatience)) {
+		p.full = true
+		sh.lookAt(p)
+		return
+	}
+	p.opens, p.blocked = now+1, true
+	sh.lookLater(p, p.opens)
 }
 
 // tellPoll puts an object into a poll's answer.
@@ -159,8 +189,10 @@ func (sh *shard) mayAnswer(p *poll) {
 	sh.answer(p)
 }
 
-// answer ends a poll.
+// answer ends a poll. Who has the answer may ask again at once, by whatever shard:
+// so what counts its connections is told before it leaves.
 func (sh *shard) answer(p *poll) {
+	sh.signOut(p.id.Slot())
 	result := pollEmpty
 	if p.refused != nil {
 		result = pollRefused

@@ -40,6 +40,7 @@ type Server struct {
 	pool       *poller.Pool
 	quota      *conn.Quota
 	receiving  *conn.Receiving
+	answering  *conn.Answering
 	certs      *certs.Store     // nil: no TLS
 	handshakes *conn.Handshakes // of TLS; nil: none
 	admission
@@ -57,10 +58,9 @@ type Server struct {
 	lasting  lasting    // the same
 
 	// Atomic.
-	member    atomic.Pointer[member]
-	stopping  atomic.Bool
-	operators atomic.Int64  // connections of them
-	nextHome  atomic.Uint32 // shard of the next socket that net/http gives back
+	member   atomic.Pointer[member]
+	stopping atomic.Bool
+	nextHome atomic.Uint32 // shard of the next socket that net/http gives back
 }
 
 // pongTimeout is part of the protocol: heartbeat + 10 s of silence end a connection.
@@ -113,6 +113,7 @@ func open(cfg config.Config, log *slog.Logger, h *heir) (s *Server, err error) {
 	}
 	s.quota = conn.NewQuota(most)
 	s.receiving = conn.NewReceiving(int64(cfg.ReceiveMemory))
+	s.answering = conn.NewAnswering(int64(cfg.PollMemory))
 	if s.admission, err = newAdmission(&cfg, most); err != nil {
 		return s, err
 	}

@@ -91,6 +91,7 @@ func (s *Server) newShard(index int, l *poller.Listener) (*shard, error) {
 		Lane:             s.cfg.Send,
 		Quota:            s.quota,
 		Receiving:        s.receiving,
+		Answering:        s.answering,
 		Gate:             s.gate,
 		ByteRate:         int(s.cfg.MaxByteRate),
 		ProxyProtocol:    s.proxies,
@@ -163,15 +164,14 @@ func (sh *shard) Drained(id poller.Token) { sh.members.Drained(id.Slot()) }
 // Closed implements conn.Handler.
 func (sh *shard) Closed(id poller.Token, why conn.Reason) {
 	sh.members.Leave(id.Slot())
-	if sh.isOperator(id.Slot()) {
-		sh.server.operators.Add(-1)
-	}
-	delete(sh.polls.of, id.Slot())
+	sh.forgetPoll(id)
 	delete(sh.turns, id)
 	sh.endCheck(id)
 	sh.signOut(id.Slot())
 	delete(sh.openings, id)
-	sh.counted[sh.client(id.Slot()).shape.transport()].closed.Add(1)
+	if !sh.isOperator(id.Slot()) {
+		sh.counted[sh.client(id.Slot()).shape.transport()].closed.Add(1)
+	}
 	*sh.client(id.Slot()) = client{}
 	if why != conn.ReasonAnswered { // else it may go on with requests of the same client
 		delete(sh.debts, id.Slot())

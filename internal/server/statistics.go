@@ -170,9 +170,6 @@ func (s *Server) state() string {
 	return s.drainStatus().State
 }
 
-// clientsOpen are the connections that are no operator's.
-func (s *Server) clientsOpen() int { return max(0, s.quota.Open()-int(s.operators.Load())) }
-
 // process asks the operating system what it has for this process. What it does
 // not tell is 0.
 func (s *Server) process() statistics.Process {

@@ -38,7 +38,7 @@ func (r *reporter) describe(now time.Time) *statistics.Node {
 		Occupancy: r.member.peers.sequence.Load(),
 		Process:   s.process(),
 		Connections: statistics.Connections{
-			Open: s.clientsOpen(), Max: s.quota.Max(), Sockets: c.Sockets, Operators: s.operators.Load(),
+			Open: s.quota.Open(), Max: s.quota.Max(), Sockets: c.Sockets, Operators: int64(s.quota.Operators()),
 			Transports: s.transports(), HTTP: s.plain.open.Load(),
 			Accepted: c.Accepted, Upgraded: c.Upgraded,
 		},
@@ -87,7 +87,6 @@ func (s *Server) transports() map[string]int {
 		opened, closed := s.countTransport(over)
 		by[over.String()] = int(opened - closed)
 	}
-	by[overSocket.String()] = max(0, by[overSocket.String()]-int(s.operators.Load()))
 	return by
 }
 

@@ -31,7 +31,7 @@ type opening struct {
 func (sh *shard) Upgrade(id poller.Token, r *conn.Request) *conn.Refusal {
 	sh.knowDebtor(id, r)
 	refused := sh.openSocket(id, r)
-	if refused == nil {
+	if refused == nil && !r.Operator {
 		sh.counted[overSocket].opened.Add(1)
 	}
 	return refused

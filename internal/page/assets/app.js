@@ -6,7 +6,7 @@
 // reach the page by textContent alone, and what is kept of them is bounded.
 
 import { Card, metrics } from "./cards.js";
-import { Connection } from "./connection.js";
+import { Pushd } from "./pushd.js";
 
 const demoTopics = "host.>";
 const maxRows = 300; // topics in the table; others are counted only
@@ -73,14 +73,14 @@ function newHost(host) {
   return grid;
 }
 
-function receiveMessage({ topic: name, data, time, encoding }) {
+function receiveMessage({ topic: name, data, time }) {
   total.count++;
   total.rate.count();
   const topic = topics.get(name) ?? newTopic(name, data);
   if (topic) {
     topic.rate.count();
     topic.time = time;
-    topic.value = encoding === "base64" ? `(binary) ${data}` : data;
+    topic.value = data instanceof Uint8Array ? `(binary, ${data.length} bytes)` : data;
     if (topic.card && isObject(data)) topic.card.note(data);
     changed.add(topic);
   }
@@ -128,54 +128,75 @@ function notice(text) {
 
 // --- The page ----------------------------------------------------------------
 
-const watched = new Set(); // topics and patterns
-const confirmed = new Map(); // by topic: what to call when the server has it subscribed
-const connection = new Connection(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws`);
+const watched = new Map(); // by topic or pattern: its item in the list, and its subscription
+let push; // the client
+let retryAt = 0; // while it waits: when it connects again
 
-connection.onstate = (state, text) => {
-  byId("state").dataset.state = state;
-  byId("state-text").textContent = text;
-  byId("retry").hidden = state !== "waiting" && state !== "stopped";
-  drawCountdown();
-  // Without the cursor that would bring what was missed: the page shows what is now.
-  if (state === "live" && watched.size) connection.send({ type: "subscribe", topics: [...watched] });
-};
-
-connection.onmessage = (m) => {
-  if (m.type === "message") receiveMessage(m);
-  else if (m.type === "subscribed") confirmed.get(m.topic)?.();
-  else if (m.type === "gap") {
+function connect() {
+  push = new Pushd();
+  push.on("state", drawState);
+  push.on("gap", ({ topic, reason }) => {
     total.gaps++;
-    notice(`Gap in ${m.topic}: some messages are missing (${m.reason}).`);
+    notice(`Gap in ${topic}: some messages are missing (${reason}).`);
     drawSoon();
-  } else if (m.type === "error") notice(`${m.message} (${m.code})`);
-  else if (m.type === "unsubscribed" && m.reason !== "requested") notice(`No longer subscribed to ${m.topic} (${m.reason}).`);
-};
+  });
+  push.on("error", ({ message, code }) => push.state !== "closed" && notice(`${message} (${code})`));
+  for (const pattern of watched.keys()) subscribe(pattern);
+}
 
-function watch(pattern) {
+function drawState(state, { retryIn = 0, code, reason } = {}) {
+  const shown = { open: "live", closed: "stopped" }[state] ?? state;
+  retryAt = Date.now() + retryIn;
+  byId("state").dataset.state = shown;
+  byId("state-text").textContent = { waiting: "reconnecting", closed: `stopped: ${reason || "closed by the server"} (${code})` }[state] ?? shown;
+  byId("retry").hidden = state !== "waiting" && state !== "closed";
+  drawCountdown();
+}
+
+function subscribe(pattern, onSubscribed) {
+  watched.get(pattern).subscription = push.subscribe(pattern, receive, { onSubscribed, onError });
+}
+
+// Where patterns overlap, a message comes once for each.
+function receive(message, { subscription }) {
+  if ([...watched.keys()].find((pattern) => matches(pattern, message.topic)) === subscription.topic) receiveMessage(message);
+}
+
+function onError({ message, code }, { topic }) {
+  if (push.state === "closed") return; // which is shown, and may be tried again
+  notice(`${topic} is no longer watched: ${message} (${code})`);
+  unwatch(topic);
+}
+
+function watch(pattern, onSubscribed) {
   if (watched.has(pattern)) return;
-  watched.add(pattern);
   const item = element("li", "", pattern);
   const remove = element("button", "", "×");
   remove.type = "button";
   remove.ariaLabel = `Stop watching ${pattern}`;
   remove.onclick = () => {
-    item.remove();
-    watched.delete(pattern);
-    connection.send({ type: "unsubscribe", topic: pattern });
+    unwatch(pattern);
     noteInAddress();
   };
   item.append(remove);
   byId("watched").append(item);
-  byId("hint-topics").textContent = [...watched].join(", ");
-  connection.send({ type: "subscribe", topic: pattern });
+  watched.set(pattern, { item });
+  byId("hint-topics").textContent = [...watched.keys()].join(", ");
+  if (push && push.state !== "closed") subscribe(pattern, onSubscribed);
+}
+
+function unwatch(pattern) {
+  const { item, subscription } = watched.get(pattern);
+  watched.delete(pattern);
+  item.remove();
+  subscription?.unsubscribe();
 }
 
 // noteInAddress lets a reload, or a bookmark, watch the same.
 function noteInAddress() {
   const address = new URL(location.href);
   address.searchParams.delete("topic");
-  for (const pattern of watched) if (pattern !== demoTopics) address.searchParams.append("topic", pattern);
+  for (const pattern of watched.keys()) if (pattern !== demoTopics) address.searchParams.append("topic", pattern);
   history.replaceState(null, "", address);
 }
 
@@ -198,12 +219,12 @@ byId("publish").onsubmit = async (event) => {
   const result = byId("published");
   delete result.dataset.failed;
   // Who publishes wants to see it arrive.
-  if (![...watched].some((pattern) => matches(pattern, name))) {
-    const subscribed = new Promise((resolve) => { confirmed.set(name, resolve); setTimeout(resolve, 1000); });
-    watch(name);
+  if (![...watched.keys()].some((pattern) => matches(pattern, name))) {
+    await new Promise((resolve) => {
+      watch(name, resolve);
+      setTimeout(resolve, 1000);
+    });
     noteInAddress();
-    await subscribed;
-    confirmed.delete(name);
   }
   try {
     const response = await fetch(`/publish/${encodeURIComponent(name)}`, { method: "POST", body: message.value });
@@ -216,16 +237,14 @@ byId("publish").onsubmit = async (event) => {
   }
 };
 
-byId("retry").onclick = () => connection.open();
-addEventListener("online", () => byId("state").dataset.state === "waiting" && connection.open());
+byId("retry").onclick = () => (push.state === "closed" ? connect() : push.resume());
 
 function drawCountdown() {
-  const seconds = Math.max(0, Math.ceil((connection.retryAt - Date.now()) / 1000));
+  const seconds = Math.max(0, Math.ceil((retryAt - Date.now()) / 1000));
   byId("countdown").textContent = byId("state").dataset.state === "waiting" ? `in ${seconds} s` : "";
 }
 
 setInterval(() => {
-  connection.tick();
   total.rate.tick();
   for (const { row, rate } of topics.values()) {
     rate.tick();
@@ -238,4 +257,4 @@ setInterval(() => {
 byId("hint-command").textContent = `curl -d '{"text":"hello"}' ${location.origin}/publish/host.demo.greeting`;
 setTimeout(() => { byId("hint").hidden = total.count > 0; }, 3000);
 for (const pattern of [demoTopics, ...new URLSearchParams(location.search).getAll("topic")]) watch(pattern);
-connection.open();
+connect();
