@@ -53,15 +53,16 @@ type Carried struct {
 	Unlimited bool // limits do not concern its address
 	Ended     bool // the other side has said its last
 	Paced     bool // nothing but pings and pongs went over it since the last ping
+	Again     bool // it has had an answer, and what is read is another request
 
 	Client  netip.Addr   // while requests are read: whose connection it is, where that is not the socket's address
 	Network netip.Prefix // as which the gate counts it; not valid: it is not counted
+	Served  netip.Prefix // of a proxy's that waits for another request: whom the last was made for
 	Heard   uint32       // bytes and frames that Config.ByteRate has not forgiven
 
 	SinceReceived time.Duration
 	SinceSent     time.Duration
 	Pinged        bool // no sign of life has followed
-	SincePing     time.Duration
 
 	Unsent       []byte // what the socket did not take
 	Waits        bool   // room in the socket is waited for
@@ -95,6 +96,11 @@ func (t *Table) Freeze() { t.frozen = true }
 // Thaw undoes Freeze and Lend.
 func (t *Table) Thaw() {
 	t.frozen, t.lending = false, false
+	for slot := range t.slab.next {
+		if r := t.slab.at(slot); r.state == stateOpen && r.pinged != 0 {
+			r.pinged = max(t.loop.Now(), 1) // the pong may wait in the kernel
+		}
+	}
 	t.goOnInLine()
 }
 
@@ -117,11 +123,8 @@ func (t *Table) Export(id poller.Token) (c Carried, fd int, ok bool) {
 	c = Carried{
 		ID: id, Stage: stage, Stream: has(flagStream), Deflates: has(flagDeflates), Adopted: has(flagAdopted), Proxied: has(flagProxied),
 		Unlimited: has(flagUnlimited), Ended: has(flagEnded), Paced: has(flagPaced), Heard: r.heard,
-		SinceReceived: since(r.received), SinceSent: since(r.sent), Pinged: r.pinged != 0,
+		Again: has(flagAgain), Served: t.served[id.Slot()], SinceReceived: since(r.received), SinceSent: since(r.sent), Pinged: r.pinged != 0,
 		Waits: has(flagWriteWatch), Blocked: has(flagBlocked), Backlog: has(flagBacklog), Throttled: has(flagThrottled),
-	}
-	if c.Pinged {
-		c.SincePing = since(r.pinged)
 	}
 	if r.visit != 0 {
 		c.Network = t.cfg.Gate.Network(r.visit)
@@ -158,6 +161,7 @@ func (t *Table) Abandon(id poller.Token) {
 	}
 	t.dropSide(r)
 	t.cfg.Gate.Leave(r.visit)
+	delete(t.served, id.Slot())
 	t.loop.CloseFD(int(r.fd))
 	t.slab.free(id.Slot())
 	t.cfg.Quota.release()
@@ -225,16 +229,17 @@ func (t *Table) install(c *Carried, fd int) error {
 	r.state = stateOf[c.Stage]
 	r.received, r.sent, r.heard = before(c.SinceReceived), before(c.SinceSent), c.Heard
 	if c.Pinged {
-		if r.pinged = before(c.SincePing); r.pinged == 0 {
-			r.pinged = 1
-		}
+		r.pinged = max(now, 1) // the pong may wait in the kernel
+	}
+	if c.Served.IsValid() {
+		t.keepServed(c.ID.Slot(), c.Served)
 	}
 	for _, f := range [...]struct {
 		flag flags
 		is   bool
 	}{
 		{flagStream, c.Stream}, {flagDeflates, c.Deflates}, {flagAdopted, c.Adopted}, {flagProxied, c.Proxied}, {flagUnlimited, c.Unlimited},
-		{flagEnded, c.Ended}, {flagPaced, c.Paced}, {flagBlocked, c.Blocked}, {flagBacklog, c.Backlog}, {flagThrottled, c.Throttled},
+		{flagEnded, c.Ended}, {flagPaced, c.Paced}, {flagBlocked, c.Blocked}, {flagBacklog, c.Backlog}, {flagThrottled, c.Throttled}, {flagAgain, c.Again},
 	} {
 		if f.is {
 			r.flags |= f.flag
@@ -254,10 +259,14 @@ func (t *Table) install(c *Carried, fd int) error {
 func (t *Table) watchCarried(c *Carried, fd int, borrowed bool) error {
 	r := t.slab.at(c.ID.Slot())
 	watch := poller.IgnoreHalfClose
-	if !c.Throttled && !c.Backlog && len(c.Unsent) <= keepReading {
+	id, pipelined := c.ID, c.Stage == StageIdle && len(c.Head) > 0
+	if !c.Throttled && !c.Backlog && !pipelined && len(c.Unsent) <= keepReading {
 		watch = poller.Readable
 	} else {
 		r.flags |= flagReadPaused
+	}
+	if pipelined {
+		t.loop.Post(poller.Func(func() { t.readBehind(id) }))
 	}
 	if c.Waits || c.Blocked || len(c.Unsent) > 0 {
 		watch |= poller.Writable

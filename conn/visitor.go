@@ -93,12 +93,16 @@ func (t *Table) leaveForNow(slot uint32, r *record) {
 	if r.visit == 0 {
 		return
 	}
+	t.keepServed(slot, t.cfg.Gate.Network(r.visit))
+	t.cfg.Gate.Leave(r.visit)
+	r.visit = 0
+}
+
+func (t *Table) keepServed(slot uint32, last netip.Prefix) {
 	if t.served == nil {
 		t.served = make(map[uint32]netip.Prefix)
 	}
-	t.served[slot] = t.cfg.Gate.Network(r.visit)
-	t.cfg.Gate.Leave(r.visit)
-	r.visit = 0
+	t.served[slot] = last
 }
 
 // servedBefore reports whether a proxy's connection was last used for the same

@@ -147,10 +147,12 @@ func appendConn(w *writer, c *conn.Carried) {
 	if c.Network.IsValid() {
 		appendText(w, 43, c.Network)
 	}
+	if c.Served.IsValid() {
+		appendText(w, 44, c.Served)
+	}
 	w.uint(45, uint64(c.Heard))
 	w.duration(46, c.SinceReceived)
 	w.duration(48, c.SinceSent)
-	w.duration(50, c.SincePing)
 	w.duration(52, c.SinceStalled)
 	w.bytes(53, c.Unsent)
 	w.bytes(55, c.Head)
@@ -165,8 +167,8 @@ func appendID(w *writer, id poller.Token) {
 }
 
 // flagsOf are the fields 7, 9, … of a connection, in an order that only grows.
-func flagsOf(c *conn.Carried) [12]*bool {
-	return [12]*bool{&c.Stream, &c.Deflates, &c.Adopted, &c.Proxied, &c.Unlimited, &c.Ended, &c.Paced, &c.Pinged, &c.Waits, &c.Blocked, &c.Backlog, &c.Throttled}
+func flagsOf(c *conn.Carried) [13]*bool {
+	return [13]*bool{&c.Stream, &c.Deflates, &c.Adopted, &c.Proxied, &c.Unlimited, &c.Ended, &c.Paced, &c.Pinged, &c.Waits, &c.Blocked, &c.Backlog, &c.Throttled, &c.Again}
 }
 
 func readConn(r *reader, c *conn.Carried) {
@@ -188,14 +190,14 @@ func readConn(r *reader, c *conn.Carried) {
 			c.Client = readText(r, netip.ParseAddr)
 		case 43:
 			c.Network = readText(r, netip.ParsePrefix)
+		case 44:
+			c.Served = readText(r, netip.ParsePrefix)
 		case 45:
 			c.Heard = r.uint32()
 		case 46:
 			c.SinceReceived = r.duration()
 		case 48:
 			c.SinceSent = r.duration()
-		case 50:
-			c.SincePing = r.duration()
 		case 52:
 			c.SinceStalled = r.duration()
 		case 53:
