@@ -58,6 +58,7 @@ type Server struct {
 	member    atomic.Pointer[member]
 	stopping  atomic.Bool
 	operators atomic.Int64  // connections of them
+	adminOpen atomic.Int64  // of the admin listener, while net/http has them
 	nextHome  atomic.Uint32 // shard of the next socket that net/http gives back
 }
 
@@ -268,7 +269,8 @@ func (s *Server) Run(ctx context.Context) error {
 	serve("admin listener", func() error { return s.admin.Serve(s.adminLn) })
 	beside, stopBeside := context.WithCancel(context.Background())
 	s.watchCerts(beside, &others)
-	if m := s.self(); m.silent.Load() { // it took over, and listens
+	tookOver := s.self().silent.Load()
+	if m := s.self(); tookOver {
 		m.speak(true)
 		others.Go(func() {
 			if s.catchUp() == nil { // else they end after a while
@@ -286,7 +288,9 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	s.log.Info("serving", "listen", s.addr, "admin", s.AdminAddr(), "nats", s.NATSURL(),
 		"shards", len(s.shards), "send", s.shards[0].table.Lane(), "max_connections", s.quota.Max(), "tls", s.certs != nil, "node", s.name)
-	s.notify("READY=1")
+	if !tookOver { // who is the main process by now has been said by the one before
+		s.notify("READY=1")
+	}
 
 	var err error
 	select {
@@ -354,9 +358,7 @@ func (s *Server) shutdown(end time.Time) {
 	}
 	answered, cancelAnswers := context.WithTimeout(context.Background(), leastForAnswers)
 	defer cancelAnswers()
-	if s.admin.Shutdown(answered) != nil {
-		s.admin.Close()
-	}
+	s.closeAdmin(answered)
 }
 
 // awaitClosed waits until all connections have ended, or ctx, and says how many have not.
