@@ -53,11 +53,11 @@ type Carried struct {
 	Unlimited bool // limits do not concern its address
 	Ended     bool // the other side has said its last
 	Paced     bool // nothing but pings and pongs went over it since the last ping
-	Again     bool // it has had an answer, and what is read is another request
 
+	Again   bool         // it has had an answer, and what is read is another request
+	Served  netip.Prefix // of a proxy's, between requests: whom the last was made for; not valid: nobody
 	Client  netip.Addr   // while requests are read: whose connection it is, where that is not the socket's address
 	Network netip.Prefix // as which the gate counts it; not valid: it is not counted
-	Served  netip.Prefix // of a proxy's that waits for another request: whom the last was made for
 	Heard   uint32       // bytes and frames that Config.ByteRate has not forgiven
 
 	SinceReceived time.Duration
@@ -123,8 +123,9 @@ func (t *Table) Export(id poller.Token) (c Carried, fd int, ok bool) {
 	c = Carried{
 		ID: id, Stage: stage, Stream: has(flagStream), Deflates: has(flagDeflates), Adopted: has(flagAdopted), Proxied: has(flagProxied),
 		Unlimited: has(flagUnlimited), Ended: has(flagEnded), Paced: has(flagPaced), Heard: r.heard,
-		Again: has(flagAgain), Served: t.served[id.Slot()], SinceReceived: since(r.received), SinceSent: since(r.sent), Pinged: r.pinged != 0,
+		SinceReceived: since(r.received), SinceSent: since(r.sent), Pinged: r.pinged != 0,
 		Waits: has(flagWriteWatch), Blocked: has(flagBlocked), Backlog: has(flagBacklog), Throttled: has(flagThrottled),
+		Again: has(flagAgain), Served: t.served[id.Slot()],
 	}
 	if r.visit != 0 {
 		c.Network = t.cfg.Gate.Network(r.visit)
@@ -231,9 +232,6 @@ func (t *Table) install(c *Carried, fd int) error {
 	if c.Pinged {
 		r.pinged = max(now, 1) // the pong may wait in the kernel
 	}
-	if c.Served.IsValid() {
-		t.keepServed(c.ID.Slot(), c.Served)
-	}
 	for _, f := range [...]struct {
 		flag flags
 		is   bool
@@ -249,8 +247,10 @@ func (t *Table) install(c *Carried, fd int) error {
 		r.visit, _ = t.cfg.Gate.Enter(c.Network.Addr(), false)
 	}
 	t.cfg.Quota.sockets.Add(1)
+	if c.Served.IsValid() {
+		t.rememberServed(c.ID.Slot(), c.Served)
+	}
 	t.putSide(r, c, d)
-
 	t.listCarried(c, r)
 	return nil
 }
@@ -259,14 +259,10 @@ func (t *Table) install(c *Carried, fd int) error {
 func (t *Table) watchCarried(c *Carried, fd int, borrowed bool) error {
 	r := t.slab.at(c.ID.Slot())
 	watch := poller.IgnoreHalfClose
-	id, pipelined := c.ID, c.Stage == StageIdle && len(c.Head) > 0
-	if !c.Throttled && !c.Backlog && !pipelined && len(c.Unsent) <= keepReading {
+	if !c.Throttled && !c.Backlog && !c.pipelined() && len(c.Unsent) <= keepReading {
 		watch = poller.Readable
 	} else {
 		r.flags |= flagReadPaused
-	}
-	if pipelined {
-		t.loop.Post(poller.Func(func() { t.readBehind(id) }))
 	}
 	if c.Waits || c.Blocked || len(c.Unsent) > 0 {
 		watch |= poller.Writable
@@ -316,6 +312,9 @@ func (t *Table) listCarried(c *Carried, r *record) {
 	case c.Stage == StageIdle:
 		r.flags |= flagToldClosed
 		t.deadlines.idle.add(c.ID, now+t.ticks.idle)
+		if id := c.ID; c.pipelined() { // c is the caller's again by then
+			t.loop.Post(poller.Func(func() { t.readBehind(id) }))
+		}
 	default:
 		t.deadlines.handshake.add(c.ID, now+t.ticks.handshake)
 	}
@@ -326,6 +325,10 @@ func (t *Table) listCarried(c *Carried, r *record) {
 		t.lineUp(c.ID)
 	}
 }
+
+// pipelined reports whether another request came behind one that was answered, and
+// has not been looked at.
+func (c *Carried) pipelined() bool { return c.Stage == StageIdle && len(c.Head) > 0 }
 
 // takeBack gives out one slot with one generation, if it is free.
 func (s *slab) takeBack(id poller.Token, fd int) bool {

@@ -267,7 +267,9 @@ func TestHandoverBacklog(t *testing.T) {
 
 // A pong that was not read since nothing was is waited for anew, here and there.
 func TestHandoverWaitsForPongs(t *testing.T) {
-	beats := func(s *settings) { s.Heartbeat, s.PongTimeout, s.tick = 20*time.Millisecond, 20*time.Second, 2*time.Millisecond }
+	beats := func(s *settings) {
+		s.Heartbeat, s.PongTimeout, s.tick = 20*time.Millisecond, 20*time.Second, 2*time.Millisecond
+	}
 	from, to := startShard(t, &script{}, beats), startShard(t, &script{}, beats)
 	c := from.open()
 	c.want(ws.OpPing, nil)

@@ -93,16 +93,16 @@ func (t *Table) leaveForNow(slot uint32, r *record) {
 	if r.visit == 0 {
 		return
 	}
-	t.keepServed(slot, t.cfg.Gate.Network(r.visit))
+	t.rememberServed(slot, t.cfg.Gate.Network(r.visit))
 	t.cfg.Gate.Leave(r.visit)
 	r.visit = 0
 }
 
-func (t *Table) keepServed(slot uint32, last netip.Prefix) {
+func (t *Table) rememberServed(slot uint32, client netip.Prefix) {
 	if t.served == nil {
 		t.served = make(map[uint32]netip.Prefix)
 	}
-	t.served[slot] = last
+	t.served[slot] = client
 }
 
 // servedBefore reports whether a proxy's connection was last used for the same

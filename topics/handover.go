@@ -146,8 +146,8 @@ func (h *Hub) Export() (all []CarriedFeed) {
 const collectMost = 1 << 16
 
 // seamTime is for how long after ImportFeed a message may come that the other
-// process has had.
-const seamTime = 2 * time.Second
+// process has had, where EndSeams does not say that all have come.
+const seamTime = 30 * time.Second
 
 // Expect has the hub subscribe on the bus to what connections will be imported
 // for, and collect what comes. done is called once: when all of it comes, or with
@@ -284,6 +284,13 @@ func (f *feed) isDoubled(m *Message) bool {
 		f.seam[d] = n - 1
 	}
 	return true
+}
+
+// EndSeams is to be called when all that the other process had has come here.
+func (h *Hub) EndSeams() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.endSeams(h.seamEnds)
 }
 
 // endSeams is called with mu held.

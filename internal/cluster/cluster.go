@@ -228,6 +228,16 @@ func (c *Cluster) ByNode(topic string) map[string]int {
 	return by
 }
 
+// Knows reports whether all that these nodes told last is known.
+func (c *Cluster) Knows(names []string) bool {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return !slices.ContainsFunc(names, func(name string) bool {
+		o := c.others[name]
+		return o == nil || o.last == nil || !o.whole
+	})
+}
+
 // Counts is how many counts are kept, and how many there was no room for since the start.
 func (c *Cluster) Counts() (kept int, unkept uint64) {
 	c.mu.RLock()

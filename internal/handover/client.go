@@ -147,8 +147,9 @@ func appendConn(w *writer, c *conn.Carried) {
 	if c.Network.IsValid() {
 		appendText(w, 43, c.Network)
 	}
+	w.bool(58, c.Again)
 	if c.Served.IsValid() {
-		appendText(w, 44, c.Served)
+		appendText(w, 60, c.Served)
 	}
 	w.uint(45, uint64(c.Heard))
 	w.duration(46, c.SinceReceived)
@@ -167,8 +168,8 @@ func appendID(w *writer, id poller.Token) {
 }
 
 // flagsOf are the fields 7, 9, … of a connection, in an order that only grows.
-func flagsOf(c *conn.Carried) [13]*bool {
-	return [13]*bool{&c.Stream, &c.Deflates, &c.Adopted, &c.Proxied, &c.Unlimited, &c.Ended, &c.Paced, &c.Pinged, &c.Waits, &c.Blocked, &c.Backlog, &c.Throttled, &c.Again}
+func flagsOf(c *conn.Carried) [12]*bool {
+	return [12]*bool{&c.Stream, &c.Deflates, &c.Adopted, &c.Proxied, &c.Unlimited, &c.Ended, &c.Paced, &c.Pinged, &c.Waits, &c.Blocked, &c.Backlog, &c.Throttled}
 }
 
 func readConn(r *reader, c *conn.Carried) {
@@ -190,8 +191,6 @@ func readConn(r *reader, c *conn.Carried) {
 			c.Client = readText(r, netip.ParseAddr)
 		case 43:
 			c.Network = readText(r, netip.ParsePrefix)
-		case 44:
-			c.Served = readText(r, netip.ParsePrefix)
 		case 45:
 			c.Heard = r.uint32()
 		case 46:
@@ -206,6 +205,10 @@ func readConn(r *reader, c *conn.Carried) {
 			c.Head = r.value
 		case 57:
 			c.Partial = readPartial(r)
+		case 58:
+			c.Again = r.bool()
+		case 60:
+			c.Served = readText(r, netip.ParsePrefix)
 		default:
 			r.unknown()
 		}

@@ -29,8 +29,9 @@ func sampleClient() Client {
 		Conn: conn.Carried{
 			ID: poller.NewToken(17, 5), Stage: conn.StageOpen, Stream: true, Deflates: true, Adopted: true, Proxied: true, Unlimited: true,
 			Ended: true, Paced: true, Client: netip.MustParseAddr("192.0.2.1"), Network: netip.MustParsePrefix("2001:db8::/64"), Heard: 99,
-			SinceReceived: time.Second, SinceSent: 2 * time.Second, Pinged: true, Again: true, Served: netip.MustParsePrefix("192.0.2.2/32"),
+			SinceReceived: time.Second, SinceSent: 2 * time.Second, Pinged: true,
 			Unsent: []byte("unsent"), Waits: true, SinceStalled: time.Minute, Blocked: true, Head: []byte("head"), Backlog: true, Throttled: true,
+			Again: true, Served: netip.MustParsePrefix("192.0.2.7/32"),
 			Partial: conn.Partial{Header: []byte{0x81}, InFrame: true, Frame: ws.Header{Fin: true, Rsv: 4, OpCode: ws.OpPing, Masked: true, Mask: [4]byte{1, 2, 3, 4}, Length: 9},
 				Missing: 4, Control: []byte("12345"), Op: ws.OpText, Deflated: true, Body: []byte("body"), Valid: 2},
 		},
@@ -63,13 +64,13 @@ func format() map[string]struct {
 		same   func(p []byte) (bool, error)
 	}
 	c, f := sampleClient(), sampleFeed()
-	hello, offer := Hello{Version}, Offer{NodeID: 7, NodeName: "a", Listen: ":8080", Admin: "127.0.0.1:8081"}
+	hello, offer := Hello{Version}, Offer{NodeID: 7, NodeName: "a", Started: time.UnixMilli(1_700_000_000_123), Others: []string{"b", "c"}, Listen: ":8080", Admin: "127.0.0.1:8081"}
 	interests := Interests{Patterns: []string{"a", "b.>"}, Shards: []Names{{1, 2}, {}}}
 	sockets := Sockets{Shard: 1, IDs: []poller.Token{poller.NewToken(17, 5), poller.NewToken(0, 1)}}
 	rights := Rights{Number: 2, Subscribe: []string{"a.>"}, Publish: []string{"b", "c"}}
 	return map[string]entry{
 		"hello":     {hello.Append(nil), func(p []byte) (bool, error) { v, err := ParseHello(p); return v == hello, err }},
-		"offer":     {offer.Append(nil), func(p []byte) (bool, error) { v, err := ParseOffer(p); return v == offer, err }},
+		"offer":     {offer.Append(nil), func(p []byte) (bool, error) { v, err := ParseOffer(p); return reflect.DeepEqual(v, offer), err }},
 		"interests": {interests.Append(nil), func(p []byte) (bool, error) { v, err := ParseInterests(p); return reflect.DeepEqual(v, interests), err }},
 		"sockets":   {sockets.Append(nil), func(p []byte) (bool, error) { v, err := ParseSockets(p); return reflect.DeepEqual(v, sockets), err }},
 		"feed":      {AppendFeed(nil, &f), func(p []byte) (bool, error) { v, err := ParseFeed(p); return reflect.DeepEqual(v, f), err }},

@@ -39,7 +39,9 @@ func ParseHello(p []byte) (h Hello, err error) {
 type Offer struct {
 	NodeID   uint32
 	NodeName string
-	Listen   string // as configured
+	Started  time.Time // of this process, to the millisecond
+	Others   []string  // other nodes of the cluster
+	Listen   string    // as configured
 	Admin    string
 }
 
@@ -50,6 +52,10 @@ func (o *Offer) Append(dst []byte) []byte {
 	w.string(3, o.NodeName)
 	w.string(5, o.Listen)
 	w.string(7, o.Admin)
+	w.uint(8, uint64(max(0, o.Started.UnixMilli())))
+	for _, name := range o.Others {
+		w.put(10, []byte(name))
+	}
 	return w
 }
 
@@ -65,6 +71,10 @@ func ParseOffer(p []byte) (o Offer, err error) {
 			o.Listen = r.string()
 		case 7:
 			o.Admin = r.string()
+		case 8:
+			o.Started = time.UnixMilli(int64(r.uint(1<<62 - 1)))
+		case 10:
+			o.Others = append(o.Others, r.string())
 		default:
 			r.unknown()
 		}

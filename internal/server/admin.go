@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"log"
@@ -29,10 +30,8 @@ func (s *Server) openAdmin(h *heir) error {
 	if err != nil {
 		return err
 	}
-	if h != nil {
-		s.adminLn, h.admin = h.admin, nil
-	} else if s.adminLn, err = net.Listen("tcp", s.cfg.Admin); err != nil {
-		return fmt.Errorf("%w: choose another address with --admin", err)
+	if s.adminLn, err = s.listenAdmin(h); err != nil {
+		return err
 	}
 	inner := http.NewServeMux()
 	inner.Handle("GET /metrics", promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{}))
@@ -70,8 +69,47 @@ func (s *Server) openAdmin(h *heir) error {
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    8 << 10,
 		ErrorLog:          log.New(slogWriter{s.log}, "", 0),
+		ConnState: func(_ net.Conn, state http.ConnState) {
+			switch state {
+			case http.StateNew:
+				s.adminOpen.Add(1)
+			case http.StateClosed, http.StateHijacked:
+				s.adminOpen.Add(-1)
+			}
+		},
 	}
 	return nil
+}
+
+// closeAdmin ends the admin listener when who has come is answered, or ctx is done.
+// http.Server.Shutdown would close, unanswered, a connection whose request has not
+// been read when it is called.
+func (s *Server) closeAdmin(ctx context.Context) {
+	s.admin.SetKeepAlivesEnabled(false)
+	s.adminLn.Close()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for s.adminOpen.Load() > 0 && ctx.Err() == nil {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+	}
+	s.admin.Close()
+}
+
+// listenAdmin opens the admin listener, or goes on with that of the process before this one.
+func (s *Server) listenAdmin(h *heir) (*adminListener, error) {
+	if h != nil {
+		l := h.admin
+		h.admin = nil
+		return newAdminListener(l)
+	}
+	l, err := net.Listen("tcp", s.cfg.Admin)
+	if err != nil {
+		return nil, fmt.Errorf("%w: choose another address with --admin", err)
+	}
+	return newAdminListener(l)
 }
 
 // acted logs and counts what somebody had done here.

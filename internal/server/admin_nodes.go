@@ -15,7 +15,7 @@ import (
 // itself, this one first.
 func (s *Server) serveNodes(w http.ResponseWriter, _ *http.Request) {
 	nodes := []*statistics.Node{}
-	if message := s.reporter.last.Load(); message != nil {
+	if message := s.self().reporter.last.Load(); message != nil {
 		self := new(statistics.Node)
 		if err := json.Unmarshal(*message, self); err != nil {
 			refuse(w, 0, &wire.Error{Code: wire.Internal, Message: err.Error()})
@@ -25,7 +25,7 @@ func (s *Server) serveNodes(w http.ResponseWriter, _ *http.Request) {
 	}
 	writeIndented(w, http.StatusOK, struct {
 		Nodes []*statistics.Node `json:"nodes"`
-	}{append(nodes, s.peers.known.Nodes()...)})
+	}{append(nodes, s.self().peers.known.Nodes()...)})
 }
 
 // presence is what GET /presence/{topic} shows.
@@ -43,9 +43,10 @@ func (s *Server) servePresence(w http.ResponseWriter, r *http.Request) {
 		refuse(w, 0, &wire.Error{Code: wire.InvalidTopic, Message: err.Error()})
 		return
 	}
-	p := presence{Topic: topic, Nodes: s.peers.known.ByNode(topic)}
+	m := s.self()
+	p := presence{Topic: topic, Nodes: m.peers.known.ByNode(topic)}
 	if here := s.hub.Connections(topic); here > 0 {
-		p.Nodes[s.name] = here
+		p.Nodes[m.name] = here
 	}
 	for _, n := range p.Nodes {
 		p.Connections += n
@@ -56,11 +57,12 @@ func (s *Server) servePresence(w http.ResponseWriter, r *http.Request) {
 // serveNodeDrain is serveDrain, serveUndrain and serveDrainStatus of any node.
 func (s *Server) serveNodeDrain(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("node")
-	if name == s.name {
+	m := s.self()
+	if name == m.name {
 		map[string]http.HandlerFunc{http.MethodPost: s.serveDrain, http.MethodDelete: s.serveUndrain, http.MethodGet: s.serveDrainStatus}[r.Method](w, r)
 		return
 	}
-	if !s.peers.knows(name) {
+	if !m.peers.knows(name) {
 		refuse(w, http.StatusNotFound, &wire.Error{Code: wire.BadRequest, Message: fmt.Sprintf("%.64q is no node that was heard of in the last seconds", name)})
 		return
 	}
@@ -76,7 +78,7 @@ func (s *Server) serveNodeDrain(w http.ResponseWriter, r *http.Request) {
 		}
 		status = http.StatusAccepted
 	}
-	answer, failed, refused := s.peers.askNode(r.Context(), name, &question)
+	answer, failed, refused := m.peers.askNode(r.Context(), name, &question)
 	if refused != nil {
 		refuse(w, failed, refused)
 		return

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -75,7 +76,8 @@ func (p *peers) noted(ctx context.Context, n *note) {
 		case p.asked.of[n.ID] <- n: // nil where nobody waits any more
 		default:
 		}
-	case n.From == p.server.name: // to all, and it has done its part
+	case n.From == p.member.name: // to all, and it has done its part
+	case p.member.silent.Load(): // another process answers
 	case n.Do == doTell:
 		p.teller.Want()
 	default:
@@ -199,19 +201,20 @@ func within(asked *time.Duration, byDefault time.Duration) time.Duration {
 // knows reports whether there is another node of that name.
 func (p *peers) knows(name string) bool { return slices.Contains(p.names(), name) }
 
-// nodeOf finds the node whose client has a name.
-func (p *peers) nodeOf(client string) (name string, ok bool) {
+// nodesOf are the other nodes that may have the client of a name: several while a
+// process that was replaced still has some.
+func (p *peers) nodesOf(client string) (names []string) {
 	b, ok := decodeClientName(client)
 	if !ok {
-		return "", false
+		return nil
 	}
 	id := nodeID(binary.BigEndian.Uint32(b[9:]))
 	for _, n := range p.known.Nodes() {
 		if n.ID == id {
-			return n.Node, true
+			names = append(names, n.Node)
 		}
 	}
-	return "", false
+	return names
 }
 
 // names are those of the other nodes.
@@ -224,11 +227,15 @@ func (p *peers) names() (names []string) {
 
 // disconnectAnywhere ends a client's connection, wherever it is.
 func (s *Server) disconnectAnywhere(ctx context.Context, client string, why conn.Reason) (status int, refused *wire.Error) {
-	if name, other := s.peers.nodeOf(client); other {
-		_, status, refused = s.peers.askNode(ctx, name, &note{Do: doDisconnectClient, Client: client, Reason: why.String()})
-		return status, refused
+	status, refused = s.disconnectClient(ctx, client, why)
+	p := s.self().peers
+	for _, name := range p.nodesOf(client) {
+		if refused == nil || status != http.StatusNotFound {
+			break
+		}
+		_, status, refused = p.askNode(ctx, name, &note{Do: doDisconnectClient, Client: client, Reason: why.String()})
 	}
-	return s.disconnectClient(ctx, client, why)
+	return status, refused
 }
 
 // disconnectEverywhere ends an identity's connections on all nodes.
@@ -237,7 +244,8 @@ func (s *Server) disconnectEverywhere(ctx context.Context, identity string, why 
 	if refused != nil {
 		return n, nil, refused
 	}
-	answers, silent := s.peers.ask(ctx, controlAll, &note{Do: doDisconnectIdentity, Identity: identity, Reason: why.String()}, s.peers.names())
+	p := s.self().peers
+	answers, silent := p.ask(ctx, controlAll, &note{Do: doDisconnectIdentity, Identity: identity, Reason: why.String()}, p.names())
 	for _, a := range answers {
 		n += a.Disconnected
 		if a.Error != nil {

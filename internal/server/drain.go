@@ -71,6 +71,7 @@ func (s *Server) orderDrain(grace, window time.Duration) bool {
 		return false
 	}
 	d.given, d.begins, d.window = true, time.Now().Add(grace), window
+	s.next.callOff()
 	s.tellShards(leaving{begins: d.begins, window: d.window})
 	return true
 }

@@ -5,10 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
-	"os"
-	"os/exec"
-	"sync"
 	"syscall"
 	"time"
 
@@ -16,135 +12,16 @@ import (
 
 	"github.com/pushd/pushd/internal/auth"
 	"github.com/pushd/pushd/internal/handover"
-	"github.com/pushd/pushd/internal/wire"
 	"github.com/pushd/pushd/poller"
-)
-
-// HandoverVariable names, in the environment, the file descriptor at which a
-// process that is to take over finds the one before it.
-const HandoverVariable = "_PUSHD_HANDOVER_FD" // no PUSHD_…, which are settings
-
-const (
-	prepareTime = 60 * time.Second
-	quietTime   = 500 * time.Millisecond
-	collectTime = 10 * time.Second
-	carryTime   = 10 * time.Second
 )
 
 // batchBytes is about how many bytes of clients go into one message: the other
 // process works at one while the next is made.
 const batchBytes = 32 << 10
 
-// succession is what a server knows of the process that takes over from it.
-type succession struct {
-	// Static.
-	start func(theirs *os.File) (*os.Process, error) // starts it, with its end of the way as file descriptor 3
-	done  chan struct{}                              // closed when it has the clients
-
-	// How long each part may take before it is called off.
-	prepare time.Duration // it starts, and opens NATS: clients notice nothing
-	quiet   time.Duration // what clients have asked for is answered: they are not read from
-	collect time.Duration // it subscribes on NATS: the same
-	carry   time.Duration // clients change hands: nothing is read or sent
-
-	mu sync.Mutex // held by who hands over
-
-	// Guarded by mu.
-	over bool // done is closed
-}
-
-func newSuccession() succession {
-	path, err := os.Executable() // now: afterwards it would say what became of this very file, and the point is that there is another
-	start := func(theirs *os.File) (*os.Process, error) {
-		if err != nil {
-			return nil, err
-		}
-		return startAgain(path, theirs)
-	}
-	return succession{start: start, done: make(chan struct{}), prepare: prepareTime, quiet: quietTime, collect: collectTime, carry: carryTime}
-}
-
-// startAgain runs a binary as this process was started.
-func startAgain(path string, theirs *os.File) (*os.Process, error) {
-	cmd := exec.Command(path, os.Args[1:]...)
-	cmd.Env = append(os.Environ(), HandoverVariable+"=3")
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.ExtraFiles = []*os.File{theirs}
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	return cmd.Process, nil
-}
-
-// Upgraded is what became of a hot upgrade.
-type Upgraded struct {
-	PID         int           `json:"pid"`         // of the new process
-	Connections int           `json:"connections"` // that it has
-	Left        int           `json:"left"`        // that this one still has, and drains
-	Unread      time.Duration `json:"unread_ns"`   // for how long nothing was read of clients
-	Paused      time.Duration `json:"paused_ns"`   // for how long nothing was sent to them
-}
-
-// Upgrade has a new process, of the binary that is at this one's path now, take
-// over listeners and clients; Run then drains what is left, and returns. With an
-// error everything goes on here as if nothing had happened. It may be called from
-// any goroutine while Run serves.
-func (s *Server) Upgrade() (Upgraded, error) {
-	next := &s.next
-	if !next.mu.TryLock() {
-		return Upgraded{}, errors.New("an upgrade is under way")
-	}
-	defer next.mu.Unlock()
-	switch {
-	case next.over:
-		return Upgraded{}, errors.New("another process has taken over already")
-	case s.stopping.Load() || s.draining.ordered():
-		return Upgraded{}, errors.New("this node is being drained")
-	case len(s.cfg.NATS) == 0:
-		return Upgraded{}, errEmbedded
-	}
-	s.log.Info("hot upgrade: starting the new binary")
-	u, err := s.handOver()
-	if err != nil {
-		s.log.Error("hot upgrade failed: this process goes on", "err", err)
-		return u, err
-	}
-	s.log.Info("hot upgrade: handed over", "pid", u.PID, "connections", u.Connections, "left", u.Left, "unread", u.Unread, "paused", u.Paused)
-	s.notify(fmt.Sprintf("MAINPID=%d", u.PID)) // before this process ends, which would be the service's end
-	next.over = true
-	close(next.done)
-	return u, nil
-}
-
-// handOver starts the new process, and ends it again where something fails.
-func (s *Server) handOver() (u Upgraded, err error) {
-	link, theirs, err := handover.Pair()
-	if err != nil {
-		return u, err
-	}
-	defer link.Close()
-	process, err := s.next.start(theirs)
-	theirs.Close()
-	if err != nil {
-		return u, fmt.Errorf("starting the new binary: %w", err)
-	}
-	u.PID = process.Pid
-	if err = s.handOverTo(link, &u); err != nil {
-		// It may hang, and must never come to think that it has the clients.
-		_ = process.Kill()
-		state, _ := process.Wait()
-		var said *handover.Failure
-		if !errors.As(err, &said) && state != nil && state.Exited() {
-			err = fmt.Errorf("the new process ended (%v), and its log says why: %w", state, err)
-		}
-		return u, err
-	}
-	return u, process.Release()
-}
-
 // handOverTo follows docs/UPGRADE.md.
 func (s *Server) handOverTo(link *handover.Link, u *Upgraded) error {
-	link.SetDeadline(time.Now().Add(s.next.prepare))
+	s.next.allow(link, s.next.prepare)
 	if err := s.offer(link); err != nil {
 		return err
 	}
@@ -159,7 +36,7 @@ func (s *Server) handOverTo(link *handover.Link, u *Upgraded) error {
 	defer s.hub.Forget()
 	defer func() { u.Unread = time.Since(frozen) }()
 	s.awaitQuiet()
-	link.SetDeadline(time.Now().Add(s.next.collect))
+	s.next.allow(link, s.next.collect)
 	interests := handover.Interests{Patterns: s.hub.Patterns(), Shards: make([]handover.Names, len(s.shards))}
 	s.onEach(func(sh *shard) {
 		interests.Shards[sh.index] = handover.Names{Slots: sh.table.Slots(), Generation: sh.table.Generation()}
@@ -171,12 +48,10 @@ func (s *Server) handOverTo(link *handover.Link, u *Upgraded) error {
 		return err
 	}
 	// From now on all that comes goes to both; what came to this process alone has to have arrived.
-	arrived, cancel := context.WithTimeout(context.Background(), s.next.collect)
-	defer cancel()
-	if err := s.bus.CatchUp(arrived); err != nil {
+	if err := s.catchUp(); err != nil {
 		return err
 	}
-	link.SetDeadline(time.Now().Add(s.next.carry))
+	s.next.allow(link, s.next.carry)
 	return s.carry(link, ahead, u)
 }
 
@@ -202,7 +77,8 @@ func (s *Server) offer(link *handover.Link) error {
 	for _, sh := range s.shards {
 		fds = append(fds, sh.listener.FD())
 	}
-	offer := handover.Offer{NodeID: s.node, NodeName: s.name, Listen: s.cfg.Listen, Admin: s.cfg.Admin}
+	m := s.self()
+	offer := handover.Offer{NodeID: s.node, NodeName: s.name, Started: m.reporter.started, Others: m.peers.names(), Listen: s.cfg.Listen, Admin: s.cfg.Admin}
 	if err := link.Send(handover.KindOffer, offer.Append(nil), append(fds, admin)...); err != nil {
 		return err
 	}
@@ -225,6 +101,13 @@ func duplicate(l net.Listener) (fd int, err error) {
 	return fd, errors.Join(failed, err)
 }
 
+// catchUp returns when what NATS had sent here before has been delivered.
+func (s *Server) catchUp() error {
+	ctx, cancel := context.WithTimeout(context.Background(), s.next.collect)
+	defer cancel()
+	return s.bus.CatchUp(ctx)
+}
+
 // lend sends duplicates of clients' sockets ahead, while all goes on, and says
 // which those are, by shard. What this saves is the most of the pause.
 func (s *Server) lend(link *handover.Link) (ahead []map[poller.Token]bool, err error) {
@@ -238,7 +121,7 @@ func (s *Server) lend(link *handover.Link) (ahead []map[poller.Token]bool, err e
 				ids, fds, next, err = sh.table.Lend(next, handover.MaxFDs)
 				more = next < sh.table.Slots()
 			}) {
-				return nil, errStopped
+				return nil, errCalledOff
 			}
 			if err == nil && len(fds) > 0 {
 				sockets := handover.Sockets{Shard: sh.index, IDs: ids}
@@ -339,18 +222,22 @@ func (s *Server) pauseAll(ahead []map[poller.Token]bool) (all []*pause) {
 // they are the other process's; up to then nothing has changed here but that
 // nothing happens.
 func (s *Server) carry(link *handover.Link, ahead []map[poller.Token]bool, u *Upgraded) (err error) {
+	s.holdAdmin()
 	paused := time.Now()
-	all := s.pauseAll(ahead)
+	all, given := s.pauseAll(ahead), false
 	defer func() {
 		u.Paused = time.Since(paused) // the new process runs, or this one does next
 		for _, p := range all {
-			p.do(func() { p.end(err == nil) })
+			p.do(func() { p.end(given) })
 			close(p.work)
+		}
+		if !given {
+			s.goOnAdmin()
 		}
 		u.Left = s.quota.Open()
 	}()
 	if len(all) < len(s.shards) {
-		return errStopped
+		return errCalledOff
 	}
 	feeds := s.hub.Export()
 	for i := range feeds {
@@ -372,7 +259,31 @@ func (s *Server) carry(link *handover.Link, ahead []map[poller.Token]bool, u *Up
 	if _, err := link.Expect(handover.KindAdopted); err != nil {
 		return err
 	}
-	return link.Send(handover.KindCommit, nil)
+	given, err = s.commit(link)
+	return err
+}
+
+// commit is the moment from which on all is the other process's.
+func (s *Server) commit(link *handover.Link) (given bool, err error) {
+	m := s.self()
+	m.silent.Store(true) // the other speaks for the node from then on
+	if err := s.next.commit(link); err != nil {
+		m.silent.Store(false)
+		return false, err
+	}
+	return true, nil
+}
+
+// holdAdmin has nobody be let in to the admin listener, on which the other process
+// accepts from the commit on, and those who are there come again for their next request.
+func (s *Server) holdAdmin() {
+	s.admin.SetKeepAlivesEnabled(false)
+	s.adminLn.hold()
+}
+
+func (s *Server) goOnAdmin() {
+	s.admin.SetKeepAlivesEnabled(true)
+	s.adminLn.goOn()
 }
 
 // export sends what the other process is to have of a shard.
@@ -425,30 +336,4 @@ func (p *pause) end(given bool) {
 	if given {
 		sh.table.StopAccepting()
 	}
-}
-
-var errStopped = errors.New("this node is being stopped")
-
-// retire ends what was not handed over, as a drain does, within the window.
-func (s *Server) retire(ctx context.Context) {
-	s.log.Info("another process serves: draining what is left here", "connections", s.quota.Open(), "window", s.cfg.DrainWindow)
-	end, cancel := context.WithTimeout(ctx, s.cfg.DrainWindow+s.cfg.ShutdownTimeout)
-	defer cancel()
-	s.orderDrain(0, s.cfg.DrainWindow)
-	var answers sync.WaitGroup
-	defer answers.Wait()
-	answers.Go(func() { _ = s.admin.Shutdown(end) }) // whoever asked for the upgrade is being answered
-	s.awaitClosed(end)
-}
-
-// serveUpgrade is POST /upgrade: it answers when the new process serves, or with
-// the reason why it does not.
-func (s *Server) serveUpgrade(w http.ResponseWriter, r *http.Request) {
-	u, err := s.Upgrade()
-	if err != nil {
-		refuse(w, http.StatusConflict, &wire.Error{Code: wire.Unavailable, Message: "not upgraded, and nothing has changed: " + err.Error()})
-		return
-	}
-	s.acted(r, actUpgrade, "pid", u.PID, "connections", u.Connections)
-	writeIndented(w, http.StatusOK, u)
 }

@@ -55,6 +55,7 @@ func TakeOver(cfg config.Config, log *slog.Logger, link *handover.Link) (s *Serv
 		}
 	}()
 	s.bus.Start(s.incoming())
+	h.meet(s)
 	if err := link.Send(handover.KindOpen, nil); err != nil {
 		return s, err
 	}
@@ -134,6 +135,24 @@ func (h *heir) greet(cfg *config.Config) error {
 }
 
 var errEmbedded = errors.New("the embedded NATS and its store can be of one process alone: a hot upgrade takes an external NATS (--nats)")
+
+// meetTime bounds how long the other nodes of the cluster are awaited.
+const meetTime = 4 * time.Second
+
+// meet hears how many connections the other nodes have, as far as they answer, so
+// that clients are told no less after the handover than before.
+func (h *heir) meet(s *Server) {
+	m := s.self()
+	m.silent.Store(true)
+	m.listen()
+	if len(h.offer.Others) == 0 || s.cfg.PresenceTopics == 0 {
+		return
+	}
+	m.peers.send(controlAll, &note{Do: doTell})
+	for end := time.Now().Add(meetTime); time.Now().Before(end) && !m.peers.known.Knows(h.offer.Others); {
+		time.Sleep(10 * time.Millisecond)
+	}
+}
 
 // collect subscribes on NATS to all that clients are subscribed to.
 func (h *heir) collect(s *Server) error {

@@ -33,7 +33,12 @@ func TestMain(m *testing.M) {
 		os.Exit(mobMain(spec))
 	}
 	natstest.Main()
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		if dir := built.Load(); dir != nil {
+			os.RemoveAll(*dir)
+		}
+		os.Exit(code)
+	}))
 }
 
 // patience is how long a test waits for what must come. It is no measurement:

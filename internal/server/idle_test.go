@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 )
@@ -23,11 +25,31 @@ type shipped struct {
 
 var servingLine = regexp.MustCompile(`listen=(\S+) admin=(\S+)`)
 
-// build makes the program pushd.
+// program makes pushd, once for all tests, in a folder that TestMain removes.
+var program = sync.OnceValues(func() (path string, err error) {
+	dir, err := os.MkdirTemp("", "pushd-test-")
+	if err != nil {
+		return "", err
+	}
+	path = filepath.Join(dir, "pushd")
+	if out, err := exec.Command("go", "build", "-o", path, "github.com/pushd/pushd/cmd/pushd").CombinedOutput(); err != nil {
+		return path, fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	built.Store(&dir)
+	return path, nil
+})
+
+var built atomic.Pointer[string] // the folder
+
+// build puts the program pushd at a path.
 func build(t testing.TB, path string) {
 	t.Helper()
-	if out, err := exec.Command("go", "build", "-o", path, "github.com/pushd/pushd/cmd/pushd").CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
+	from, err := program()
+	if err == nil {
+		err = os.Link(from, path)
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 

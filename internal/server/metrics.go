@@ -215,11 +215,11 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 		count(descCompressedOut, d.BytesOut)
 	}
 
-	if s.peers != nil {
-		kept, unkept := s.peers.known.Counts()
+	if m := s.self(); m != nil {
+		kept, unkept := m.peers.known.Counts()
 		gauge(descPresence, float64(kept))
 		count(descUnkept, unkept)
-		gauge(descNodes, float64(1+len(s.peers.known.Nodes())))
+		gauge(descNodes, float64(1+len(m.peers.known.Nodes())))
 	}
 
 	b := s.bus.State()

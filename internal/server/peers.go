@@ -36,8 +36,10 @@ const maxLetters = 1024
 type peers struct {
 	// Static.
 	server  *Server
+	member  *member
 	known   *cluster.Cluster
 	letters chan letter
+	whole   chan chan struct{} // has the state told, and is closed then
 
 	// Only run touches these.
 	teller  *cluster.Teller
@@ -58,17 +60,17 @@ type letter struct {
 	data  []byte
 }
 
-func newPeers(s *Server) *peers {
+func newPeers(s *Server, m *member) *peers {
 	return &peers{
-		server: s, known: cluster.New(s.name, s.cfg.PresenceTopics), letters: make(chan letter, maxLetters),
-		teller: cluster.NewTeller(s.name, s.reporter.started.UnixMilli()), room: make(chan struct{}, maxOrders),
+		server: s, member: m, known: cluster.New(m.name, s.cfg.PresenceTopics), letters: make(chan letter, maxLetters), whole: make(chan chan struct{}),
+		teller: cluster.NewTeller(m.name, m.reporter.started.UnixMilli()), room: make(chan struct{}, maxOrders),
 	}
 }
 
-// startPeers begins to listen, until ctx is done.
-func (s *Server) startPeers(ctx context.Context, running *sync.WaitGroup) {
-	p := s.peers
-	subjects := []string{statistics.All, controlAll, controlPrefix + s.name}
+// listen passes on what others say to run, until ctx is done.
+func (p *peers) listen(ctx context.Context) {
+	s := p.server
+	subjects := []string{statistics.All, controlAll, controlPrefix + p.member.name}
 	if s.cfg.PresenceTopics > 0 {
 		subjects = append(subjects, occupancyPrefix+"*")
 	}
@@ -80,7 +82,6 @@ func (s *Server) startPeers(ctx context.Context, running *sync.WaitGroup) {
 	}); err != nil {
 		s.log.Warn("this node does not hear the others", "err", err)
 	}
-	running.Go(func() { p.run(ctx) })
 }
 
 // run ends with ctx, and when nothing is done for other nodes any more.
@@ -92,12 +93,23 @@ func (p *peers) run(ctx context.Context) {
 		select {
 		case l := <-p.letters:
 			p.take(ctx, l)
+		case told := <-p.whole:
+			p.teller.Want()
+			p.tick()
+			close(told)
 		case <-tick.C:
 			p.tick()
 		case <-ctx.Done():
 			return
 		}
 	}
+}
+
+// tellAll returns when the connections of all topics have been told. It is called while run runs.
+func (p *peers) tellAll() {
+	told := make(chan struct{})
+	p.whole <- told
+	<-told
 }
 
 // take reads one message of another node.
@@ -110,7 +122,7 @@ func (p *peers) take(ctx context.Context, l letter) {
 			p.heard(n)
 		}
 	case strings.HasPrefix(l.topic, occupancyPrefix):
-		if l.topic == occupancyPrefix+p.server.name {
+		if l.topic == occupancyPrefix+p.member.name {
 			return // what it told itself
 		}
 		var piece cluster.Piece
@@ -131,9 +143,9 @@ func (p *peers) take(ctx context.Context, l letter) {
 // heard takes what a node says of itself.
 func (p *peers) heard(n *statistics.Node) {
 	s := p.server
-	if n.Node == s.name && n.ID != nodeID(s.node) && n.State != statistics.StateGone && time.Since(p.clashed) > statisticsPause {
+	if n.Node == p.member.name && n.ID != nodeID(s.node) && n.State != statistics.StateGone && time.Since(p.clashed) > statisticsPause {
 		p.clashed = time.Now()
-		s.log.Error("another node has the name of this one, and neither is seen right: change one --node-name", "node", s.name)
+		s.log.Error("another node has the name of this one, and neither is seen right: change one --node-name", "node", n.Node)
 	}
 	p.known.Heard(n)
 }
@@ -154,11 +166,14 @@ func (p *peers) tick() {
 		}
 	})
 	state := s.bus.State()
-	if !state.Connected || s.reporter.mute.Load() {
+	if !state.Connected || p.member.reporter.mute.Load() {
 		return
 	}
 	for _, name := range ask {
 		p.send(controlPrefix+name, &note{Do: doTell})
+	}
+	if p.member.silent.Load() {
+		return
 	}
 	p.teller.Tick(min(maxPiece, int(state.MaxPayload)), func(yield func(string, int)) {
 		s.hub.Occupied(func(o topics.Occupied) {
@@ -166,7 +181,7 @@ func (p *peers) tick() {
 				yield(o.Pattern, o.Connections)
 			}
 		})
-	}, func(piece []byte) { p.publish(occupancyPrefix+s.name, piece) })
+	}, func(piece []byte) { p.publish(occupancyPrefix+p.member.name, piece) })
 	p.sequence.Store(p.teller.Sequence()) // behind the pieces: nobody is to miss what is on its way
 }
 
@@ -175,7 +190,7 @@ func toldOf(pattern string) bool { return topics.Namespace(pattern) != config.Re
 
 // send tells a node something, or asks it.
 func (p *peers) send(topic string, n *note) bool {
-	n.Version, n.From = noteVersion, p.server.name
+	n.Version, n.From = noteVersion, p.member.name
 	data, err := json.Marshal(n)
 	if err != nil {
 		panic(err) // strings and numbers alone
@@ -184,7 +199,7 @@ func (p *peers) send(topic string, n *note) bool {
 }
 
 func (p *peers) publish(topic string, data []byte) bool {
-	r := p.server.reporter
+	r := p.member.reporter
 	return p.server.bus.Publish(natsbus.Publication{Topic: topic, Data: data, Done: func(_ topics.Cursor, err error) {
 		switch {
 		case err == nil:
@@ -198,7 +213,7 @@ func (p *peers) publish(topic string, data []byte) bool {
 // connectionsOf is how many connections of all nodes are subscribed to exactly a
 // topic: here now, and on others as they told last.
 func (s *Server) connectionsOf(topic string) int {
-	return s.hub.Connections(topic) + s.peers.known.Connections(topic)
+	return s.hub.Connections(topic) + s.self().peers.known.Connections(topic)
 }
 
 // nodeID is how a run of a node is written, of which its clients' names have a part.

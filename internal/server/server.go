@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"runtime"
@@ -31,7 +30,7 @@ type Server struct {
 	cfg        config.Config
 	log        *slog.Logger
 	node       uint32 // random: part of each client's name
-	name       string // of the node, to people and to other nodes
+	name       string // of the node, to people and to other nodes, for as long as it serves: see member
 	addr       string
 	bus        *natsbus.Bus
 	hub        *topics.Hub
@@ -43,23 +42,23 @@ type Server struct {
 	certs      *certs.Store     // nil: no TLS
 	handshakes *conn.Handshakes // of TLS; nil: none
 	admission
-	metrics  *metrics
-	access   *access    // nil: everybody may do everything
-	plain    *plainHTTP // requests that are no upgrade
-	reporter *reporter
-	peers    *peers // other nodes
-	admin    *http.Server
-	adminLn  net.Listener
-	history  chan struct{}                 // holds one for each request for history under way
-	sink     func(topics.Sink) topics.Sink // what NATS brings passes through it; nil: straight to the hub
+	metrics *metrics
+	access  *access    // nil: everybody may do everything
+	plain   *plainHTTP // requests that are no upgrade
+	admin   *http.Server
+	adminLn *adminListener
+	history chan struct{}                 // holds one for each request for history under way
+	sink    func(topics.Sink) topics.Sink // what NATS brings passes through it; nil: straight to the hub
 
 	next     succession // has its own mu
 	draining drainOrder // the same
 	lasting  lasting    // the same
 
 	// Atomic.
+	member    atomic.Pointer[member]
 	stopping  atomic.Bool
 	operators atomic.Int64  // connections of them
+	adminOpen atomic.Int64  // of the admin listener, while net/http has them
 	nextHome  atomic.Uint32 // shard of the next socket that net/http gives back
 }
 
@@ -189,8 +188,11 @@ func (s *Server) openShards(h *heir) error {
 		s.shards = append(s.shards, sh)
 	}
 	s.plain = newPlainHTTP(s)
-	s.reporter = newReporter(s)
-	s.peers = newPeers(s)
+	began := time.Now()
+	if h != nil && !h.offer.Started.Before(began) {
+		began = h.offer.Started.Add(time.Millisecond) // others take what is said of an earlier run for old
+	}
+	s.member.Store(s.newMember(s.name, began))
 	return nil
 }
 
@@ -220,6 +222,9 @@ func (s *Server) release() {
 	}
 	if s.adminLn != nil {
 		s.adminLn.Close()
+	}
+	if m := s.self(); m != nil {
+		m.end()
 	}
 	s.access.close()
 	if s.pool != nil {
@@ -264,9 +269,18 @@ func (s *Server) Run(ctx context.Context) error {
 	serve("admin listener", func() error { return s.admin.Serve(s.adminLn) })
 	beside, stopBeside := context.WithCancel(context.Background())
 	s.watchCerts(beside, &others)
-	said, sayNoMore := context.WithCancel(context.Background()) // until the last client has gone
-	s.startReporter(said, &others)
-	s.startPeers(said, &others)
+	tookOver := s.self().silent.Load()
+	if m := s.self(); tookOver {
+		m.speak(true)
+		others.Go(func() {
+			if s.catchUp() == nil { // else they end after a while
+				s.hub.EndSeams()
+			}
+		})
+	} else {
+		m.listen()
+		m.speak(false)
+	}
 	if s.cfg.Demo {
 		if err := s.startDemo(beside, &others); err != nil {
 			s.log.Warn("no demo feed", "err", err)
@@ -274,7 +288,9 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	s.log.Info("serving", "listen", s.addr, "admin", s.AdminAddr(), "nats", s.NATSURL(),
 		"shards", len(s.shards), "send", s.shards[0].table.Lane(), "max_connections", s.quota.Max(), "tls", s.certs != nil, "node", s.name)
-	s.notify("READY=1")
+	if !tookOver { // who is the main process by now has been said by the one before
+		s.notify("READY=1")
+	}
 
 	var err error
 	select {
@@ -283,17 +299,14 @@ func (s *Server) Run(ctx context.Context) error {
 	case <-s.next.done:
 	}
 	stopBeside()
-	select {
-	case <-s.next.done: // also if it was told to stop meanwhile
+	if s.next.end() { // also if it was told to stop meanwhile
 		s.retire(ctx)
-	default:
 	}
 	end := time.Now().Add(s.cfg.ShutdownTimeout)
 	s.shutdown(end)
 	loops.Wait()
-	sayNoMore()
 	others.Wait()
-	s.reporter.sayGoodbye()
+	s.self().end()
 	s.access.close()
 	s.pool.Close()
 	return errors.Join(err, s.bus.CloseWithin(max(time.Until(end), leastForNATS)))
@@ -310,6 +323,10 @@ func (s *Server) incoming() topics.Sink {
 // leastForNATS is what is left for NATS to confirm publications when clients
 // have used up the time to shut down.
 const leastForNATS = 100 * time.Millisecond
+
+// leastForAnswers is what whoever is being answered on the admin listener has when
+// all else has ended.
+const leastForAnswers = 500 * time.Millisecond
 
 // shutdown ends the serving, in the order in which work flows: nothing new
 // comes in, what is under way goes out, clients are told, sockets close.
@@ -339,7 +356,9 @@ func (s *Server) shutdown(end time.Time) {
 		sh.loop.Post(poller.Func(sh.table.Shutdown))
 		sh.loop.Stop()
 	}
-	s.admin.Close()
+	answered, cancelAnswers := context.WithTimeout(context.Background(), leastForAnswers)
+	defer cancelAnswers()
+	s.closeAdmin(answered)
 }
 
 // awaitClosed waits until all connections have ended, or ctx, and says how many have not.

@@ -121,7 +121,7 @@ func (sh *shard) Tick(now uint32) {
 	sh.missTokens(now)
 	lag := sh.loop.Lag()
 	sh.server.metrics.loopLag.Observe(lag.Seconds())
-	sh.server.reporter.lagged(lag)
+	sh.server.self().reporter.lagged(lag)
 }
 
 func (sh *shard) Turn() (more bool) {

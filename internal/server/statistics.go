@@ -10,7 +10,6 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -38,6 +37,7 @@ const (
 type reporter struct {
 	// Static.
 	server   *Server
+	member   *member
 	topic    string
 	started  time.Time
 	software string
@@ -55,13 +55,6 @@ type reporter struct {
 	roundTrip atomic.Int64           // ns until it had the last one; 0: it does not have it yet
 	gone      atomic.Bool            // the next message is the last
 	denied    atomic.Bool            // the account may not publish them
-}
-
-func newReporter(s *Server) *reporter {
-	r := &reporter{server: s, topic: statistics.Topic(s.name), started: time.Now(), software: software()}
-	r.fanOut.of, r.loopLag.of = s.metrics.fanOut, s.metrics.loopLag
-	r.before = r.started
-	return r
 }
 
 // lagged notes how late a tick was. It is called by the shards, once a tick.
@@ -139,7 +132,7 @@ func (r *reporter) report(now time.Time) {
 		r.server.log.Warn("statistics of this node are not published for a minute: the NATS account has no permission to", "topic", r.topic)
 	}
 	r.mute.Store(now.Before(r.mayPublish))
-	if r.mute.Load() || !r.server.bus.State().Connected {
+	if r.mute.Load() || r.member.silent.Load() || !r.server.bus.State().Connected {
 		return
 	}
 	began := time.Now()
@@ -158,7 +151,7 @@ func (r *reporter) report(now time.Time) {
 // serveStatistics answers with the newest message of this node, which says also
 // what cannot be published: that NATS is away.
 func (s *Server) serveStatistics(w http.ResponseWriter, _ *http.Request) {
-	message := s.reporter.last.Load()
+	message := s.self().reporter.last.Load()
 	if message == nil {
 		refuse(w, 0, &wire.Error{Code: wire.Unavailable, Message: "the node has just started: try again"})
 		return
@@ -166,14 +159,9 @@ func (s *Server) serveStatistics(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, http.StatusOK, append([]byte(nil), *message...))
 }
 
-// startReporter begins to publish, until ctx is done.
-func (s *Server) startReporter(ctx context.Context, running *sync.WaitGroup) {
-	running.Go(func() { s.reporter.run(ctx) })
-}
-
 // state is where the node stands in its life.
 func (s *Server) state() string {
-	if s.reporter.gone.Load() {
+	if s.self().reporter.gone.Load() {
 		return statistics.StateGone
 	}
 	if s.stopping.Load() {

@@ -33,9 +33,9 @@ func (r *reporter) describe(now time.Time) *statistics.Node {
 	}
 	h, b := s.hub.Counts(), s.bus.State()
 	n := &statistics.Node{
-		Version: statistics.Version, Node: s.name, ID: nodeID(s.node), Time: now.UnixMilli(), Interval: interval.Milliseconds(),
+		Version: statistics.Version, Node: r.member.name, ID: nodeID(s.node), Time: now.UnixMilli(), Interval: interval.Milliseconds(),
 		Started: r.started.UnixMilli(), Software: r.software, State: s.state(),
-		Occupancy: s.peers.sequence.Load(),
+		Occupancy: r.member.peers.sequence.Load(),
 		Process:   s.process(),
 		Connections: statistics.Connections{
 			Open: s.clientsOpen(), Max: s.quota.Max(), Sockets: c.Sockets, Operators: s.operators.Load(),
@@ -93,7 +93,7 @@ func (s *Server) transports() map[string]int {
 
 // publishedByClients leaves out what the node has published of itself.
 func (s *Server) publishedByClients(all uint64) uint64 {
-	if own := s.reporter.confirmed.Load(); own < all {
+	if own := s.self().reporter.confirmed.Load(); own < all {
 		return all - own
 	}
 	return 0

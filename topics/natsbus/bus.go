@@ -319,22 +319,6 @@ func (b *Bus) Subscribe(in topics.Interest, ready func(error)) { b.interests.sub
 // Unsubscribe ends an interest, see topics.Bus.
 func (b *Bus) Unsubscribe(in topics.Interest) { b.interests.unsubscribe(in) }
 
-// CatchUp returns when the Sink has had all that the server had passed on to this
-// Bus by the time of the call, or with an error that is ErrAway.
-func (b *Bus) CatchUp(ctx context.Context) error {
-	if err := b.live.flush(); err != nil {
-		return err
-	}
-	done := make(chan struct{})
-	select {
-	case b.reader.waiters <- done:
-	case <-ctx.Done():
-		return fmt.Errorf("%w: what it sent is not read: %w", ErrAway, ctx.Err())
-	}
-	<-done
-	return nil
-}
-
 // Publish queues a publication and never blocks. It reports false, and calls
 // no Done, where the queue is full or the Bus closed.
 func (b *Bus) Publish(p Publication) bool { return b.publisher.publish(p) }

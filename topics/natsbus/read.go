@@ -26,8 +26,8 @@ type reader struct {
 	maxData int                 // of a message, in bytes; 0: no limit
 	sink    topics.Sink
 	wake    chan struct{} // holds one: losses wait to be told
+	fences  chan chan struct{}
 	stop    chan struct{}
-	waiters chan chan<- struct{} // each is closed when what had arrived by then has been delivered
 
 	// tooLarge is called once for each batch that lacks messages which were too
 	// large, and must not block. The reader does not know what interests their
@@ -67,8 +67,8 @@ func newReader(arrived chan *nats.Msg, prefix string, histories map[string]*hist
 		streams:   streams,
 		maxData:   maxData,
 		wake:      make(chan struct{}, 1),
+		fences:    make(chan chan struct{}),
 		stop:      make(chan struct{}),
-		waiters:   make(chan chan<- struct{}),
 		batch:     make([]topics.Message, 0, maxBatch),
 		oversized: make(map[*nats.Subscription]struct{}),
 		lost:      make(map[topics.Interest]uint64),
@@ -84,11 +84,11 @@ func (r *reader) run() {
 			r.tellDue()
 		case <-r.wake:
 			r.tellDue()
-		case done := <-r.waiters:
+		case passed := <-r.fences:
 			for until := r.taken.Load() + uint64(len(r.arrived)); r.taken.Load() < until; {
 				r.deliver(<-r.arrived)
 			}
-			close(done)
+			close(passed)
 		case <-r.stop:
 			for len(r.arrived) > 0 {
 				r.deliver(<-r.arrived)

@@ -14,7 +14,7 @@ const maxTapped = 4096
 // Listen has take called for each message to one of these topics, which may be
 // patterns that do not overlap, in the order of its publisher and by one goroutine,
 // until the Bus is closed. Nothing of it comes to the sink, no message is told as lost,
-// and what the account may not hear only shows in the log. Call it once.
+// and what the account may not hear only shows in the log.
 func (b *Bus) Listen(topics []string, take func(topic string, data []byte)) error {
 	arrived := make(chan *nats.Msg, maxTapped)
 	for _, topic := range topics {

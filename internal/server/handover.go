@@ -1,0 +1,245 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"sync"
+	"time"
+
+	"github.com/pushd/pushd/internal/handover"
+	"github.com/pushd/pushd/internal/wire"
+)
+
+// HandoverVariable names, in the environment, the file descriptor at which a
+// process that is to take over finds the one before it.
+const HandoverVariable = "_PUSHD_HANDOVER_FD" // no PUSHD_…, which are settings
+
+const (
+	prepareTime = 60 * time.Second
+	quietTime   = 500 * time.Millisecond
+	collectTime = 10 * time.Second
+	carryTime   = 10 * time.Second
+)
+
+// succession is what a server knows of the process that takes over from it.
+type succession struct {
+	// Static.
+	start func(theirs *os.File) (*os.Process, error) // starts it, with its end of the way as file descriptor 3
+	done  chan struct{}                              // closed when it has the clients
+
+	// How long each part may take before it is called off.
+	prepare time.Duration // it starts, and opens NATS: clients notice nothing
+	quiet   time.Duration // what clients have asked for is answered: they are not read from
+	collect time.Duration // it subscribes on NATS: the same
+	carry   time.Duration // clients change hands: nothing is read or sent
+
+	mu sync.Mutex // held by who hands over
+
+	// Guarded by mu.
+	over bool // done is closed
+
+	calling sync.Mutex
+
+	// Guarded by calling.
+	link   *handover.Link // of the upgrade that is under way
+	off    bool           // that is called off
+	closed bool           // and so is every other
+}
+
+func newSuccession() succession {
+	path, err := os.Executable() // now: afterwards it would say what became of this very file, and the point is that there is another
+	start := func(theirs *os.File) (*os.Process, error) {
+		if err != nil {
+			return nil, err
+		}
+		return startAgain(path, theirs)
+	}
+	return succession{start: start, done: make(chan struct{}), prepare: prepareTime, quiet: quietTime, collect: collectTime, carry: carryTime}
+}
+
+// startAgain runs a binary as this process was started.
+func startAgain(path string, theirs *os.File) (*os.Process, error) {
+	cmd := exec.Command(path, os.Args[1:]...)
+	cmd.Env = append(os.Environ(), HandoverVariable+"=3")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.ExtraFiles = []*os.File{theirs}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	return cmd.Process, nil
+}
+
+var errCalledOff = errors.New("this node is being drained or stopped")
+
+// begin is called with the link of an upgrade, and with nil at its end.
+func (n *succession) begin(link *handover.Link) {
+	n.calling.Lock()
+	defer n.calling.Unlock()
+	n.link, n.off = link, n.closed
+}
+
+// allow gives what comes next so much time.
+func (n *succession) allow(link *handover.Link, d time.Duration) {
+	n.calling.Lock()
+	defer n.calling.Unlock()
+	if !n.off {
+		link.SetDeadline(time.Now().Add(d))
+	}
+}
+
+// callOff has an upgrade that is under way fail, unless it is done.
+func (n *succession) callOff() {
+	n.calling.Lock()
+	defer n.calling.Unlock()
+	if n.off = true; n.link != nil {
+		n.link.SetDeadline(time.Unix(1, 0))
+	}
+}
+
+func (n *succession) calledOff() bool {
+	n.calling.Lock()
+	defer n.calling.Unlock()
+	return n.off
+}
+
+// commit tells the other process that all is its own, or fails.
+func (n *succession) commit(link *handover.Link) error {
+	n.calling.Lock()
+	defer n.calling.Unlock()
+	if n.off {
+		return errCalledOff
+	}
+	return link.Send(handover.KindCommit, nil)
+}
+
+// end reports whether another process has taken over. None will from then on.
+func (n *succession) end() (over bool) {
+	n.calling.Lock()
+	n.closed = true
+	n.calling.Unlock()
+	n.callOff()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.over
+}
+
+// Upgraded is what became of a hot upgrade.
+type Upgraded struct {
+	PID         int           `json:"pid"`         // of the new process
+	Connections int           `json:"connections"` // that it has
+	Left        int           `json:"left"`        // that this one still has, and drains
+	Unread      time.Duration `json:"unread_ns"`   // for how long nothing was read of clients
+	Paused      time.Duration `json:"paused_ns"`   // for how long nothing was sent to them
+}
+
+// Upgrade has a new process, of the binary that is at this one's path now, take
+// over listeners and clients; Run then drains what is left, and returns. With an
+// error, which is logged, everything goes on here as if nothing had happened. It may
+// be called from any goroutine while Run serves.
+func (s *Server) Upgrade() (u Upgraded, err error) {
+	defer func() {
+		if err != nil {
+			s.log.Error("hot upgrade failed: this process goes on", "err", err)
+		}
+	}()
+	next := &s.next
+	if !next.mu.TryLock() {
+		return u, errors.New("an upgrade is under way")
+	}
+	defer next.mu.Unlock()
+	switch {
+	case next.over:
+		return u, errors.New("another process has taken over already")
+	case len(s.cfg.NATS) == 0:
+		return u, errEmbedded
+	}
+	s.log.Info("hot upgrade: starting the new binary")
+	if u, err = s.handOver(); err != nil {
+		return u, err
+	}
+	s.log.Info("hot upgrade: handed over", "pid", u.PID, "connections", u.Connections, "left", u.Left, "unread", u.Unread, "paused", u.Paused)
+	s.notify(fmt.Sprintf("MAINPID=%d", u.PID)) // before this process ends, which would be the service's end
+	next.over = true
+	close(next.done)
+	return u, nil
+}
+
+// handOver starts the new process, and ends it again where something fails.
+func (s *Server) handOver() (u Upgraded, err error) {
+	link, theirs, err := handover.Pair()
+	if err != nil {
+		return u, err
+	}
+	defer link.Close()
+	s.next.begin(link)
+	defer s.next.begin(nil)
+	if s.draining.ordered() || s.next.calledOff() {
+		theirs.Close()
+		return u, errCalledOff
+	}
+	process, err := s.next.start(theirs)
+	theirs.Close()
+	if err != nil {
+		return u, fmt.Errorf("starting the new binary: %w", err)
+	}
+	u.PID = process.Pid
+	given := false
+	defer func() {
+		if given {
+			return
+		}
+		// It may hang, and must never come to think that it has the clients.
+		_ = process.Kill()
+		state, _ := process.Wait()
+		var said *handover.Failure
+		switch {
+		case s.next.calledOff():
+			err = errCalledOff
+		case !errors.As(err, &said) && state != nil && state.Exited():
+			err = fmt.Errorf("the new process ended (%v), and its log says why: %w", state, err)
+		}
+	}()
+	if err := s.handOverTo(link, &u); err != nil {
+		return u, err
+	}
+	given = true
+	return u, process.Release()
+}
+
+// answerTimeAfter bounds how long whoever is being answered on the admin listener
+// keeps a process from its end.
+const answerTimeAfter = 10 * time.Second
+
+// retire ends what was not handed over, as a drain does, within the window.
+func (s *Server) retire(ctx context.Context) {
+	s.retireMember()
+	s.log.Info("another process serves: draining what is left here", "connections", s.quota.Open(), "window", s.cfg.DrainWindow)
+	end, cancel := context.WithTimeout(ctx, s.cfg.DrainWindow+drainSlack(s.cfg.DrainWindow))
+	defer cancel()
+	s.orderDrain(0, s.cfg.DrainWindow)
+	var answers sync.WaitGroup
+	defer answers.Wait()
+	answers.Go(func() { // whoever asked for the upgrade is being answered, also where this process is to stop now
+		ctx, cancel := context.WithTimeout(context.Background(), answerTimeAfter)
+		defer cancel()
+		s.closeAdmin(ctx)
+	})
+	s.awaitClosed(end)
+}
+
+// serveUpgrade is POST /upgrade: it answers when the new process serves, or with
+// the reason why it does not.
+func (s *Server) serveUpgrade(w http.ResponseWriter, r *http.Request) {
+	u, err := s.Upgrade()
+	if err != nil {
+		refuse(w, http.StatusConflict, &wire.Error{Code: wire.Unavailable, Message: "not upgraded, and nothing has changed: " + err.Error()})
+		return
+	}
+	s.acted(r, actUpgrade, "pid", u.PID, "connections", u.Connections)
+	w.Header().Set("Connection", "close") // the next request is the other process's to answer
+	writeIndented(w, http.StatusOK, u)
+}
