@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"log"
@@ -68,8 +69,33 @@ func (s *Server) openAdmin(h *heir) error {
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    8 << 10,
 		ErrorLog:          log.New(slogWriter{s.log}, "", 0),
+		ConnState: func(_ net.Conn, state http.ConnState) {
+			switch state {
+			case http.StateNew:
+				s.adminOpen.Add(1)
+			case http.StateClosed, http.StateHijacked:
+				s.adminOpen.Add(-1)
+			}
+		},
 	}
 	return nil
+}
+
+// closeAdmin ends the admin listener when who has come is answered, or ctx is done.
+// http.Server.Shutdown would close, unanswered, a connection whose request has not
+// been read when it is called.
+func (s *Server) closeAdmin(ctx context.Context) {
+	s.admin.SetKeepAlivesEnabled(false)
+	s.adminLn.Close()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for s.adminOpen.Load() > 0 && ctx.Err() == nil {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+	}
+	s.admin.Close()
 }
 
 // listenAdmin opens the admin listener, or goes on with that of the process before this one.

@@ -237,7 +237,7 @@ func (s *Server) retire(ctx context.Context) {
 	answers.Go(func() { // whoever asked for the upgrade is being answered, also where this process is to stop now
 		ctx, cancel := context.WithTimeout(context.Background(), answerTimeAfter)
 		defer cancel()
-		_ = s.admin.Shutdown(ctx)
+		s.closeAdmin(ctx)
 	})
 	s.awaitClosed(end)
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -86,7 +87,7 @@ func TestHotUpgradeFails(t *testing.T) {
 	c, late := r.subscribed("chat.x"), r.dial("topic=chat.x")
 	late.want("welcome")
 	late.want("subscribed")
-	number := 0
+	number, files := 0, openFiles(t, os.Getpid())
 	for upTo := range steps {
 		for _, how := range []string{"dies", "hangs", "gives up"} {
 			t.Run(steps[upTo].name+" and "+how, func(t *testing.T) {
@@ -145,7 +146,11 @@ func TestHotUpgradeFails(t *testing.T) {
 				}
 				c.send(`{"type":"ping"}`)
 				c.want("pong")
-				r.dial("topic=chat.y").want("welcome")
+				other := r.dial("topic=chat.y")
+				other.want("welcome")
+				other.conn.Close()
+				r.do(200, "GET", "/connections", &struct{}{}) // operators are let in again
+				eventually(t, "as many files are open as before", func() bool { return openFiles(t, os.Getpid()) <= files })
 			})
 		}
 	}
@@ -154,6 +159,7 @@ func TestHotUpgradeFails(t *testing.T) {
 // The binary that is there by now does not start, speaks another version, or
 // cannot have NATS: the answer says so, and the next attempt is a new one.
 func TestHotUpgradeOfAnotherBinary(t *testing.T) {
+	t.Parallel()
 	bus := natstest.Start(t, natstest.Store(t.TempDir()))
 	u := startUpgradable(t, bus.URL())
 	c := u.subscribed("chat.x")
@@ -161,8 +167,14 @@ func TestHotUpgradeOfAnotherBinary(t *testing.T) {
 	if err := os.Rename(u.path, good); err != nil {
 		t.Fatal(err)
 	}
+	files := u.openFiles()
 	for _, tc := range []struct{ script, want string }{
 		{"", "starting the new binary"},
+		{"not executable", "permission denied"},
+		{"no program", "exec format error"},
+		{"#!/bin/sh\nkill -SEGV $$\n", "EOF"},
+		{"#!/bin/sh\nexec " + good + " serve --heartbeat=nonsense\n", "exit status 80"},
+		{"#!/bin/sh\nexec " + good + " serve --listen=127.0.0.1:0 --admin=127.0.0.1:0 --heartbeat=1ns --nats=" + bus.URL() + "\n", "exit status 1"},
 		{"#!/bin/sh\nexit 3\n", "exit status 3"},
 		{"#!/bin/sh\nprintf 'push\\001\\000\\000\\000\\000\\000\\000\\003\\001\\001\\143' >&3\nexec sleep 100\n", "in version 99, and this one in 1"},
 		{"#!/bin/sh\nexec " + good + " serve --listen=127.0.0.1:0 --admin=127.0.0.1:0 --nats=nats://127.0.0.1:1\n", "127.0.0.1:1"},
@@ -171,7 +183,11 @@ func TestHotUpgradeOfAnotherBinary(t *testing.T) {
 	} {
 		if tc.script != "" {
 			next := filepath.Join(t.TempDir(), "next")
-			if err := os.WriteFile(next, []byte(tc.script), 0o755); err != nil {
+			mode := os.FileMode(0o755)
+			if tc.script == "not executable" {
+				mode = 0o644
+			}
+			if err := os.WriteFile(next, []byte(tc.script), mode); err != nil {
 				t.Fatal(err)
 			}
 			if err := os.Rename(next, u.path); err != nil {
@@ -185,6 +201,7 @@ func TestHotUpgradeOfAnotherBinary(t *testing.T) {
 		c.send(`{"type":"ping"}`)
 		c.want("pong")
 	}
+	eventually(t, "as many files are open as before", func() bool { return u.openFiles() <= files })
 	if err := os.Rename(good, u.path); err != nil {
 		t.Fatal(err)
 	}
@@ -204,24 +221,37 @@ func TestHotUpgradeNotifies(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
-		t.Fatal(err)
-	}
 	t.Setenv("NOTIFY_SOCKET", path)
 	u := startUpgradable(t, natstest.Start(t, natstest.Store(t.TempDir())).URL())
 	if status, body, _ := u.upgrade(); status != http.StatusOK {
 		t.Fatalf("%d %s", status, body)
 	}
-	said := make(map[string]int)
-	for range 3 {
+	var said []string
+	want := []string{"READY=1", fmt.Sprintf("MAINPID=%d", u.pid)}
+	before := u.pid
+	if status, body, _ := u.upgrade(); status != http.StatusOK {
+		t.Fatalf("%d %s", status, body)
+	}
+	u.wantEnd(before)
+	want = append(want, fmt.Sprintf("MAINPID=%d", u.pid)) // of the second, which is the main process by then
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	for len(said) < len(want) {
 		var text [100]byte
 		n, err := c.Read(text[:])
 		if err != nil {
 			t.Fatalf("after %v: %v", said, err)
 		}
-		said[string(text[:n])]++
+		said = append(said, string(text[:n]))
 	}
-	if main := fmt.Sprintf("MAINPID=%d", u.pid); said["READY=1"] != 2 || said[main] != 1 {
-		t.Errorf("%v, want READY=1 of each and %s", said, main)
+	if !slices.Equal(said, want) {
+		t.Errorf("it said %q, want %q", said, want)
+	}
+	if err := c.SetDeadline(time.Now().Add(50 * time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := c.Read(make([]byte, 100)); err == nil {
+		t.Errorf("it said %d bytes more", n)
 	}
 }

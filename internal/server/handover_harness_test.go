@@ -103,6 +103,18 @@ func runs(pid int) bool {
 	return err == nil && !strings.Contains(string(stat), ") Z ")
 }
 
+// openFiles is how many a process has.
+func openFiles(t testing.TB, pid int) int {
+	t.Helper()
+	all, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(all)
+}
+
+func (u *upgradable) openFiles() int { return openFiles(u.t, u.pid) }
+
 func (u *upgradable) wantEnd(pid int) {
 	u.t.Helper()
 	eventually(u.t, fmt.Sprintf("process %d ends", pid), func() bool { return !runs(pid) })

@@ -58,9 +58,10 @@ type Server struct {
 	lasting  lasting    // the same
 
 	// Atomic.
-	member   atomic.Pointer[member]
-	stopping atomic.Bool
-	nextHome atomic.Uint32 // shard of the next socket that net/http gives back
+	member    atomic.Pointer[member]
+	stopping  atomic.Bool
+	adminOpen atomic.Int64  // of the admin listener, while net/http has them
+	nextHome  atomic.Uint32 // shard of the next socket that net/http gives back
 }
 
 // pongTimeout is part of the protocol: heartbeat + 10 s of silence end a connection.
@@ -282,7 +283,8 @@ func (s *Server) Run(ctx context.Context) error {
 	serve("admin listener", func() error { return s.admin.Serve(s.adminLn) })
 	beside, stopBeside := context.WithCancel(context.Background())
 	s.watchCerts(beside, &others)
-	if m := s.self(); m.silent.Load() { // it took over, and listens
+	tookOver := s.self().silent.Load()
+	if m := s.self(); tookOver {
 		m.speak(true)
 		others.Go(func() {
 			if s.catchUp() == nil { // else they end after a while
@@ -300,7 +302,9 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	s.log.Info("serving", "listen", s.addr, "admin", s.AdminAddr(), "nats", s.NATSURL(),
 		"shards", len(s.shards), "send", s.shards[0].table.Lane(), "max_connections", s.quota.Max(), "tls", s.certs != nil, "node", s.name)
-	s.notify("READY=1")
+	if !tookOver { // who is the main process by now has been said by the one before
+		s.notify("READY=1")
+	}
 
 	var err error
 	select {
@@ -370,9 +374,7 @@ func (s *Server) shutdown(end time.Time) {
 	}
 	answered, cancelAnswers := context.WithTimeout(context.Background(), leastForAnswers)
 	defer cancelAnswers()
-	if s.admin.Shutdown(answered) != nil {
-		s.admin.Close()
-	}
+	s.closeAdmin(answered)
 }
 
 // awaitClosed waits until all connections have ended, or ctx, and says how many have not.
