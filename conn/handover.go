@@ -63,7 +63,6 @@ type Carried struct {
 	SinceReceived time.Duration
 	SinceSent     time.Duration
 	Pinged        bool // no sign of life has followed
-	SincePing     time.Duration
 
 	Unsent       []byte // what the socket did not take
 	Waits        bool   // room in the socket is waited for
@@ -97,6 +96,11 @@ func (t *Table) Freeze() { t.frozen = true }
 // Thaw undoes Freeze and Lend.
 func (t *Table) Thaw() {
 	t.frozen, t.lending = false, false
+	for slot := range t.slab.next {
+		if r := t.slab.at(slot); r.state == stateOpen && r.pinged != 0 {
+			r.pinged = max(t.loop.Now(), 1) // the pong may wait in the kernel
+		}
+	}
 	t.goOnInLine()
 }
 
@@ -122,9 +126,6 @@ func (t *Table) Export(id poller.Token) (c Carried, fd int, ok bool) {
 		SinceReceived: since(r.received), SinceSent: since(r.sent), Pinged: r.pinged != 0,
 		Waits: has(flagWriteWatch), Blocked: has(flagBlocked), Backlog: has(flagBacklog), Throttled: has(flagThrottled),
 		Again: has(flagAgain), Served: t.served[id.Slot()],
-	}
-	if c.Pinged {
-		c.SincePing = since(r.pinged)
 	}
 	if r.visit != 0 {
 		c.Network = t.cfg.Gate.Network(r.visit)
@@ -229,9 +230,7 @@ func (t *Table) install(c *Carried, fd int) error {
 	r.state = stateOf[c.Stage]
 	r.received, r.sent, r.heard = before(c.SinceReceived), before(c.SinceSent), c.Heard
 	if c.Pinged {
-		if r.pinged = before(c.SincePing); r.pinged == 0 {
-			r.pinged = 1
-		}
+		r.pinged = max(now, 1) // the pong may wait in the kernel
 	}
 	for _, f := range [...]struct {
 		flag flags
@@ -252,7 +251,6 @@ func (t *Table) install(c *Carried, fd int) error {
 		t.rememberServed(c.ID.Slot(), c.Served)
 	}
 	t.putSide(r, c, d)
-
 	t.listCarried(c, r)
 	return nil
 }
@@ -314,8 +312,8 @@ func (t *Table) listCarried(c *Carried, r *record) {
 	case c.Stage == StageIdle:
 		r.flags |= flagToldClosed
 		t.deadlines.idle.add(c.ID, now+t.ticks.idle)
-		if c.pipelined() {
-			t.loop.Post(poller.Func(func() { t.readBehind(c.ID) }))
+		if id := c.ID; c.pipelined() { // c is the caller's again by then
+			t.loop.Post(poller.Func(func() { t.readBehind(id) }))
 		}
 	default:
 		t.deadlines.handshake.add(c.ID, now+t.ticks.handshake)

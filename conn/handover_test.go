@@ -19,41 +19,45 @@ import (
 // the sockets are duplicated, and each side has its own.
 func moveAll(from, to *shard) (moved int) {
 	from.t.Helper()
-	from.do(func() {
-		from.Freeze()
-		from.Turn()
-		slots, generation := from.Slots(), from.Generation()
-		to.do(func() {
-			to.Reserve(slots, generation)
-			for slot := range slots {
-				c, fd, ok := from.Export(from.ID(slot))
-				if !ok {
-					continue
-				}
-				moved++
-				dup, err := unix.Dup(fd)
-				if err != nil {
-					from.t.Errorf("dup: %v", err)
-					continue
-				}
-				if c.Stage == StageOpen {
-					to.script.alive[c.ID], to.script.newID = true, c.ID
-				}
-				if err := to.Import(&c, dup); err != nil {
-					from.t.Errorf("Import of %+v: %v", c, err)
-				}
-			}
-			to.Settle()
-		})
+	from.do(func() { moved = moveHere(from, to) })
+	return moved
+}
+
+// moveHere is for the loop of the first.
+func moveHere(from, to *shard) (moved int) {
+	from.Freeze()
+	from.Turn()
+	slots, generation := from.Slots(), from.Generation()
+	to.do(func() {
+		to.Reserve(slots, generation)
 		for slot := range slots {
-			id := from.ID(slot)
-			if _, _, ok := from.Export(id); ok {
-				from.Abandon(id)
-				delete(from.script.alive, id)
+			c, fd, ok := from.Export(from.ID(slot))
+			if !ok {
+				continue
+			}
+			moved++
+			dup, err := unix.Dup(fd)
+			if err != nil {
+				from.t.Errorf("dup: %v", err)
+				continue
+			}
+			if c.Stage == StageOpen {
+				to.script.alive[c.ID], to.script.newID = true, c.ID
+			}
+			if err := to.Import(&c, dup); err != nil {
+				from.t.Errorf("Import of %+v: %v", c, err)
 			}
 		}
-		from.Thaw()
+		to.Settle()
 	})
+	for slot := range slots {
+		id := from.ID(slot)
+		if _, _, ok := from.Export(id); ok {
+			from.Abandon(id)
+			delete(from.script.alive, id)
+		}
+	}
+	from.Thaw()
 	return moved
 }
 

@@ -290,7 +290,9 @@ func (t *Table) Tick(now uint32) {
 	}
 	t.expire(now)
 	t.resumeThrottled(now)
-	t.sweep(now)
+	if !t.frozen { // nobody's pong is read
+		t.sweep(now)
+	}
 	t.cfg.Gate.Sweep()
 }
 

@@ -35,21 +35,26 @@ type chainBus struct {
 	waiting []Message
 }
 
-// chainClient is one subscription on a connection of its own. While it polls and
-// is away it has none.
+// chainClient is a connection with subscriptions in one feed. While it polls and
+// is away it has no socket.
 type chainClient struct {
-	model   *chainModel
-	socket  *socket
-	shard   int
+	model  *chainModel
+	socket *socket
+	shard  int
+	feed   string
+	subs   []*chainSub
+	want   Want
+	got    []string
+}
+
+type chainSub struct {
 	pattern string
-	want    Want
 	stands  bool
 	from    int // messages of the log up to here are before its time
 	place   *Position
-	got     []string
 }
 
-var chainPatterns = []string{"all.x", "all.*", "all.>", "one.x", "one.y", "n.x", "n.*", "n.>", "u.x", "u.y"}
+var chainPatterns = [][]string{{"all.x", "all.*", "all.>", "all.y"}, {"one.x"}, {"one.y"}, {"n.x", "n.*", "n.>", "n.y"}, {"u.x"}, {"u.y"}}
 
 func newChainModel(t *testing.T, seed uint64) *chainModel {
 	rnd := rand.New(rand.NewPCG(seed, 11))
@@ -81,7 +86,7 @@ func (m *chainModel) newRig() *rig {
 			slice: 1 + m.rnd.IntN(8), turn: 1 + m.rnd.IntN(16), catchUps: 2 + m.rnd.IntN(4), blend: m.rnd.IntN(8),
 			take: 1 + m.rnd.IntN(8), write: 1 + m.rnd.IntN(8), writeBytes: 1 + m.rnd.IntN(64), scan: uint64(1 + m.rnd.IntN(8)),
 		}
-		sh.onStanding = func(slot uint32, _ string, st Standing, err error) { m.standsAt(i, slot, st, err) }
+		sh.onStanding = func(slot uint32, pattern string, st Standing, err error) { m.standsAt(i, slot, pattern, st, err) }
 	}
 	m.buses = append(m.buses, &chainBus{rig: r})
 	return r
@@ -93,7 +98,7 @@ func (m *chainModel) note(format string, args ...any) {
 
 func (m *chainModel) fail(format string, args ...any) {
 	m.t.Helper()
-	m.t.Fatalf("%s\n%s", fmt.Sprintf(format, args...), strings.Join(m.trace[max(0, len(m.trace)-150):], "\n"))
+	m.t.Fatalf("%s\n%s", fmt.Sprintf(format, args...), strings.Join(m.trace[max(0, len(m.trace)-400):], "\n"))
 }
 
 // feedOf is what numbers the messages of a topic or pattern.
@@ -136,64 +141,99 @@ func (m *chainModel) catchUp(r *rig) {
 	b.deliver(len(b.waiting))
 }
 
+// newClient makes one that has subscribed to nothing yet.
+func (m *chainModel) newClient() *chainClient {
+	patterns := slices.Clone(chainPatterns[m.rnd.IntN(len(chainPatterns))])
+	m.rnd.Shuffle(len(patterns), func(i, j int) { patterns[i], patterns[j] = patterns[j], patterns[i] })
+	c := &chainClient{model: m, feed: m.feedOf(patterns[0])}
+	for _, pattern := range patterns[:1+m.rnd.IntN(len(patterns))] {
+		c.subs = append(c.subs, &chainSub{pattern: pattern})
+	}
+	if m.rnd.IntN(4) == 0 {
+		c.want.Mode = ModeLatest
+		c.want.MaxRate = []float64{0, 0.5, 7}[m.rnd.IntN(3)]
+		c.subs = c.subs[:1] // what holds of its values holds of each subscription
+	}
+	return c
+}
+
 // begin has a client subscribe on whoever serves, where it was if it polled.
 func (m *chainModel) begin(c *chainClient) {
-	if c.place == nil {
-		m.catchUp(m.now) // so that it is known what is before its time
-		m.now.run()
-	}
 	m.slots++
 	c.shard = m.rnd.IntN(2)
 	c.socket = m.now.connect(c.shard, m.slots)
-	want := c.want
-	if c.place != nil {
-		want.Resume, want.Cursor, want.Ring = true, c.place.Cursor, c.place.Ring
-	}
-	c.stands = false
-	st, stands, err := c.members().Subscribe(c.socket.slot, 0, c.pattern, "asked", want)
-	m.note("slot %d subscribes %s at %v: %+v %v %v", c.socket.slot, c.pattern, c.place, st, stands, err)
-	if err != nil {
-		m.fail("%v", err)
-	}
-	if stands {
-		c.standsAt(st)
-	}
-	if ns := Namespace(c.pattern); ns == "n" || ns == "u" { // without a cursor it begins when it is told
-		for !c.stands {
-			m.now.bus.answer(nil)
-			m.now.shards[c.shard].runTasks()
+	for _, sub := range c.subs {
+		if sub.place == nil {
+			m.catchUp(m.now) // so that it is known what is before its time
+			m.now.run()
+		}
+		want := c.want
+		if sub.place != nil {
+			want.Resume, want.Cursor, want.Ring = true, sub.place.Cursor, sub.place.Ring
+		}
+		sub.stands = false
+		st, stands, err := c.members().Subscribe(c.socket.slot, 0, sub.pattern, "asked", want)
+		m.note("slot %d subscribes %s at %v: %+v %v %v", c.socket.slot, sub.pattern, sub.place, st, stands, err)
+		if err != nil {
+			m.fail("%v", err)
+		}
+		if stands {
+			c.standsAt(sub, st)
+		}
+		if c.feed != "all" && Namespace(c.feed) != "one" { // without a cursor it begins when it is told
+			for !sub.stands {
+				m.now.bus.answer(nil)
+				m.now.shards[c.shard].runTasks()
+			}
 		}
 	}
+}
+
+func (c *chainClient) String() (patterns string) {
+	for _, sub := range c.subs {
+		patterns += sub.pattern + " "
+	}
+	return patterns + fmt.Sprint(c.want.Mode)
 }
 
 func (c *chainClient) members() *Members { return c.model.now.shards[c.shard].members }
 
-func (m *chainModel) standsAt(shard int, slot uint32, st Standing, err error) {
+// stands reports whether all that it has asked for does.
+func (c *chainClient) stands() bool {
+	return !slices.ContainsFunc(c.subs, func(s *chainSub) bool { return !s.stands })
+}
+
+func (m *chainModel) standsAt(shard int, slot uint32, pattern string, st Standing, err error) {
 	if err != nil {
 		m.fail("slot %d: %v", slot, err)
 	}
 	for _, c := range m.clients {
-		if c.socket != nil && c.socket.slot == slot && c.shard == shard {
-			c.standsAt(st)
+		if c.socket == nil || c.socket.slot != slot || c.shard != shard {
+			continue
+		}
+		for _, sub := range c.subs {
+			if sub.pattern == pattern {
+				c.standsAt(sub, st)
+			}
 		}
 	}
 }
 
-func (c *chainClient) standsAt(st Standing) {
+func (c *chainClient) standsAt(sub *chainSub, st Standing) {
 	m := c.model
-	m.note("slot %d of %s stands: %+v", c.socket.slot, c.pattern, st)
-	carried := c.stands
-	c.stands = true
+	m.note("slot %d of %v stands: %+v", c.socket.slot, sub.pattern, st)
+	carried := sub.stands
+	sub.stands = true
 	switch {
 	case st.Resumed == NotRecovered:
-		m.fail("slot %d of %s was not recovered: %v", c.socket.slot, c.pattern, st.Why)
-	case carried || c.place != nil: // it goes on
+		m.fail("slot %d of %v was not recovered: %v", c.socket.slot, sub.pattern, st.Why)
+	case carried || sub.place != nil: // it goes on
 	case st.Cursor.IsZero():
-		c.from = len(m.log[m.feedOf(c.pattern)])
+		sub.from = len(m.log[c.feed])
 	default:
-		for i, msg := range m.log[m.feedOf(c.pattern)] {
+		for i, msg := range m.log[c.feed] {
 			if msg.Cursor.Seq <= st.Cursor.Seq {
-				c.from = i + 1
+				sub.from = i + 1
 			}
 		}
 	}
@@ -215,21 +255,21 @@ func (c *chainClient) collect() {
 			n := 0
 			fmt.Sscan(data, &n)
 			if n <= last[topic] {
-				m.fail("slot %d of %s got %d of %s after %d", c.socket.slot, c.pattern, n, topic, last[topic])
+				m.fail("slot %d of %v got %d of %v after %d", c.socket.slot, c, n, topic, last[topic])
 			}
 			last[topic] = n
 		}
 		return
 	}
 	if len(c.got) > len(want) || !slices.Equal(c.got, want[:len(c.got)]) {
-		m.fail("slot %d of %s got\n%q of\n%q", c.socket.slot, c.pattern, c.got, want)
+		m.fail("slot %d of %v got\n%q of\n%q", c.socket.slot, c, c.got, want)
 	}
 }
 
 // due is all that a client is to get.
 func (c *chainClient) due() (lines []string) {
-	for _, msg := range c.model.log[c.model.feedOf(c.pattern)][c.from:] {
-		if Match(c.pattern, msg.Topic) {
+	for i, msg := range c.model.log[c.feed] {
+		if slices.ContainsFunc(c.subs, func(s *chainSub) bool { return (s.stands || s.place != nil) && i >= s.from && Match(s.pattern, msg.Topic) }) {
 			lines = append(lines, fmt.Sprintf("%s %s", msg.Topic, msg.Data))
 		}
 	}
@@ -252,15 +292,11 @@ func (m *chainModel) step() {
 			b.deliver(m.rnd.IntN(6))
 		}
 	case k == 8 && len(m.clients) < 12:
-		c := &chainClient{model: m, pattern: chainPatterns[m.rnd.IntN(len(chainPatterns))]}
-		if m.rnd.IntN(4) == 0 {
-			c.want.Mode = ModeLatest
-			c.want.MaxRate = []float64{0, 0.5, 7}[m.rnd.IntN(3)]
-		}
+		c := m.newClient()
 		m.clients = append(m.clients, c)
 		m.begin(c)
 	case c == nil:
-	case k == 9 && c.socket != nil && c.stands:
+	case k == 9 && c.socket != nil && c.stands():
 		m.leave(c)
 	case k == 10 && c.socket == nil:
 		m.begin(c)
@@ -272,7 +308,7 @@ func (m *chainModel) step() {
 	case k == 14:
 		m.history.answer(nil)
 		m.now.bus.answer(nil)
-	case k == 15 && m.rnd.IntN(4) == 0 && !slices.ContainsFunc(m.clients, func(c *chainClient) bool { return !c.stands }):
+	case k == 15 && m.rnd.IntN(4) == 0 && !slices.ContainsFunc(m.clients, func(c *chainClient) bool { return !c.stands() }):
 		m.history.answer(errFakeAway) // else who waits would be refused
 	case k < 17:
 		sh.runTasks()
@@ -288,17 +324,20 @@ func (m *chainModel) step() {
 
 // leave has a client go, and some know where they were.
 func (m *chainModel) leave(c *chainClient) {
-	p, ok := c.members().Position(c.socket.slot, c.pattern)
+	polls := c.want.Mode != ModeLatest && m.rnd.IntN(2) == 0
+	for _, sub := range c.subs {
+		p, ok := c.members().Position(c.socket.slot, sub.pattern)
+		sub.place = &p
+		polls = polls && ok
+	}
 	c.collect()
 	slot := c.socket.slot
 	c.socket.leave()
-	m.note("slot %d leaves at %v, %v", slot, p, ok)
+	m.note("slot %d leaves, and comes back: %v", slot, polls)
 	c.socket = nil
-	if c.place = nil; ok && c.want.Mode != ModeLatest && m.rnd.IntN(2) == 0 {
-		c.place = &p
-		return
+	if !polls {
+		m.clients = slices.DeleteFunc(m.clients, func(other *chainClient) bool { return other == c })
 	}
-	m.clients = slices.DeleteFunc(m.clients, func(other *chainClient) bool { return other == c })
 }
 
 // takeOver has another hub go on, unless it fails at the last moment.
@@ -419,13 +458,13 @@ func (m *chainModel) check() {
 	for _, c := range m.clients {
 		if c.socket != nil {
 			c.collect()
-			members++
+			members += len(c.subs)
 		}
 	}
 	occupied := 0
 	m.now.hub.Occupied(func(o Occupied) { occupied += o.Connections })
 	if occupied != members {
-		m.fail("%d connections are counted, and there are %d", occupied, members)
+		m.fail("%d subscriptions are counted, and there are %d", occupied, members)
 	}
 }
 
@@ -454,13 +493,13 @@ func (m *chainModel) settle() {
 		if c.socket == nil {
 			continue
 		}
-		if !c.stands {
-			m.fail("slot %d of %s was never told that it stands", c.socket.slot, c.pattern)
+		if !c.stands() {
+			m.fail("slot %d of %v was never told that it stands", c.socket.slot, c)
 		}
 		want := c.due()
 		if c.want.Mode != ModeLatest {
 			if len(c.got) != len(want) {
-				m.fail("slot %d of %s got\n%q and lacks\n%q", c.socket.slot, c.pattern, c.got, want[len(c.got):])
+				m.fail("slot %d of %v got\n%q and lacks\n%q", c.socket.slot, c, c.got, want[len(c.got):])
 			}
 			continue
 		}
@@ -471,7 +510,7 @@ func (m *chainModel) settle() {
 		}
 		for _, line := range newest {
 			if !slices.Contains(c.got, line) {
-				m.fail("slot %d of %s in mode latest got %q and never %q", c.socket.slot, c.pattern, c.got, line)
+				m.fail("slot %d of %v in mode latest got %q and never %q", c.socket.slot, c, c.got, line)
 			}
 		}
 	}

@@ -149,12 +149,11 @@ func appendConn(w *writer, c *conn.Carried) {
 	}
 	w.bool(58, c.Again)
 	if c.Served.IsValid() {
-		w.string(60, c.Served.String())
+		appendText(w, 60, c.Served)
 	}
 	w.uint(45, uint64(c.Heard))
 	w.duration(46, c.SinceReceived)
 	w.duration(48, c.SinceSent)
-	w.duration(50, c.SincePing)
 	w.duration(52, c.SinceStalled)
 	w.bytes(53, c.Unsent)
 	w.bytes(55, c.Head)
@@ -198,8 +197,6 @@ func readConn(r *reader, c *conn.Carried) {
 			c.SinceReceived = r.duration()
 		case 48:
 			c.SinceSent = r.duration()
-		case 50:
-			c.SincePing = r.duration()
 		case 52:
 			c.SinceStalled = r.duration()
 		case 53:

@@ -29,7 +29,7 @@ func sampleClient() Client {
 		Conn: conn.Carried{
 			ID: poller.NewToken(17, 5), Stage: conn.StageOpen, Stream: true, Deflates: true, Adopted: true, Proxied: true, Unlimited: true,
 			Ended: true, Paced: true, Client: netip.MustParseAddr("192.0.2.1"), Network: netip.MustParsePrefix("2001:db8::/64"), Heard: 99,
-			SinceReceived: time.Second, SinceSent: 2 * time.Second, Pinged: true, SincePing: 3 * time.Second,
+			SinceReceived: time.Second, SinceSent: 2 * time.Second, Pinged: true,
 			Unsent: []byte("unsent"), Waits: true, SinceStalled: time.Minute, Blocked: true, Head: []byte("head"), Backlog: true, Throttled: true,
 			Again: true, Served: netip.MustParsePrefix("192.0.2.7/32"),
 			Partial: conn.Partial{Header: []byte{0x81}, InFrame: true, Frame: ws.Header{Fin: true, Rsv: 4, OpCode: ws.OpPing, Masked: true, Mask: [4]byte{1, 2, 3, 4}, Length: 9},
