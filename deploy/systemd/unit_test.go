@@ -43,6 +43,12 @@ func TestUnit(t *testing.T) {
 	if len(start) < 2 || start[1] != "serve" {
 		t.Fatalf("ExecStart=%v", start)
 	}
+	if said, err := exec.Command(pushd, append(strings.Fields(value("ExecReload"))[1:], "--help")...).CombinedOutput(); err != nil || !strings.Contains(string(said), "Usage: pushd upgrade") {
+		t.Errorf("ExecReload: %v\n%s", err, said)
+	}
+	if kind, access := value("Type"), value("NotifyAccess"); kind != "notify" || access != "main" {
+		t.Errorf("Type=%s and NotifyAccess=%s: systemd would not hear that another process is the main one", kind, access)
+	}
 	out, err := exec.Command(start[0], append([]string{"config"}, start[2:]...)...).Output()
 	if err != nil {
 		t.Fatalf("%v of the unit: %v", start, err)

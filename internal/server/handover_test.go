@@ -156,7 +156,7 @@ func publishing(t testing.TB, nc *natsgo.Conn, feeds []string, every time.Durati
 // notice nothing: none is closed, nothing is lost, doubled or reordered. How many
 // and how often is PUSHD_SOAK's to say.
 func TestHotUpgrade(t *testing.T) {
-	clients, upgrades, every := 300, 2, 2*time.Millisecond
+	clients, upgrades, every := 300, 2, 10*time.Millisecond
 	if soaking() {
 		clients, upgrades, every = 10_000, 10, 200*time.Millisecond
 	}
