@@ -46,6 +46,7 @@ vulnerabilities: ## those that are known, in what is called; skipped where their
 
 soak: ## the long versions of the tests
 	PUSHD_SOAK=1 $(GO) test -timeout 2h ./...
+	cd deploy && PUSHD_SOAK=1 $(GO) test -timeout 10m -run Rehearsal -v ./...
 
 # As many at a time as there are processors, each with one worker; .ci/fuzz says why.
 fuzz: ## each fuzz target for FUZZTIME; FUZZ='Hello|Head' those alone

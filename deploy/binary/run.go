@@ -11,7 +11,8 @@ import (
 
 // Process is a pushd that serves.
 type Process struct {
-	Admin string // its address for operators
+	Listen string // its address for clients
+	Admin  string // and for operators
 
 	command *exec.Cmd
 	logged  chan struct{} // closed at the end of its log
@@ -32,9 +33,9 @@ func Start(program string, flags ...string) (*Process, error) {
 	lines := bufio.NewScanner(log)
 	said := ""
 	for lines.Scan() {
-		var line struct{ Msg, Admin string }
+		var line struct{ Msg, Listen, Admin string }
 		if json.Unmarshal(lines.Bytes(), &line) == nil && line.Msg == "serving" {
-			p.Admin = line.Admin
+			p.Listen, p.Admin = line.Listen, line.Admin
 			break
 		}
 		said += lines.Text() + "\n"
@@ -50,6 +51,12 @@ func Start(program string, flags ...string) (*Process, error) {
 	}
 	return p, nil
 }
+
+// PID is the process's number.
+func (p *Process) PID() int { return p.command.Process.Pid }
+
+// Signal sends it a signal.
+func (p *Process) Signal(signal syscall.Signal) error { return p.command.Process.Signal(signal) }
 
 // Stop ends it, without a drain.
 func (p *Process) Stop() {
