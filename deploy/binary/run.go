@@ -20,9 +20,15 @@ type Process struct {
 
 // Start runs a program on ports that are free, with flags beside, until Stop.
 func Start(program string, flags ...string) (*Process, error) {
-	args := []string{"--listen=127.0.0.1:0", "--admin=127.0.0.1:0", "--nats-listen=127.0.0.1:0", "--store=memory", "--log-format=json"}
-	p := &Process{command: exec.Command(program, append(args, flags...)...), logged: make(chan struct{})}
-	p.command.Env = []string{}
+	command := exec.Command(program, append([]string{"--store=memory"}, flags...)...)
+	command.Env = []string{}
+	return StartCommand(command)
+}
+
+// StartCommand runs a command to which flags of serve can be added.
+func StartCommand(command *exec.Cmd) (*Process, error) {
+	command.Args = append(command.Args, "--listen=127.0.0.1:0", "--admin=127.0.0.1:0", "--nats-listen=127.0.0.1:0", "--log-format=json")
+	p := &Process{command: command, logged: make(chan struct{})}
 	log, err := p.command.StderrPipe()
 	if err != nil {
 		return nil, err
@@ -57,6 +63,12 @@ func (p *Process) PID() int { return p.command.Process.Pid }
 
 // Signal sends it a signal.
 func (p *Process) Signal(signal syscall.Signal) error { return p.command.Process.Signal(signal) }
+
+// Wait waits for its end, and returns an error where it has failed.
+func (p *Process) Wait() error {
+	<-p.logged
+	return p.command.Wait()
+}
 
 // Stop ends it, without a drain.
 func (p *Process) Stop() {
