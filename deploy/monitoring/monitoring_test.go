@@ -28,6 +28,9 @@ import (
 // exported is what the binary exports, with all that can be switched on.
 var exported Exported
 
+// program is the binary.
+var program string
+
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "pushd-monitoring-")
 	if err == nil {
@@ -43,8 +46,8 @@ func TestMain(m *testing.M) {
 }
 
 func ask(dir string) error {
-	program, err := binary.Build("../..", dir)
-	if err != nil {
+	var err error
+	if program, err = binary.Build("../..", dir); err != nil {
 		return err
 	}
 	cert, key, secret := filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key"), filepath.Join(dir, "secret")

@@ -40,16 +40,12 @@ func open(t *testing.T) *stage {
 		t.Skip("prometheus is not installed (apt-get install prometheus): alerts are not provoked")
 	}
 	s := &stage{t: t, dir: t.TempDir()}
-	pushd, err := binary.Build("../..", s.dir)
-	if err != nil {
-		t.Fatal(err)
-	}
 	nats, err := binary.BuildNATS("../..", s.dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.natsAddr = s.freeAddr()
-	s.nats = s.program(nats, "-c", s.file("nats.conf", fmt.Sprintf(`listen: %q
+	s.nats = s.begin(nats, "-c", s.file("nats.conf", fmt.Sprintf(`listen: %q
 jetstream { store_dir: %q }
 authorization { users = [
   { user: all, password: all }
@@ -73,10 +69,10 @@ authorization { users = [
 	history := s.file("history.yaml", "namespaces: {scores: {delivery: all, history: {age: 1h}}}\n")
 	guarded := s.file("guarded.yaml", fmt.Sprintf("api_keys: [{name: bob, hash: 'sha256:%x', subscribe: [allowed.>]}]\n", sha256.Sum256([]byte(apiKey))))
 	all := "--nats=nats://all:all@" + s.natsAddr
-	s.serve(pushd, "plain", all, "--config="+history, "--max-connections=40", "--ring-messages=16", "--max-message=16KiB", "--unlimited=127.0.0.0/8")
-	s.serve(pushd, "guarded", all, "--config="+guarded, "--tls-cert="+cert, "--tls-key="+key, "--admin-token-file="+token,
+	s.serve(program, "plain", all, "--config="+history, "--max-connections=40", "--ring-messages=16", "--max-message=16KiB", "--unlimited=127.0.0.0/8")
+	s.serve(program, "guarded", all, "--config="+guarded, "--tls-cert="+cert, "--tls-key="+key, "--admin-token-file="+token,
 		"--jwks-url=http://"+s.freeAddr()+"/keys", "--authorize=nobody.answers", "--authorize-timeout=100ms")
-	s.serve(pushd, "denied", "--nats=nats://few:few@"+s.natsAddr)
+	s.serve(program, "denied", "--nats=nats://few:few@"+s.natsAddr)
 	s.targets(s.nodes...)
 
 	rules, err := os.ReadFile("../prometheus/alerts.yaml")
@@ -85,7 +81,7 @@ authorization { users = [
 	}
 	s.file("alerts.yaml", regexp.MustCompile(`for: \d+m`).ReplaceAllString(faster.Replace(string(rules)), "for: 1s"))
 	s.prometheus = s.freeAddr()
-	s.program(prometheus, "--config.file="+s.file("prometheus.yml", fmt.Sprintf(`global: {scrape_interval: 250ms, scrape_timeout: 250ms, evaluation_interval: 250ms}
+	s.begin(prometheus, "--config.file="+s.file("prometheus.yml", fmt.Sprintf(`global: {scrape_interval: 250ms, scrape_timeout: 250ms, evaluation_interval: 250ms}
 rule_files: [alerts.yaml]
 scrape_configs:
   - job_name: pushd

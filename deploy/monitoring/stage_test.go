@@ -40,8 +40,8 @@ type stage struct {
 	nodes      []*node
 }
 
-// program starts one that ends with the test, and whose words are shown where that fails.
-func (s *stage) program(name string, arg ...string) *exec.Cmd {
+// begin starts a program that ends with the test, and whose words are shown where that fails.
+func (s *stage) begin(name string, arg ...string) *exec.Cmd {
 	s.t.Helper()
 	var said strings.Builder
 	command := exec.Command(name, arg...)

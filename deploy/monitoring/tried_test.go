@@ -2,6 +2,9 @@ package monitoring
 
 import (
 	"os"
+	"os/exec"
+	"regexp"
+	"strings"
 	"testing"
 
 	"sigs.k8s.io/yaml"
@@ -47,5 +50,38 @@ func TestAlertsTried(t *testing.T) {
 	}
 	if len(tried.RuleFiles) != 1 || tried.RuleFiles[0] != "alerts.yaml" {
 		t.Errorf("the tests are of %v", tried.RuleFiles)
+	}
+}
+
+// What the runbook has an operator look at is there.
+func TestRunbook(t *testing.T) {
+	text, err := os.ReadFile("../../docs/OPERATIONS.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := 0
+	for _, name := range regexp.MustCompile("`((?:pushd|process)_[a-z_]+)`").FindAllStringSubmatch(string(text), -1) {
+		if named++; exported[name[1]] == nil {
+			t.Errorf("the runbook names %s, which is not exported", name[1])
+		}
+	}
+	if named < 5 {
+		t.Errorf("only %d names were found", named)
+	}
+	flags, err := exec.Command(program, "serve", "--help").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, command := range []string{"drain", "nodes", "doctor", "publish"} {
+		more, err := exec.Command(program, command, "--help").Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		flags = append(flags, more...)
+	}
+	for _, name := range regexp.MustCompile("`(--[a-z-]+)").FindAllStringSubmatch(string(text), -1) {
+		if !strings.Contains(string(flags), " "+name[1]) {
+			t.Errorf("the runbook names %s, which pushd does not have", name[1])
+		}
 	}
 }
