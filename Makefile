@@ -7,7 +7,7 @@ FUZZTIME ?= 30s
 FUZZ     ?=
 IMAGE    ?= ghcr.io/pushd/pushd:v0.1.0
 
-.PHONY: build run image test deploy-check lint vulnerabilities sdk soak fuzz bench microbench console-charts clean
+.PHONY: build run image test deploy-check alerts-check lint vulnerabilities sdk soak fuzz bench microbench console-charts clean
 
 build: ## bin/pushd
 	$(GO) build -trimpath -ldflags="-s -w" -o bin/pushd ./cmd/pushd
@@ -25,8 +25,12 @@ test: lint deploy-check ## everything that checks the project
 	$(GO) test -race -shuffle=on -timeout 10m ./...
 	cd bench/peers && $(GO) test -timeout 5m ./...
 
-deploy-check: ## deploy/ against the types of Kubernetes, PromQL and the binary
+deploy-check: alerts-check ## deploy/ against the types of Kubernetes, PromQL and the binary
 	cd deploy && $(GO) vet ./... && $(GO) run $(STATICCHECK) ./... && $(GO) test -timeout 5m ./...
+
+alerts-check: ## each alert fires when it should, and not when it should not; skipped where there is no promtool
+	@if command -v promtool >/dev/null; then cd deploy/prometheus && promtool check rules alerts.yaml && promtool test rules alerts_test.yaml; \
+	else echo "promtool is not installed (apt-get install prometheus): alerts are not tried"; fi
 
 lint: vulnerabilities ## formatting, vet, staticcheck, known vulnerabilities
 	@test -z "$$(gofmt -l .)" || { echo "gofmt would change:"; gofmt -l .; exit 1; }
@@ -42,6 +46,7 @@ vulnerabilities: ## those that are known, in what is called; skipped where their
 
 soak: ## the long versions of the tests
 	PUSHD_SOAK=1 $(GO) test -timeout 2h ./...
+	cd deploy && PUSHD_SOAK=1 $(GO) test -timeout 10m -run Rehearsal -v ./...
 
 # As many at a time as there are processors, each with one worker; .ci/fuzz says why.
 fuzz: ## each fuzz target for FUZZTIME; FUZZ='Hello|Head' those alone

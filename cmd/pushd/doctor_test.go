@@ -20,6 +20,10 @@ func TestDoctor(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	t.Setenv("PUSHD_LISTEN", "127.0.0.1:0") // what is on the usual ports of this machine is another matter
+	t.Setenv("PUSHD_ADMIN", "127.0.0.1:0")
+	t.Setenv("PUSHD_NATS_LISTEN", "127.0.0.1:0")
+
 	got := runWith(testContext(t), "", "doctor", "--config=pushd.yaml", "--nats="+nats.URL())
 	if got.code != 0 || got.stderr != "" || !strings.Contains(got.stdout, "ok       NATS: "+nats.URL()) || !strings.Contains(got.stdout, "ok       stream push_scores: not there yet") {
 		t.Errorf("%+v", got)

@@ -11,7 +11,8 @@ import (
 
 // Process is a pushd that serves.
 type Process struct {
-	Admin string // its address for operators
+	Listen string // its address for clients
+	Admin  string // and for operators
 
 	command *exec.Cmd
 	logged  chan struct{} // closed at the end of its log
@@ -19,9 +20,15 @@ type Process struct {
 
 // Start runs a program on ports that are free, with flags beside, until Stop.
 func Start(program string, flags ...string) (*Process, error) {
-	args := []string{"--listen=127.0.0.1:0", "--admin=127.0.0.1:0", "--nats-listen=127.0.0.1:0", "--store=memory", "--log-format=json"}
-	p := &Process{command: exec.Command(program, append(args, flags...)...), logged: make(chan struct{})}
-	p.command.Env = []string{}
+	command := exec.Command(program, append([]string{"--store=memory"}, flags...)...)
+	command.Env = []string{}
+	return StartCommand(command)
+}
+
+// StartCommand runs a command to which flags of serve can be added.
+func StartCommand(command *exec.Cmd) (*Process, error) {
+	command.Args = append(command.Args, "--listen=127.0.0.1:0", "--admin=127.0.0.1:0", "--nats-listen=127.0.0.1:0", "--log-format=json")
+	p := &Process{command: command, logged: make(chan struct{})}
 	log, err := p.command.StderrPipe()
 	if err != nil {
 		return nil, err
@@ -32,9 +39,9 @@ func Start(program string, flags ...string) (*Process, error) {
 	lines := bufio.NewScanner(log)
 	said := ""
 	for lines.Scan() {
-		var line struct{ Msg, Admin string }
+		var line struct{ Msg, Listen, Admin string }
 		if json.Unmarshal(lines.Bytes(), &line) == nil && line.Msg == "serving" {
-			p.Admin = line.Admin
+			p.Listen, p.Admin = line.Listen, line.Admin
 			break
 		}
 		said += lines.Text() + "\n"
@@ -49,6 +56,18 @@ func Start(program string, flags ...string) (*Process, error) {
 		return nil, fmt.Errorf("pushd does not serve: %s", said)
 	}
 	return p, nil
+}
+
+// PID is the process's number.
+func (p *Process) PID() int { return p.command.Process.Pid }
+
+// Signal sends it a signal.
+func (p *Process) Signal(signal syscall.Signal) error { return p.command.Process.Signal(signal) }
+
+// Wait waits for its end, and returns an error where it has failed.
+func (p *Process) Wait() error {
+	<-p.logged
+	return p.command.Wait()
 }
 
 // Stop ends it, without a drain.

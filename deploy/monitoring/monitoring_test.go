@@ -28,6 +28,9 @@ import (
 // exported is what the binary exports, with all that can be switched on.
 var exported Exported
 
+// program is the binary.
+var program string
+
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "pushd-monitoring-")
 	if err == nil {
@@ -43,8 +46,8 @@ func TestMain(m *testing.M) {
 }
 
 func ask(dir string) error {
-	program, err := binary.Build("../..", dir)
-	if err != nil {
+	var err error
+	if program, err = binary.Build("../..", dir); err != nil {
 		return err
 	}
 	cert, key, secret := filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key"), filepath.Join(dir, "secret")
@@ -239,9 +242,18 @@ func TestCheck(t *testing.T) {
 			t.Errorf("%s: %q, want %q", query, got, want)
 		}
 	}
-	for text, want := range map[string]string{"{{ $labels.reason }}": "", "{{ $labels.instance }}": "shows the label instance"} {
-		if got := strings.Join(exported.CheckText(`sum by (reason) (pushd_gaps_total)`, text), "; "); (want == "") != (got == "") || !strings.Contains(got, want) {
-			t.Errorf("%s: %q, want %q", text, got, want)
+	const byReason = `sum by (reason) (pushd_gaps_total)`
+	for _, test := range []struct{ query, text, want string }{
+		{byReason, "{{ $labels.reason }}", ""},
+		{byReason, "{{ $labels.instance }}", "shows the label instance"},
+		{`pushd_nodes < on (job) group_left () count by (job) (up)`, "{{ $labels.instance }}", ""},
+		{`count by (job) (up) > on (job) group_right () pushd_nodes`, "{{ $labels.instance }}", ""},
+		{`pushd_nodes < on (job) pushd_connections`, "{{ $labels.instance }}", "shows the label instance"},
+		{byReason + ` or pushd_nodes`, "{{ $labels.instance }}", ""},
+		{byReason + ` unless ignoring (reason) pushd_nodes`, "{{ $labels.instance }}", "shows the label instance"},
+	} {
+		if got := strings.Join(exported.CheckText(test.query, test.text), "; "); (test.want == "") != (got == "") || !strings.Contains(got, test.want) {
+			t.Errorf("%s of %s: %q, want %q", test.text, test.query, got, test.want)
 		}
 	}
 }

@@ -113,31 +113,41 @@ var shown = regexp.MustCompile(`\$labels\.(\w+)`)
 
 // CheckText returns the labels that a text shows and a query's result has not.
 func (e Exported) CheckText(query, text string) []string {
-	var wrong []string
 	expr, err := parser.NewParser(parser.Options{}).ParseExpr(query)
 	if err != nil {
 		return []string{err.Error()}
 	}
-	var grouped *[]string // by the outermost aggregation
-	has := slices.Clone(fromScrape)
-	parser.Inspect(expr, func(node parser.Node, _ []parser.Node) error {
-		switch node := node.(type) {
-		case *parser.AggregateExpr:
-			if grouped == nil {
-				grouped = &node.Grouping
-			}
-		case *parser.VectorSelector:
-			has = slices.AppendSeq(has, maps.Keys(e[node.Name]))
-		}
-		return nil
-	})
-	if grouped != nil {
-		has = *grouped
-	}
+	var wrong []string
+	has := e.labels(expr)
 	for _, found := range shown.FindAllStringSubmatch(text, -1) {
 		if !slices.Contains(has, found[1]) {
 			wrong = append(wrong, fmt.Sprintf("shows the label %s, which the result lacks", found[1]))
 		}
 	}
 	return wrong
+}
+
+// labels are those that an expression's result may have.
+func (e Exported) labels(node parser.Node) []string {
+	switch node := node.(type) {
+	case *parser.AggregateExpr:
+		return node.Grouping
+	case *parser.VectorSelector:
+		return slices.AppendSeq(slices.Clone(fromScrape), maps.Keys(e[node.Name]))
+	case *parser.BinaryExpr:
+		if m := node.VectorMatching; m != nil && node.Op != parser.LOR { // of two sides, and not the labels of both
+			switch {
+			case m.Card == parser.CardOneToMany:
+				return e.labels(node.RHS)
+			case m.Card == parser.CardOneToOne && m.On:
+				return m.MatchingLabels
+			}
+			return e.labels(node.LHS)
+		}
+	}
+	var has []string
+	for child := range parser.ChildrenIter(node) {
+		has = append(has, e.labels(child)...)
+	}
+	return has
 }

@@ -58,24 +58,29 @@ func openKeySet(address string, log *slog.Logger) (*keySet, error) {
 	if err := CheckKeySetURL(address); err != nil {
 		return nil, fmt.Errorf("--jwks-url %w", err)
 	}
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.DisableKeepAlives = true // one request in minutes
-	transport.MaxResponseHeaderBytes = 64 << 10
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &keySet{
 		url: address, log: log, pause: leastPause, cancel: cancel, ended: make(chan struct{}), wanted: make(chan struct{}, 1), flight: make(chan struct{}),
-		client: &http.Client{Transport: transport, Timeout: fetchTimeout, CheckRedirect: func(r *http.Request, via []*http.Request) error {
-			if len(via) > maxRedirects {
-				return fmt.Errorf("more than %d redirects", maxRedirects)
-			}
-			if !safe(r.URL) {
-				return errors.New("redirected to a URL that is not https://")
-			}
-			return nil
-		}},
+		client: newFetcher(),
 	}
 	go s.run(ctx)
 	return s, nil
+}
+
+// newFetcher returns what key sets are fetched with.
+func newFetcher() *http.Client {
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.DisableKeepAlives = true // one request in minutes
+	transport.MaxResponseHeaderBytes = 64 << 10
+	return &http.Client{Transport: transport, Timeout: fetchTimeout, CheckRedirect: func(r *http.Request, via []*http.Request) error {
+		if len(via) > maxRedirects {
+			return fmt.Errorf("more than %d redirects", maxRedirects)
+		}
+		if !safe(r.URL) {
+			return errors.New("redirected to a URL that is not https://")
+		}
+		return nil
+	}}
 }
 
 // CheckKeySetURL reports whether a key set may be fetched from address, where
@@ -226,41 +231,48 @@ func (s *keySet) landed(err error) {
 }
 
 func (s *keySet) fetch(ctx context.Context) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url, nil)
+	keys, _, err := fetchKeys(ctx, s.client, s.url)
+	if err == nil {
+		s.current.Store(&keys)
+	}
+	return err
+}
+
+// fetchKeys returns the answer too, whose body is read.
+func fetchKeys(ctx context.Context, client *http.Client, address string) ([]key, *http.Response, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	request.Header.Set("Accept", "application/jwk-set+json, application/json")
-	response, err := s.client.Do(request)
+	response, err := client.Do(request)
 	if err != nil {
 		var failure *url.Error
 		if errors.As(err, &failure) {
 			err = failure.Err // without the URL, which may have a secret in it
 		}
-		return err
+		return nil, nil, err
 	}
 	defer func() { _ = response.Body.Close() }()
 	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("status %s", response.Status)
+		return nil, response, fmt.Errorf("status %s", response.Status)
 	}
 	text, err := io.ReadAll(io.LimitReader(response.Body, maxKeyFile+1))
 	if err != nil {
-		return err
+		return nil, response, err
 	}
 	if len(text) > maxKeyFile {
-		return fmt.Errorf("the answer has more than %d bytes", maxKeyFile)
+		return nil, response, fmt.Errorf("the answer has more than %d bytes", maxKeyFile)
 	}
 	keys, err := parseKeySet(text)
-	if err != nil {
-		return err
-	}
-	s.current.Store(&keys)
-	return nil
+	return keys, response, err
 }
 
-// shown is the URL for a log: without password and query.
-func (s *keySet) shown() string {
-	u, err := url.Parse(s.url)
+func (s *keySet) shown() string { return ShownURL(s.url) }
+
+// ShownURL is a URL for people: without password and query.
+func ShownURL(address string) string {
+	u, err := url.Parse(address)
 	if err != nil {
 		return ""
 	}

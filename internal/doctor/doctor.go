@@ -42,6 +42,8 @@ type Machine struct {
 	Space func(dir string) (free uint64, err error)
 	URing func() error
 	Now   func() time.Time
+
+	Listen func(address string) error // for a moment
 }
 
 // Here is the machine that this process runs on.
@@ -61,6 +63,8 @@ func Here() Machine {
 		},
 		URing: conn.CheckURing,
 		Now:   time.Now,
+
+		Listen: tryListen,
 	}
 }
 
@@ -71,9 +75,11 @@ func Examine(ctx context.Context, m Machine, cfg *config.Config) []Finding {
 	e.memory()
 	e.kernel()
 	e.uring()
+	e.listeners(ctx)
 	e.store()
 	e.certificates()
 	e.keys()
+	e.keySet(ctx)
 	e.adminToken()
 	e.nats(ctx)
 	return e.found

@@ -56,6 +56,8 @@ func machine(t *testing.T, instead map[string]string) Machine {
 		Space: func(string) (uint64, error) { return 100 << 30, nil },
 		URing: func() error { return nil },
 		Now:   time.Now,
+
+		Listen: func(string) error { return nil },
 	}
 }
 

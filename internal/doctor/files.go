@@ -114,7 +114,15 @@ func (e *examination) natsCertificate() {
 }
 
 func (e *examination) expiry(subject string, end time.Time) {
-	const cure = "replace the files, which are read again by themselves"
+	e.ends(subject, end, "replace the files, which are read again by themselves")
+}
+
+// expiryOfOthers is of a certificate that is not pushd's own.
+func (e *examination) expiryOfOthers(subject string, end time.Time) {
+	e.ends(subject, end, "whoever runs that server has to renew it")
+}
+
+func (e *examination) ends(subject string, end time.Time, cure string) {
 	left := end.Sub(e.Now())
 	switch {
 	case left <= 0:

@@ -84,6 +84,7 @@ var (
 	descPresence      = desc("pushd_presence_topics", "Counts of other nodes' topics that are kept for presence; at most --presence-topics.")
 	descUnkept        = desc("pushd_presence_unkept_total", "Counts of other nodes' topics that there was no room for.")
 	descNodes         = desc("pushd_nodes", "Nodes of the cluster that are heard, this one included.")
+	descDraining      = desc("pushd_draining", "1 from when a drain of this node was ordered.")
 	descConnections   = desc("pushd_connections", "Upgraded connections now, and streams of events.")
 	descByTransport   = desc("pushd_transport_connections", "Upgraded connections and streams of events and polls now, by transport: websocket, sse, poll.", "transport")
 	descOpened        = desc("pushd_transport_connections_total", "Connections that were taken, by transport.", "transport")
@@ -161,6 +162,7 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	}
 	s.collectTLS(out, &c)
 	gauge(descConnections, float64(c.Open))
+	gauge(descDraining, float64(boolInt(s.draining.ordered())))
 	for over := range numTransports {
 		opened, closed := s.countTransport(over)
 		gauge(descByTransport, float64(opened-closed), over.String())
