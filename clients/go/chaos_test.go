@@ -14,12 +14,27 @@ import (
 // Subscriptions that overlap, with consumers of any speed and buffers of any
 // size, on connections that are cut: each gets each message once, in order.
 func TestChaos(t *testing.T) {
+	byEach(t, func(t *testing.T, alone func(*pushd.Options)) {
+		testChaos(t, alone, func(p *proxy, _ *rand.Rand) { p.cut() })
+	})
+	t.Run("changing", func(t *testing.T) { // transports, as what is blocked changes
+		t.Parallel()
+		often := func(o *pushd.Options) { o.RetryBetter = 20 * time.Millisecond }
+		paths := []string{"/ws", "/sse"}
+		told := testChaos(t, often, func(p *proxy, random *rand.Rand) { p.block(refuses, paths[:random.IntN(3)]...) })
+		if len(opened(told)) < 2 {
+			t.Error("nothing has changed: this shows nothing")
+		}
+	})
+}
+
+func testChaos(t *testing.T, how func(*pushd.Options), fail func(*proxy, *rand.Rand)) (told *events) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
 	n := start(t)
 	p := newProxy(t, n.cfg.Listen)
-	c, told := connect(t, p.url())
+	c, told := connect(t, p.url(), how)
 	direct, _ := connect(t, n.url())
 	topics := []string{"kept.a", "kept.b", "kept.c.d"}
 	wants := map[string]func(topic string) bool{
@@ -29,16 +44,20 @@ func TestChaos(t *testing.T) {
 		"kept.c.>": func(topic string) bool { return topic == "kept.c.d" },
 		"kept.*.d": func(topic string) bool { return topic == "kept.c.d" },
 	}
-	const last = 900
+	const last = 500
 	var published []string // its topics
 	for range last {
 		published = append(published, topics[random.IntN(len(topics))])
 	}
+	behind := make(chan struct{}) // closed when nobody's buffer can hold what he has not taken
 	var running sync.WaitGroup
 	for pattern, want := range wants {
 		s := subscribe(t, c, pattern, pushd.SubscribeOptions{Buffer: 3 + random.IntN(20)})
 		pause := time.Duration(random.IntN(4)) * 500 * time.Microsecond
 		running.Go(func() {
+			if pattern == "kept.>" {
+				<-behind
+			}
 			for k, topic := range published {
 				if !want(topic) {
 					continue
@@ -59,9 +78,11 @@ func TestChaos(t *testing.T) {
 	}
 	running.Go(func() {
 		for k, topic := range published {
-			publish(t, direct, topic, k)
-			if k%100 == 50 {
-				p.cut()
+			if publish(t, direct, topic, k); k == 60 {
+				close(behind)
+			}
+			if k%50 == 25 {
+				fail(p, random)
 			}
 		}
 	})
@@ -74,4 +95,5 @@ func TestChaos(t *testing.T) {
 	if len(paused) == 0 {
 		t.Error("no consumer was slow: this shows nothing")
 	}
+	return told
 }

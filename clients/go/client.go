@@ -18,17 +18,25 @@ import (
 // authentication.
 type Options struct {
 	// Token returns a token or API key, "" for none. It is asked before each
-	// connection, and when the token that was shown ends or is refused; where it
+	// round of attempts, and when the token that was shown ends or is refused; where it
 	// returns the refused one again, the client ends. An error is a failed attempt
 	// like any other. ctx ends after Timeout.
 	Token func(ctx context.Context) (string, error)
 
+	// Transports are those that may be used, the best first. nil: WebSocket, SSE
+	// and Poll. Where one cannot be had the next is tried, and while on a lesser
+	// one the best is tried now and then.
+	Transports []Transport
+
+	// RetryBetter is how often that is, each time 0.5 to 1.5 of it. 0: 60 s.
+	RetryBetter time.Duration
+
 	TLS     *tls.Config // for https:// and wss://; nil: the system's authorities
-	Header  http.Header // sent with each upgrade, such as Origin; Authorization is Token's
+	Header  http.Header // sent with each request, such as Origin; Authorization is Token's
 	Backoff Backoff     // between attempts
 
-	// Timeout bounds connecting, a write, Token and the wait for a sign of life
-	// that was asked for. 0: 10 s.
+	// Timeout bounds connecting until the server's welcome, a write, a request,
+	// Token and the wait for a sign of life that was asked for. 0: 10 s.
 	Timeout time.Duration
 
 	// NetDial makes the connection below TLS, such as one through a proxy. nil: TCP.
@@ -45,13 +53,15 @@ type Options struct {
 // Client is a connection to a server that is made anew whenever it must be.
 type Client struct {
 	// Static.
-	options Options
-	url     *url.URL // of the WebSocket
-	cancel  context.CancelFunc
-	ended   chan struct{} // closed when run has returned
+	options    Options
+	transports []Transport
+	url        *url.URL // of the WebSocket
+	http       *requester
+	cancel     context.CancelFunc
+	ended      chan struct{} // closed when run has returned
 
 	// run's alone.
-	backoff  Backoff
+	worked   bool   // the best transport, once
 	spare    string // a token that was asked for when another was refused
 	hasSpare bool
 
@@ -62,10 +72,12 @@ type Client struct {
 	// Guarded by mu.
 	mu       sync.Mutex
 	state    State
-	err      error         // why it is closed, or the last attempt failed
-	changed  chan struct{} // closed, and made anew, when state or session change
-	session  *session      // nil: there is no connection
-	shown    string        // token of the connection
+	err      error // why it is closed, or the last attempt failed
+	backoff  Backoff
+	changed  chan struct{} // closed, and made anew, when state or link change
+	open     Transport     // "": not open
+	link     link          // that asks for subscriptions; nil: there is none
+	shown    string        // token in use
 	interest map[string]*interest
 	order    []*interest // as they were asked for
 	patterns []*interest
@@ -77,21 +89,28 @@ const maxPublishing = 128
 
 // New returns a client that begins to connect, and goes on until Close. The URL is the server's,
 // http(s):// or ws(s)://, with or without the path of its WebSocket, /ws. An
-// error is about the URL alone.
+// error is about the URL or Options.Transports.
 func New(server string, o Options) (*Client, error) {
 	endpoint, err := endpointOf(server)
+	if err != nil {
+		return nil, err
+	}
+	transports, err := transportsOf(o.Transports)
 	if err != nil {
 		return nil, err
 	}
 	if o.Timeout <= 0 {
 		o.Timeout = 10 * time.Second
 	}
+	if o.RetryBetter <= 0 {
+		o.RetryBetter = time.Minute
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &Client{
-		options: o, url: endpoint, cancel: cancel, ended: make(chan struct{}), backoff: o.Backoff,
+		options: o, transports: transports, url: endpoint, http: newRequester(ctx, endpoint, &o), cancel: cancel, ended: make(chan struct{}), backoff: o.Backoff,
 		publishing: make(chan struct{}, maxPublishing),
 		changed:    make(chan struct{}), interest: make(map[string]*interest),
 	}
@@ -163,6 +182,13 @@ func (c *Client) State() (State, error) {
 	return c.state, c.err
 }
 
+// Transport returns the one in use, "" while the client is not open.
+func (c *Client) Transport() Transport {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.open
+}
+
 // Close ends the client with all its subscriptions and returns when nothing of
 // it runs any more. It must not be called by Events. The error is always nil.
 func (c *Client) Close() error {
@@ -171,37 +197,13 @@ func (c *Client) Close() error {
 	return nil
 }
 
-// run connects, again and again, until ctx is done or there is no use in it.
-func (c *Client) run(ctx context.Context) {
-	defer close(c.ended)
-	defer c.cancel()
-	for {
-		c.become(&StateChange{State: Connecting})
-		end := c.connection(ctx)
-		if ctx.Err() != nil {
-			c.finish(ErrClosed)
-			return
-		}
-		if !end.again {
-			c.finish(end.err)
-			return
-		}
-		wait := max(0, time.Until(end.advice))
-		if end.advice.IsZero() {
-			wait = end.least + c.backoff.Next()
-		}
-		c.become(&StateChange{State: Waiting, Err: end.err, Wait: wait})
-		if sleep(ctx, wait) != nil {
-			c.finish(ErrClosed)
-			return
-		}
-	}
-}
-
 // become takes a state and tells of it.
 func (c *Client) become(to *StateChange) {
 	c.mu.Lock()
-	c.state = to.State
+	c.state, c.open = to.State, ""
+	if to.State == Open {
+		c.open = to.Transport
+	}
 	if to.Err != nil || to.State == Open {
 		c.err = to.Err
 	}
@@ -218,7 +220,7 @@ func (c *Client) changedLocked() {
 // finish ends the client for good.
 func (c *Client) finish(err error) {
 	c.mu.Lock()
-	c.state, c.err = Closed, err
+	c.state, c.open, c.err = Closed, "", err
 	subscriptions := make(map[*Subscription]bool)
 	for _, i := range c.order {
 		subscriptions[i.sub] = true

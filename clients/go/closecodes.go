@@ -50,7 +50,8 @@ func closeCodeOf(code int) closeCode {
 	return closeCode{"not a code of this protocol", true, 0}
 }
 
-// CloseError is the close frame with which the server ended a connection. It
+// CloseError is the close frame with which the server ended a connection, or
+// what stands for one over HTTP. It
 // is final where the table of close codes in docs/PROTOCOL.md says that a
 // client does not come back: 1000, 1002, 1003, 1007, 1009, 4003, and 4001 unless
 // there is another token.

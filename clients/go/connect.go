@@ -18,36 +18,30 @@ import (
 // subprotocol is what the client speaks (RFC 6455 section 1.9).
 const subprotocol = "pushd.v1.json"
 
-// defaultHeartbeat is what to expect of a server that has not said welcome yet.
+// defaultHeartbeat is what to expect of a server that does not name its own.
 const defaultHeartbeat = 25 * time.Second
 
-// ending is why a connection ended, and what a client does then.
-type ending struct {
-	err    error         // never nil, but where the client itself ended it
-	again  bool          // connect again
-	least  time.Duration // wait at least so long before
-	advice time.Time     // connect at this time, whatever the backoff; zero: no advice
-	code   int           // of the close frame that the client sends; 0: normal
-}
-
-// connection is one connection, from dialling to its end.
-func (c *Client) connection(ctx context.Context) ending {
+// run is one WebSocket, from dialling to its end.
+func (s *session) run(ctx context.Context) ending {
+	c := s.client
+	welcomeBy := time.Now().Add(c.options.Timeout)
 	conn, early, end := c.dial(ctx)
 	if conn == nil {
 		return end
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	s := &session{client: c, ctx: ctx, out: newOutbox(conn, c.options.Timeout), calls: make(map[int]*call), asking: asking{window: maxAsked}}
-	s.live = liveReader{ctx: ctx, conn: conn, quiet: 2 * defaultHeartbeat, patience: c.options.Timeout}
+	s.ctx, s.out = ctx, newOutbox(conn, c.options.Timeout)
+	s.live = liveReader{ctx: ctx, conn: conn, quiet: 2 * defaultHeartbeat, patience: c.options.Timeout, welcomeBy: welcomeBy}
 	s.live.ping = func() { s.out.send(ws.OpText, []byte(`{"type":"ping"}`)) }
 	s.in = frameReader{in: bufio.NewReaderSize(io.MultiReader(bytes.NewReader(early), &s.live), 64<<10), control: s.control}
 	stop := context.AfterFunc(ctx, s.live.interrupt)
 	var writing sync.WaitGroup
 	writing.Go(s.out.run)
 
-	s.begin()
-	end = s.ended(ctx, s.run())
-	s.detach()
+	end = s.ended(ctx, s.read())
+	c.mu.Lock()
+	s.detachLocked()
+	c.mu.Unlock()
 	stop()
 	cancel()
 	if end.code == 0 {
@@ -55,34 +49,39 @@ func (c *Client) connection(ctx context.Context) ending {
 	}
 	s.out.close(end.code)
 	writing.Wait()
-	s.renewing.Wait()
+	s.renewal.running.Wait()
 	conn.Close()
+	return end
+}
+
+// ended says what the end of a session means.
+func (s *session) ended(ctx context.Context, err error) ending {
+	if failure := s.out.failure(); failure != nil && ctx.Err() == nil {
+		err = fmt.Errorf("%w: %w", errBroken, failure)
+	}
+	end := endOf(ctx, err)
+	end.advice = s.advice
+	var closed *CloseError
+	end.unfit = !s.live.welcomeBy.IsZero() && !errors.As(err, &closed)
 	return end
 }
 
 // dial opens a WebSocket. early is what the server sent along with its answer;
 // without a conn the ending says why.
 func (c *Client) dial(ctx context.Context) (conn net.Conn, early []byte, end ending) {
-	token, err := c.token(ctx)
-	if err != nil {
-		return nil, nil, ending{err: fmt.Errorf("no token: %w", err), again: true}
-	}
 	header := c.options.Header.Clone()
 	if header == nil {
 		header = http.Header{}
 	}
-	if token != "" {
+	if token := c.token(); token != "" {
 		header.Set("Authorization", "Bearer "+token)
 	}
-	c.mu.Lock()
-	c.shown = token
-	c.mu.Unlock()
 	var no *Error
 	dialer := ws.Dialer{
 		Header:    ws.HandshakeHeaderHTTP(header),
 		Timeout:   c.options.Timeout,
 		TLSConfig: c.options.TLS,
-		NetDial:   c.options.NetDial,
+		NetDial:   dialWith(c.options.NetDial),
 		Protocols: []string{subprotocol},
 		OnStatusError: func(_ int, _ []byte, answer io.Reader) {
 			response, err := http.ReadResponse(bufio.NewReader(answer), nil)
@@ -95,15 +94,13 @@ func (c *Client) dial(ctx context.Context) (conn net.Conn, early []byte, end end
 	}
 	conn, buffered, handshake, err := dialer.Dial(ctx, c.url.String())
 	switch {
-	case no != nil && no.Status == http.StatusUnauthorized:
-		return nil, nil, c.another(ctx, no)
 	case no != nil:
-		return nil, nil, ending{err: no, again: no.Temporary(), least: no.RetryAfter}
+		return nil, nil, refusedEnd(no)
 	case err != nil:
-		return nil, nil, ending{err: fmt.Errorf("cannot connect to %s: %w", c.url.Redacted(), err), again: true}
+		return nil, nil, ending{err: fmt.Errorf("cannot connect to %s: %w", c.url.Redacted(), err), again: true, unfit: !isAway(err)}
 	case handshake.Protocol == "":
 		conn.Close()
-		return nil, nil, ending{err: fmt.Errorf("%s does not speak %s: is it a pushd?", c.url.Redacted(), subprotocol)}
+		return nil, nil, ending{err: fmt.Errorf("%s does not speak %s: is it a pushd?", c.url.Redacted(), subprotocol), unfit: true}
 	}
 	if buffered != nil {
 		waiting, _ := buffered.Peek(buffered.Buffered()) // what is buffered can be peeked at
@@ -113,76 +110,27 @@ func (c *Client) dial(ctx context.Context) (conn net.Conn, early []byte, end end
 	return conn, early, ending{}
 }
 
-// token returns what to show to the next connection.
-func (c *Client) token(ctx context.Context) (string, error) {
-	if c.hasSpare {
-		token := c.spare
-		c.spare, c.hasSpare = "", false
-		return token, nil
-	}
-	return c.freshToken(ctx)
+// awayError is that of a connection below TLS that could not be made. It would
+// not be made for another transport either.
+type awayError struct{ error }
+
+func (e *awayError) Unwrap() error { return e.error }
+
+func isAway(err error) bool {
+	var away *awayError
+	return errors.As(err, &away)
 }
 
-// freshToken asks for a token. An error never holds it.
-func (c *Client) freshToken(ctx context.Context) (string, error) {
-	if c.options.Token == nil {
-		return "", nil
+// dialWith marks the errors of a dialer, which is TCP's where it is nil.
+func dialWith(dial func(ctx context.Context, network, address string) (net.Conn, error)) func(ctx context.Context, network, address string) (net.Conn, error) {
+	if dial == nil {
+		dial = new(net.Dialer).DialContext
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.options.Timeout)
-	defer cancel()
-	token, err := c.options.Token(ctx)
-	if err != nil {
-		return "", err
-	}
-	for i := range len(token) {
-		if b := token[i]; b <= ' ' || b > '~' { // it becomes a header
-			return "", fmt.Errorf("what Options.Token returned is none: its byte %d is no visible ASCII character", i)
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, &awayError{err}
 		}
+		return conn, nil
 	}
-	return token, nil
-}
-
-// another is the ending of a connection whose token the server did not take:
-// final, unless there is another.
-func (c *Client) another(ctx context.Context, refused error) ending {
-	token, err := c.freshToken(ctx)
-	if err != nil {
-		return ending{err: fmt.Errorf("%w; no other token: %w", refused, err), again: true}
-	}
-	c.mu.Lock()
-	same := token == c.shown
-	c.mu.Unlock()
-	if same {
-		return ending{err: refused}
-	}
-	c.spare, c.hasSpare = token, true
-	return ending{err: refused, again: true}
-}
-
-// ended says what the end of a session means.
-func (s *session) ended(ctx context.Context, err error) ending {
-	if ctx.Err() != nil {
-		return ending{err: ErrClosed}
-	}
-	if failure := s.out.failure(); failure != nil {
-		err = fmt.Errorf("%w: %w", errBroken, failure)
-	}
-	end := ending{err: err, again: true, advice: s.advice}
-	var closed *CloseError
-	var mistake *protocolError
-	switch {
-	case errors.As(err, &closed):
-		what := closeCodeOf(closed.Code)
-		if closed.Code == closeNoToken {
-			end = s.client.another(ctx, err)
-		} else {
-			end.again, end.least = what.again, what.least
-		}
-		end.code = closed.Code
-	case errors.As(err, &mistake):
-		end.code = mistake.code
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		end.err = errBroken
-	}
-	return end
 }

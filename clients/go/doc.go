@@ -1,6 +1,7 @@
-// Package pushd is the Go client of pushd: it keeps one WebSocket open to a
+// Package pushd is the Go client of pushd: it keeps a connection open to a
 // server, with any number of subscriptions on it, and brings each of them back
-// where it stopped when the connection had to be replaced.
+// where it stopped when the connection had to be replaced. That is a WebSocket,
+// or what gets through instead.
 //
 //	client, err := pushd.New("https://push.example.com", pushd.Options{})
 //	if err != nil {
@@ -32,17 +33,39 @@
 //     knows where that is no use, and ends ([CloseError]).
 //   - Each topic is resumed from its own cursor. In a namespace with history
 //     nothing is lost and nothing comes twice; where something is missing, the
-//     iterator says so at its place ([Gap]).
+//     iterator says so at its place ([Gap]). Without history a connection that was
+//     replaced is a gap of its own: reason disconnected.
 //   - A connection on which nothing came for two heartbeats is asked for a sign
-//     of life, and left where none comes.
-//   - The token is asked for before each connection, and when the server says
+//     of life, and left where none comes ([ErrDead]).
+//   - The token is asked for before each round of attempts, and when the server says
 //     that it ends; a new one is shown on the open connection.
 //   - What the server could not do for now (unavailable, rate_limited) is tried
 //     again, not before the time that it named.
 //
-// It speaks WebSockets alone. A program that is not a web page has no need of
-// the fallbacks that pushd serves beside them, and whoever wants those has
-// net/http.
+// # Transports
+//
+// Where WebSockets do not get through the client goes on by Server-Sent Events, and
+// where these do not either, by polling: [Options].Transports, each of which is
+// told with the state ([StateChange], [Client.Transport]). For a program all are
+// the same, but for [Client.Presence], which needs a WebSocket.
+//
+//   - A transport gives way to the next where something refuses it, or no welcome
+//     of the server comes within [Options].Timeout. One that worked before has a
+//     second attempt first. A server that cannot be reached at all, that is busy (429,
+//     503) or wants another token (401) is no reason: the client comes back later.
+//   - While on a lesser transport the best is tried about every
+//     [Options].RetryBetter, beside what there is, and takes its place once it is open.
+//   - A stream of events has heartbeats of the server, and is dead when none came for
+//     a heartbeat and Timeout; a poll when it has no answer Timeout after its 25 s.
+//   - Publications are requests of their own (POST /publish).
+//   - A new topic has a request of its own, and the others go on; but those that it
+//     overlaps are asked for again together with it, and all of them are when
+//     there are more than two requests too many. That is no gap where there is history, nor
+//     between polls; for events without history it is.
+//   - A topic that nobody wants any more may go on coming in a stream, and is
+//     ignored, until that is made anew.
+//   - A stream whose token is about to end is made anew with another. A poll finds
+//     out by its refusal.
 //
 // # A slow consumer
 //
@@ -66,14 +89,17 @@
 //
 // A client has each topic or pattern once: to subscribe to the same name again
 // is [ErrSubscribed]. Different ones may overlap ("a.*" and "a.b"), and each
-// subscription gets each message once. One exception is left: where Subscribe is
+// subscription gets each message once. Two exceptions are left: where Subscribe is
 // given a cursor of the caller's own, what is replayed from there may repeat to
-// overlapping subscriptions what they already had.
+// overlapping subscriptions what they already had; and so may the end of a fallback, of
+// those that cannot be in one request: with different modes or rates, or more
+// than a request's head has room for (some 100).
 //
 // # Goroutines
 //
-// A client has one goroutine that connects, reads and hands out, one for each
-// connection that writes, and while a token is asked for, one that asks. All of
-// them have ended when Close returns. All methods may be called from any
-// goroutine.
+// A client has one goroutine that decides on connections, and for the one that there
+// is one that reads and hands out and one that writes; over HTTP one for each
+// request that waits for messages, beside those of net/http. While a token is
+// asked for, there is one that asks. All of them have ended when Close returns, but for
+// those of net/http, which end then. All methods may be called from any goroutine.
 package pushd

@@ -27,6 +27,10 @@ const (
 	Internal        Code = "internal"
 )
 
+// Unsupported is the code of what cannot be had over the transport in use: the
+// client itself says it, and no server.
+const Unsupported Code = "unsupported"
+
 // Error is an answer of the server that says no: to a command, to the upgrade
 // of a connection, or to a request over HTTP ([ResponseError]). Its JSON form is
 // that of the body of an HTTP error, and of a result line of POST /publish.
@@ -61,7 +65,7 @@ func ResponseError(response *http.Response) *Error {
 	const longest = 64 << 10 // bytes of a body that are worth reading for a message
 	body, err := io.ReadAll(io.LimitReader(response.Body, longest))
 	if err != nil || json.Unmarshal(body, e) != nil || e.Code == "" {
-		e.Code, e.Message = Code("HTTP "+strconv.Itoa(response.StatusCode)), http.StatusText(response.StatusCode)
+		e.Code, e.Message = statusCode(response.StatusCode), http.StatusText(response.StatusCode)
 	}
 	e.Status = response.StatusCode
 	if seconds, err := strconv.Atoi(response.Header.Get("Retry-After")); err == nil && seconds > 0 {
@@ -70,14 +74,19 @@ func ResponseError(response *http.Response) *Error {
 	return e
 }
 
+// statusCode is the code of an answer that is none of a pushd's own.
+func statusCode(status int) Code { return Code("HTTP " + strconv.Itoa(status)) }
+
 var (
 	// ErrClosed is what is left of a client or a subscription after its Close.
 	ErrClosed = errors.New("it is closed")
 	// ErrSubscribed is the error of subscribing to a name that the client is subscribed to.
 	ErrSubscribed = errors.New("the client is subscribed to it already")
-	// ErrDead is the end of a connection on which nothing came back for a ping.
-	ErrDead = errors.New("the connection is dead: nothing came back for a ping")
+	// ErrDead is the end of a connection on which no sign of life came in time: no
+	// answer to a ping, no heartbeat, no answer to a poll.
+	ErrDead = errors.New("the connection is dead: no sign of life came in time")
 
 	errAdvised = errors.New("the server asked to connect again")
 	errBroken  = errors.New("the connection broke off")
+	errSilent  = errors.New("the server did not say welcome in time")
 )

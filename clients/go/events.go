@@ -11,7 +11,7 @@ type State int
 
 // The states of a client.
 const (
-	Connecting State = iota // a connection is being made
+	Connecting State = iota // a connection is being made, by some transport
 	Open                    // the server has said welcome
 	Waiting                 // for the time of the next attempt
 	Closed                  // for good: by Close, or since there is no use in going on
@@ -34,14 +34,17 @@ type Event interface {
 
 // StateChange is told for each new state.
 type StateChange struct {
-	State  State
-	Client string        // Open: the connection's name on the server
-	Err    error         // Waiting, Closed: why; nil after Close
-	Wait   time.Duration // Waiting: until the next attempt
+	State     State
+	Transport Transport     // Connecting, Open: by which
+	Client    string        // Open: the connection's name on the server; "" for polls, which have none
+	Err       error         // Connecting: why the transport before this one could not be had; Waiting, Closed: why; nil after Close
+	Wait      time.Duration // Waiting: until the next attempt
 }
 
 func (e *StateChange) String() string {
 	switch {
+	case e.State == Connecting && e.Err != nil:
+		return fmt.Sprintf("%v; trying %s", e.Err, e.Transport)
 	case e.State == Waiting:
 		return fmt.Sprintf("%v; connecting again in %v", e.Err, e.Wait.Round(time.Millisecond))
 	case e.Err != nil:
@@ -56,7 +59,7 @@ func (e *StateChange) String() string {
 type Gap struct {
 	Topic    string // or pattern, as subscribed
 	From, To string // cursors between which they are missing; "" where there are none
-	Reason   string // slow, expired, upstream or restarted
+	Reason   string // slow, expired, upstream or restarted; disconnected: there was no connection, and no history to make up for it
 	Resumed  bool   // the server could not resume from the cursor that it was given
 	Lost     int    // messages that this client dropped for want of room; 0: the server did not say how many
 }

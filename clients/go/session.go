@@ -5,32 +5,29 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/gobwas/ws"
 )
 
-// session is one connection that is open.
+// session is a WebSocket, and what is said on it.
 type session struct {
+	flow // of all interests
+
 	// Static.
-	client *Client
 	ctx    context.Context // ends with the session
 	out    *outbox
+	opened chan<- struct{} // closed at the welcome
 
 	// The reading goroutine's.
-	live    liveReader
-	in      frameReader
-	advice  time.Time // from a reconnect message
-	skipped Skipped   // for the next message of its topic
-	hits    []*interest
-	renewal context.CancelFunc // ends the goroutine that asks for a token
+	live   liveReader
+	in     frameReader
+	advice time.Time // from a reconnect message
 
-	renewing sync.WaitGroup
+	renewal renewal
 
 	// Guarded by client.mu.
 	over       bool
-	welcomed   bool
 	maxMessage int // of a command, in bytes
 	lastID     int
 	calls      map[int]*call // that wait for their replies
@@ -44,24 +41,24 @@ type call struct {
 	reply    chan *envelope // to what somebody waits for: takes one; closed where none will come
 }
 
-// begin makes the session the client's, and asks for its subscriptions.
-func (s *session) begin() {
-	c := s.client
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.session = s
-	for _, i := range c.order {
-		s.wantLocked(i)
+func newSession(c *Client, opened chan<- struct{}) *session {
+	return &session{
+		flow: flow{client: c}, opened: opened,
+		calls: make(map[int]*call), asking: asking{window: maxAsked},
 	}
-	s.advanceLocked()
 }
 
-// detach ends what waits for the session.
-func (s *session) detach() {
-	c := s.client
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	s.over, c.session = true, nil
+func (s *session) transport() Transport { return WebSocket }
+
+// attachLocked asks for the client's subscriptions.
+func (s *session) attachLocked() { s.wantLocked(s.client.order...) }
+
+// detachLocked ends what waits for the session.
+func (s *session) detachLocked() {
+	if s.over {
+		return
+	}
+	s.over = true
 	for _, call := range s.calls {
 		if call.reply != nil {
 			close(call.reply)
@@ -70,25 +67,20 @@ func (s *session) detach() {
 	if s.timer != nil {
 		s.timer.Stop()
 	}
-	for _, i := range c.order {
-		i.stand = absent
-		for _, p := range i.passed {
-			p.with.aheadLocked(i, p.until) // as leftLocked does, for all at once
-		}
-		i.passed = nil
+	if s.client.link == s {
+		s.client.leftAllLocked()
 	}
-	c.changedLocked()
 }
 
-// run reads until the connection ends.
-func (s *session) run() error {
+// read reads until the connection ends.
+func (s *session) read() error {
 	for {
 		text, err := s.in.next()
 		if err != nil {
 			return err
 		}
 		if m, ok := decodeMessage(text); ok {
-			s.message(&m)
+			s.route(&m)
 			continue
 		}
 		m := &envelope{}
@@ -119,58 +111,51 @@ func (s *session) handle(m *envelope, text []byte) {
 	switch m.Type {
 	case "error", "reconnect", "welcome": // are no sign that things go well
 	default:
-		c.backoff.Reset()
+		c.wentWell()
 	}
-	switch m.Type {
-	case "message":
-		message := m.message(text)
-		s.message(&message)
-	case "welcome":
+	switch {
+	case m.Type == "welcome":
 		s.welcome(m)
-	case "subscribed":
+	case m.Type == "subscribed":
 		s.subscribed(m)
-	case "published", "presence":
+	case m.Type == "published", m.Type == "presence":
 		c.mu.Lock()
 		if call := s.takeLocked(m.ID); call != nil && call.reply != nil {
 			call.reply <- m
 		}
 		c.mu.Unlock()
-	case "gap":
-		s.gap(m)
-	case "skipped":
-		s.skipped = Skipped{m.Topic, m.Count}
-		c.tell(&Skipped{m.Topic, m.Count})
-	case "unsubscribed":
-		s.unsubscribed(m)
-	case "reconnect":
+	case m.Type == "unsubscribed" && m.Reason == "requested":
+		s.left(m)
+	case m.Type == "reconnect":
 		after := milliseconds(m.After)
 		s.advice = time.Now().Add(after)
 		s.live.leaveAt = s.advice
 		c.tell(&Advice{after, m.Reason})
-	case "token_expires":
-		s.renew(milliseconds(m.After))
-	case "error":
+	case m.Type == "token_expires":
+		s.renewal.begin(s.ctx, c, milliseconds(m.After), s.show)
+	case m.Type == "error":
 		s.handleError(m)
+	default:
+		s.flow.handle(m, text)
 	}
-}
-
-func (s *session) message(m *Message) {
-	s.client.backoff.Reset()
-	if s.skipped.Count > 0 && s.skipped.Topic == m.Topic {
-		m.Skipped, s.skipped = s.skipped.Count, Skipped{}
-	}
-	s.route(m)
 }
 
 func (s *session) welcome(m *envelope) {
-	c := s.client
+	if s.live.welcomeBy.IsZero() {
+		return // it has come
+	}
+	s.live.welcomeBy = time.Time{}
 	if m.Heartbeat > 0 {
 		s.live.quiet = 2 * milliseconds(m.Heartbeat)
 	}
+	c := s.client
 	c.mu.Lock()
-	s.welcomed, s.maxMessage = true, int(m.MaxMessage)
+	s.maxMessage = int(m.MaxMessage)
+	if s.ctx.Err() == nil {
+		c.attachLocked(s)
+	}
 	c.mu.Unlock()
-	c.become(&StateChange{State: Open, Client: m.Client})
+	c.opened(s, m.Client, s.opened)
 }
 
 // callLocked gives a command its number.
@@ -210,34 +195,6 @@ func (s *session) handleError(m *envelope) {
 	c.tell(events...)
 }
 
-// renew shows the token that has taken the place of one that is about to end.
-// Until there is one it asks again, each time when half of what is left has passed.
-func (s *session) renew(left time.Duration) {
-	if s.renewal != nil {
-		s.renewal()
-	}
-	ctx, cancel := context.WithCancel(s.ctx)
-	s.renewal = cancel
-	end := time.Now().Add(left)
-	s.renewing.Go(func() {
-		defer cancel()
-		for {
-			left := time.Until(end)
-			token, err := s.client.freshToken(ctx)
-			if ctx.Err() != nil {
-				return
-			}
-			if err == nil && s.show(token) {
-				return
-			}
-			s.client.tell(&TokenExpires{left, err})
-			if left < 2*time.Second || sleep(ctx, left/2) != nil {
-				return
-			}
-		}
-	})
-}
-
 // show sends a token, if it is another than the connection has.
 func (s *session) show(token string) bool {
 	c := s.client
@@ -262,4 +219,52 @@ func (s *session) commandLocked(command any) {
 		panic(err) // commands are structs of strings and numbers
 	}
 	s.out.send(ws.OpText, text)
+}
+
+// ask sends a command, and waits for its reply.
+func (s *session) ask(ctx context.Context, cmd *command) (*envelope, error) {
+	c := s.client
+	c.mu.Lock()
+	if s.over {
+		c.mu.Unlock()
+		return nil, errLost
+	}
+	reply, most := make(chan *envelope, 1), s.maxMessage
+	id := s.callLocked(&call{reply: reply})
+	c.mu.Unlock()
+	text := cmd.text(id)
+	if most > 0 && len(text) > most {
+		s.forget(id)
+		return nil, &Error{Code: MessageTooLarge, Message: fmt.Sprintf("the command has %d bytes, and the server takes %d", len(text), most)}
+	}
+	for full := s.out.trySend(ws.OpText, text); full != nil; full = s.out.trySend(ws.OpText, text) {
+		select {
+		case <-full:
+		case <-s.ctx.Done():
+			return nil, errLost
+		case <-ctx.Done():
+			s.forget(id)
+			return nil, ctx.Err()
+		}
+	}
+	select {
+	case m, ok := <-reply:
+		switch {
+		case !ok:
+			return nil, errLost
+		case m.Type == "error":
+			return nil, m.refusal()
+		}
+		return m, nil
+	case <-ctx.Done():
+		s.forget(id)
+		return nil, ctx.Err()
+	}
+}
+
+// forget is for a command whose reply nobody waits for any more.
+func (s *session) forget(id int) {
+	s.client.mu.Lock()
+	defer s.client.mu.Unlock()
+	delete(s.calls, id)
 }

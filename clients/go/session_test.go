@@ -37,32 +37,6 @@ func guarded(t testing.TB) *node {
 	return start(t, func(cfg *config.Config) { cfg.TokenSecret, cfg.TokenLeeway = testSecret, 0 })
 }
 
-// A token that ends is replaced on the open connection, and nothing is refused
-// or missed meanwhile.
-func TestTokenIsRenewed(t *testing.T) {
-	n := guarded(t)
-	var asked atomic.Int32
-	c, told := connect(t, n.url(), func(o *pushd.Options) {
-		o.Token = func(context.Context) (string, error) {
-			if asked.Add(1) == 1 {
-				return tokenFor(t, 2*time.Second), nil
-			}
-			return tokenFor(t, time.Hour), nil
-		}
-	})
-	s := subscribe(t, c, "kept.a", pushd.SubscribeOptions{})
-	for k := 0; asked.Load() < 2 || k < 50; k++ {
-		publish(t, c, "kept.a", k)
-		wantNumbers(t, s, k, k)
-		time.Sleep(5 * time.Millisecond)
-	}
-	publish(t, c, "kept.a", 7)
-	wantNumbers(t, s, 7, 7)
-	if n := count(told, func(e *pushd.StateChange) bool { return e.State == pushd.Open }); n != 1 {
-		t.Errorf("%d connections, want the first alone", n)
-	}
-}
-
 // A token that ended is replaced on the next connection; one that is bad and the
 // only one ends the client.
 func TestTokenRefused(t *testing.T) {
@@ -112,28 +86,6 @@ func TestNoToken(t *testing.T) {
 	if n := count[*pushd.StateChange](told, func(e *pushd.StateChange) bool { return e.State == pushd.Connecting }); n != 1 {
 		t.Errorf("%d attempts", n)
 	}
-}
-
-// A node that is drained is left when it says, and the subscription goes on at the next.
-func TestDrain(t *testing.T) {
-	n := start(t)
-	c, told := connect(t, n.url(), func(o *pushd.Options) { o.Backoff = pushd.Backoff{Min: time.Hour, Max: time.Hour} })
-	s := subscribe(t, c, "kept.a", pushd.SubscribeOptions{})
-	request, err := http.NewRequestWithContext(testContext(t), "POST", "http://"+n.AdminAddr()+"/drain?window=0", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		t.Fatal(err)
-	}
-	response.Body.Close()
-	http.DefaultClient.CloseIdleConnections()
-	await(t, "the advice", func() bool { return count[*pushd.Advice](told, nil) == 1 })
-	await(t, "another attempt, without the backoff", func() bool {
-		return count(told, func(e *pushd.StateChange) bool { return e.State == pushd.Connecting }) > 1
-	})
-	s.Close()
 }
 
 // Gaps stand where messages are missing, and the iteration goes on behind them.
@@ -239,7 +191,11 @@ func TestFrames(t *testing.T) {
 	c, _ := connect(t, url)
 	s := subscribe(t, c, "a.b", pushd.SubscribeOptions{})
 	for _, want := range []int{len(big) + 2, len(`{"type":"x"}`), len(`{"n":1}`)} {
-		if m, err := s.Next(testContext(t)); err != nil || len(m.Data) != want {
+		m, err := s.Next(testContext(t))
+		for isGap(err, "disconnected") { // it has no history, and was away
+			m, err = s.Next(testContext(t))
+		}
+		if err != nil || len(m.Data) != want {
 			t.Errorf("%d bytes, %v; want %d", len(m.Data), err, want)
 		}
 	}

@@ -135,12 +135,9 @@ func (c *Client) add(s *Subscription) error {
 		if isPattern(i.topic) {
 			c.patterns = append(c.patterns, i)
 		}
-		if c.session != nil {
-			c.session.wantLocked(i)
-		}
 	}
-	if c.session != nil {
-		c.session.advanceLocked()
+	if c.link != nil {
+		c.link.wantLocked(s.interests...)
 	}
 	return nil
 }
@@ -170,8 +167,8 @@ func (s *Subscription) removeLocked() {
 			drop = append(drop, i)
 		}
 	}
-	if c.session != nil && len(drop) > 0 {
-		c.session.dropLocked(drop...)
+	if c.link != nil && len(drop) > 0 {
+		c.link.dropLocked(drop...)
 	}
 	for _, i := range s.interests {
 		i.gone = true

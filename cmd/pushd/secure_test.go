@@ -46,10 +46,11 @@ func TestSecureServer(t *testing.T) {
 	if got.code != 1 || !strings.Contains(got.stderr, "certificate signed by unknown authority") {
 		t.Errorf("without --ca: %+v", got)
 	}
-	for server, ca := range map[string]string{"wss://" + address: a.File(), "https://" + address: a.File()} {
-		got = runWith(ctx, "", "subscribe", "--server", server, "--ca", ca, "--count=1", "host.>")
+	for _, args := range []string{"--server=wss://", "--transport=sse --server=wss://", "--transport=poll --server=https://", "--server=https://"} {
+		command := append([]string{"subscribe", "--ca", a.File(), "--count=1"}, strings.Fields(args+address+" host.>")...)
+		got = runWith(ctx, "", command...)
 		if got.code != 0 || !strings.Contains(got.stdout, " host.") {
-			t.Errorf("subscribe --server %s: %+v", server, got)
+			t.Errorf("subscribe %s: %+v", args, got)
 		}
 	}
 	got = runWith(ctx, `{"n":1}`+"\n", "feed", "--server", "https://"+address, "--ca", a.File(), "--topic", "host.b", "-")

@@ -11,12 +11,13 @@ import (
 
 type subscribeCommand struct {
 	serverFlag
-	Format  string   `enum:"text,json,raw" default:"text" help:"Print each message as text (time, topic, data), json (the line as the server sent it) or raw (its data alone)."`
-	Count   int      `placeholder:"N" help:"Exit after this many messages. 0 goes on until interrupted."`
-	Cursor  []string `sep:"none" placeholder:"CURSOR" help:"Begin after this cursor, which a message or a former run told (--format json). Once for each topic, in the same order."`
-	Mode    string   `enum:",all,latest,live" default:"" help:"Get every message (all), the newest value of each topic (latest), or what comes while this keeps up (live), where the namespace allows it."`
-	MaxRate float64  `placeholder:"N" help:"With --mode latest, at most this many values a second of each topic. 0 is no limit."`
-	Topics  []string `arg:"" name:"topic" help:"Subscribe to these topics. * stands for one token and a last > for one or more: quote them from the shell."`
+	Format    string   `enum:"text,json,raw" default:"text" help:"Print each message as text (time, topic, data), json (the line as the server sent it) or raw (its data alone)."`
+	Count     int      `placeholder:"N" help:"Exit after this many messages. 0 goes on until interrupted."`
+	Cursor    []string `sep:"none" placeholder:"CURSOR" help:"Begin after this cursor, which a message or a former run told (--format json). Once for each topic, in the same order."`
+	Mode      string   `enum:",all,latest,live" default:"" help:"Get every message (all), the newest value of each topic (latest), or what comes while this keeps up (live), where the namespace allows it."`
+	Transport string   `enum:"auto,websocket,sse,poll" default:"auto" help:"Receive by WebSocket, by Server-Sent Events (sse) or by polling (poll) alone, or by the first of them that gets through (auto)."`
+	MaxRate   float64  `placeholder:"N" help:"With --mode latest, at most this many values a second of each topic. 0 is no limit."`
+	Topics    []string `arg:"" name:"topic" help:"Subscribe to these topics. * stands for one token and a last > for one or more: quote them from the shell."`
 }
 
 // Run prints messages until there were enough, ctx is done, or the server says
@@ -44,7 +45,7 @@ func (c *subscribeCommand) Run(ctx context.Context, p program) error {
 	}
 	s := subscriber{
 		url:     url.String(),
-		options: pushd.Options{TLS: trust},
+		options: pushd.Options{TLS: trust, Transports: transports(c.Transport)},
 		token:   c.tokenFlags,
 		topics:  positions(c.Topics, c.Cursor),
 		wants:   pushd.SubscribeOptions{Mode: pushd.Mode(c.Mode), MaxRate: c.MaxRate},
@@ -53,6 +54,14 @@ func (c *subscribeCommand) Run(ctx context.Context, p program) error {
 		notef:   p.notef,
 	}
 	return s.run(ctx)
+}
+
+// transports are those that a flag names.
+func transports(flag string) []pushd.Transport {
+	if flag == "auto" {
+		return nil // all
+	}
+	return []pushd.Transport{pushd.Transport(flag)}
 }
 
 // messagePrinter writes messages in the format that was asked for.

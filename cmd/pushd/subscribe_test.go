@@ -6,9 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -24,7 +30,7 @@ func fastSubscriber(url string, limit int) (s *subscriber, stdout, stderr *outpu
 	return &subscriber{
 		url:     url,
 		topics:  positions([]string{"a.b"}, nil),
-		options: pushd.Options{Timeout: testTimeout, Backoff: pushd.Backoff{Min: time.Millisecond, Max: time.Millisecond}},
+		options: pushd.Options{Transports: transports("websocket"), Timeout: testTimeout, Backoff: pushd.Backoff{Min: time.Millisecond, Max: time.Millisecond}},
 		out:     &messagePrinter{w: bufio.NewWriter(stdout), format: "text"},
 		limit:   limit,
 		notef:   program{stderr: stderr}.notef,
@@ -361,5 +367,51 @@ func TestSubscribeOutputGone(t *testing.T) {
 	s.out.w = bufio.NewWriter(w)
 	if err := s.run(testContext(t)); !errors.Is(err, io.ErrClosedPipe) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// Messages come by the transport that was asked for, and by no other.
+func TestSubscribeTransport(t *testing.T) {
+	t.Chdir(t.TempDir())
+	writeFile(t, "pushd.yaml", "namespaces: {orders: {delivery: all, history: {age: 1h}}}\n")
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := free.Addr().String()
+	free.Close()
+	stop := serveAt(t, address)
+	defer stop()
+	var mu sync.Mutex
+	asked := map[string][]string{} // paths, by the first part of each
+	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: address})
+	proxy.FlushInterval = -1
+	proxy.ErrorLog = log.New(io.Discard, "", 0) // clients leave
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		who, path, _ := strings.Cut(r.URL.Path[1:], "/")
+		mu.Lock()
+		asked[who] = append(asked[who], path)
+		mu.Unlock()
+		r.URL.Path = "/" + path
+		proxy.ServeHTTP(w, r)
+	}))
+	defer front.Close()
+	if got := runWith(testContext(t), "", "publish", "--server", "http://"+address, "orders.a", "1"); got.code != 0 {
+		t.Fatalf("publish: %+v", got)
+	}
+	for transport, want := range map[string]string{"auto": "ws", "websocket": "ws", "sse": "sse", "poll": "poll"} {
+		got := runWith(testContext(t), "", "subscribe", "--server", front.URL+"/"+transport, "--transport", transport, "--mode=latest", "--format=raw", "--count=1", "orders.a")
+		if got != (result{0, "1\n", ""}) {
+			t.Errorf("%s: %+v", transport, got)
+		}
+		mu.Lock()
+		others := slices.DeleteFunc(slices.Clone(asked[transport]), func(path string) bool { return path == want || path == "healthz" })
+		if len(others) > 0 || !slices.Contains(asked[transport], want) {
+			t.Errorf("%s: asked for %v", transport, asked[transport])
+		}
+		mu.Unlock()
+	}
+	if got := runWith(testContext(t), "", "subscribe", "--transport=udp", "a"); got.code == 0 || !strings.Contains(got.stderr, "--transport") {
+		t.Errorf("%+v", got)
 	}
 }

@@ -98,7 +98,7 @@ func (s *subscriber) verdict(ctx context.Context, err error) error {
 func (s *subscriber) note(e pushd.Event) {
 	switch e := e.(type) {
 	case *pushd.StateChange:
-		if e.State == pushd.Waiting {
+		if e.State == pushd.Waiting || e.State == pushd.Connecting && e.Err != nil {
 			s.notef("%v", e)
 		}
 	case *pushd.TokenExpires:
