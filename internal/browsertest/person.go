@@ -24,6 +24,14 @@ func (tab *Tab) Press(keys string) {
 	}
 }
 
+// Visit goes to another page.
+func (tab *Tab) Visit(url string) {
+	tab.t.Helper()
+	if err := chromedp.Do(tab.ctx, chromedp.Navigate(url)); err != nil {
+		tab.t.Fatalf("going to %s: %v", url, err)
+	}
+}
+
 // Reload loads the page again.
 func (tab *Tab) Reload() {
 	tab.t.Helper()
