@@ -49,7 +49,7 @@ func wantCrowd(tab *browsertest.Tab) {
 		tab.Want(`document.querySelector("#heard").textContent === "` + n + `"`)
 	}
 	opened("100")
-	for _, n := range []string{"120", "7"} {
+	for _, n := range []string{"200", "7"} {
 		tab.Do(`document.querySelector("[name=n]").select()`)
 		tab.Press(n + browsertest.Enter)
 		opened(n)
