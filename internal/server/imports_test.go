@@ -29,7 +29,8 @@ var inside = map[string][]string{
 	"internal/cluster":     {"internal/statistics"}, // what other nodes say; it speaks to nobody
 	"internal/console":     {},
 	"internal/statistics":  {}, // what a node says, without what it says it of
-	"internal/browsertest": {},
+	"internal/browsertest": {"internal/tooltest"},
+	"internal/tooltest":    {},
 	"internal/natstest":    {},
 	"internal/peertest":    {"internal/wire"},
 	"clients/go":           {}, // who copies it has all of it
