@@ -44,7 +44,7 @@ func Packages(t testing.TB, folder, of string) {
 	npm := Find(t, "npm", "npm")
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, npm, "ci", "--prefer-offline", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier", "--fetch-retries=1")
+	cmd := exec.CommandContext(ctx, npm, "ci", "--prefer-offline", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier", "--fetch-retries=1", "--fetch-retry-mintimeout=1000")
 	cmd.Dir = folder
 	switch out, err := cmd.CombinedOutput(); {
 	case err == nil:
