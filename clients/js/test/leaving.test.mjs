@@ -29,7 +29,7 @@ for (const transport of ["websocket", "sse", "poll"]) {
     front.to(second.port);
     await first.operate("POST", "/drain?grace=0&window=1");
     let published = 0;
-    while (all.some(({ left }) => !left.length)) await second.publish("scores.a", ++published);
+    while ((await first.operate("GET", "/drain")).state !== "drained") await second.publish("scores.a", ++published);
     await second.publish("scores.a", ++published);
     await until("all of it", () => all.every(({ got }) => got.data.at(-1) === published));
     for (const { left, got } of all) {
