@@ -7,7 +7,7 @@ FUZZTIME ?= 30s
 FUZZ     ?=
 IMAGE    ?= ghcr.io/pushd/pushd:v0.1.0
 
-.PHONY: build run image test deploy-check alerts-check lint vulnerabilities sdk soak fuzz bench microbench console-charts clean
+.PHONY: build run image test tools deploy-check alerts-check lint vulnerabilities sdk soak fuzz bench microbench console-charts clean
 
 build: ## bin/pushd
 	$(GO) build -trimpath -ldflags="-s -w" -o bin/pushd ./cmd/pushd
@@ -21,9 +21,15 @@ image: ## bin/pushd-image.tar, for docker load and podman load; it needs no daem
 sdk: ## the JavaScript client: clients/js/dist, and the copy that pages load
 	cd clients/js && npm ci && npm run build -- ../../internal/page/assets/pushd.js
 
-test: lint deploy-check ## everything that checks the project
-	$(GO) test -race -shuffle=on -timeout 10m ./...
-	cd bench/peers && $(GO) test -timeout 5m ./...
+test: export PUSHD_SKIPPED = $(CURDIR)/bin/skipped
+test: tools lint deploy-check ## everything that checks the project; it ends with what was skipped for want of what
+	@mkdir -p bin && rm -f $$PUSHD_SKIPPED
+	@trap '$(CURDIR)/.ci/skipped $$PUSHD_SKIPPED' EXIT; set -e; \
+	$(GO) test -race -shuffle=on -timeout 10m ./...; \
+	cd bench/peers; $(GO) test -timeout 5m ./...
+
+tools: ## what tests need beside Go, from Debian, where that is missing and may be installed
+	@.ci/tools
 
 deploy-check: alerts-check ## deploy/ against the types of Kubernetes, PromQL and the binary
 	cd deploy && $(GO) vet ./... && $(GO) run $(STATICCHECK) ./... && $(GO) test -timeout 5m ./...

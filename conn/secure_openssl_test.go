@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/gobwas/ws"
+
+	"github.com/pushd/pushd/internal/tooltest"
 )
 
 // openssl is a client by other authors: openssl s_client.
@@ -23,10 +25,7 @@ type openssl struct {
 
 func (sh *shard) openssl(a authority, args ...string) *openssl {
 	sh.t.Helper()
-	path, err := exec.LookPath("openssl")
-	if err != nil {
-		sh.t.Skip("no openssl to connect with (apt-get install openssl)")
-	}
+	path := tooltest.Find(sh.t, "openssl", "openssl")
 	o := &openssl{t: sh.t}
 	cmd := exec.Command(path, append([]string{"s_client", "-connect", sh.addr, "-servername", "localhost",
 		"-CAfile", a.File(), "-verify_return_error", "-alpn", "http/1.1"}, args...)...)

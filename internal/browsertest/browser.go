@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"strings"
 	"sync"
 	"testing"
@@ -15,6 +14,8 @@ import (
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
+
+	"github.com/pushd/pushd/internal/tooltest"
 )
 
 // patience bounds every wait; nothing waits so long unless it fails.
@@ -32,18 +33,11 @@ type Browser struct {
 }
 
 // Start starts a Chromium that ends with the test. Where there is none the
-// test is skipped; under CI it fails, since there it is installed. flags are
-// Chromium's own, beside those that it needs: "ssl-version-max=tls1.2".
+// test is skipped, as tooltest.Find says. flags are Chromium's own, beside
+// those that it needs: "ssl-version-max=tls1.2".
 func Start(t testing.TB, flags ...string) *Browser {
 	t.Helper()
-	path := find()
-	switch {
-	case path != "":
-	case os.Getenv("CI") != "":
-		t.Fatal("no Chromium: install it (apt-get install chromium)")
-	default:
-		t.Skip("no Chromium to show the page to (apt-get install chromium)")
-	}
+	path := tooltest.Find(t, "chromium", "chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.WSURLReadTimeout(patience))
 	for _, flag := range flags {
 		if name, value, ok := strings.Cut(flag, "="); ok {
@@ -68,15 +62,6 @@ func Start(t testing.TB, flags ...string) *Browser {
 		t.Fatalf("starting %s: %v", path, err)
 	}
 	return &Browser{t: t, ctx: ctx}
-}
-
-func find() string {
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "google-chrome-stable"} {
-		if path, err := exec.LookPath(name); err == nil {
-			return path
-		}
-	}
-	return ""
 }
 
 // Tab is one page in a browser.

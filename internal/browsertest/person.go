@@ -5,6 +5,7 @@ import (
 
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/chromedp"
 )
 
@@ -20,6 +21,14 @@ func (tab *Tab) Press(keys string) {
 	tab.t.Helper()
 	if _, err := chromedp.Run(tab.ctx, chromedp.KeyEvent(keys)); err != nil {
 		tab.t.Fatalf("pressing %q: %v", keys, err)
+	}
+}
+
+// Visit goes to another page.
+func (tab *Tab) Visit(url string) {
+	tab.t.Helper()
+	if err := chromedp.Do(tab.ctx, chromedp.Navigate(url)); err != nil {
+		tab.t.Fatalf("going to %s: %v", url, err)
 	}
 }
 
@@ -50,5 +59,24 @@ func (tab *Tab) Prefer(feature, value string) {
 		return err
 	})); err != nil {
 		tab.t.Fatalf("%s: %s: %v", feature, value, err)
+	}
+}
+
+// Unplug takes the page's network away, or gives it back: requests fail, WebSockets
+// that are open fall silent or break, and the page hears `offline` or `online`.
+func (tab *Tab) Unplug(offline bool) {
+	tab.t.Helper()
+	if err := chromedp.Do(tab.ctx, chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
+		conditions := network.EmulateNetworkConditionsByRuleParams{MatchedNetworkConditions: []*network.Conditions{
+			{Offline: offline, DownloadThroughput: -1, UploadThroughput: -1},
+		}}
+		if _, err := cdp.Call(ctx, t, network.EmulateNetworkConditionsByRule, conditions); err != nil {
+			return err
+		}
+		state := network.OverrideNetworkStateParams{Offline: offline, DownloadThroughput: -1, UploadThroughput: -1}
+		_, err := cdp.Call(ctx, t, network.OverrideNetworkState, state)
+		return err
+	})); err != nil {
+		tab.t.Fatalf("the network: %v", err)
 	}
 }

@@ -2,21 +2,17 @@ package console_test
 
 import (
 	"bytes"
-	"context"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"github.com/pushd/pushd/internal/tooltest"
 )
 
 // TestCharts fetches the package that charts/package-lock.json names by its
 // checksum, and wants the copies to be what it has. Where there is no npm, or it
 // reaches no registry, it is skipped; `make console-charts` makes the copies.
 func TestCharts(t *testing.T) {
-	npm, err := exec.LookPath("npm")
-	if err != nil {
-		t.Skip("no npm")
-	}
 	folder := t.TempDir()
 	for _, name := range []string{"package.json", "package-lock.json"} {
 		content, err := os.ReadFile(filepath.Join("charts", name))
@@ -27,16 +23,7 @@ func TestCharts(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	fetch := exec.CommandContext(ctx, npm, "ci", "--ignore-scripts", "--prefer-offline", "--no-audit", "--no-fund", "--fetch-retries=0")
-	fetch.Dir = folder
-	if out, err := fetch.CombinedOutput(); err != nil {
-		if bytes.Contains(out, []byte("EINTEGRITY")) {
-			t.Fatalf("the package is another than the lock file says: %s", out)
-		}
-		t.Skipf("npm fetched nothing: %v: %s", err, out)
-	}
+	tooltest.Packages(t, folder, "internal/console/charts")
 	for copied, original := range map[string]string{"uplot.js": "dist/uPlot.iife.min.js", "uplot.css": "dist/uPlot.min.css", "uplot-license.txt": "LICENSE"} {
 		want, err := os.ReadFile(filepath.Join(folder, "node_modules/uplot", original))
 		if err != nil {

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/pushd/pushd/internal/browsertest"
+	"github.com/pushd/pushd/internal/tooltest"
 )
 
 const foreignDir = "testdata/foreign"
@@ -47,7 +48,7 @@ func foreign(t *testing.T, r *running, command ...string) (results []foreignResu
 
 // npm's ws, with every combination of its options.
 func TestCompressionWithWS(t *testing.T) {
-	node := installed(t, "node", "nodejs")
+	node := tooltest.Find(t, "nodejs", "node")
 	dir := npmInstall(t, foreignDir)
 	r := start(t)
 	results := foreign(t, r, node, filepath.Join(dir, "ws.cjs"))
@@ -83,7 +84,7 @@ func wantCompressed(t *testing.T, r *running, results []foreignResult, extension
 
 // Node's own WebSocket, which offers compression unasked.
 func TestCompressionWithNode(t *testing.T) {
-	node := installed(t, "node", "nodejs")
+	node := tooltest.Find(t, "nodejs", "node")
 	r := start(t)
 	results := foreign(t, r, node, "--no-warnings", "--experimental-websocket", foreignDir+"/own.cjs")
 	wantCompressed(t, r, results, accepted)
@@ -100,7 +101,7 @@ func TestCompressionWithPython(t *testing.T) {
 		wantCompressed(t, r, results, accepted, accepted+"; server_max_window_bits=12")
 		return
 	}
-	t.Skip("no Python with websockets (apt-get install python3-websockets)")
+	tooltest.Skip(t, "Python with websockets", "apt-get install python3-websockets")
 }
 
 // A page in a browser, which offers compression unasked.

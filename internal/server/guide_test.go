@@ -58,6 +58,7 @@ func TestGuide(t *testing.T) {
 	}
 	page := regexp.MustCompile(`open <(http://.*?)>`).FindStringSubmatch(guide)[1]
 	browser := browsertest.Start(t)
+	g.run("curl -so /dev/null " + page) // Python has started too
 	tab := browser.Open(page)
 	tab.Want(`document.querySelector("#state").textContent === "open"`)
 	tab.Want(`document.querySelectorAll("#quotes tr").length === 3`)

@@ -33,7 +33,8 @@ var inside = map[string][]string{
 	"internal/statistics":  {},         // what a node says, without what it says it of
 	"internal/tracing":     {"topics"}, // what it is told of a message's way
 	"internal/tracetest":   {},
-	"internal/browsertest": {},
+	"internal/browsertest": {"internal/tooltest"},
+	"internal/tooltest":    {},
 	"internal/natstest":    {},
 	"internal/peertest":    {"internal/wire"},
 	"clients/go":           {}, // who copies it has all of it

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/pushd/pushd/internal/config"
+	"github.com/pushd/pushd/internal/tooltest"
 )
 
 // A connection that polls carries other requests too, in any order, pipelined or
@@ -147,10 +148,7 @@ func TestPollLeft(t *testing.T) {
 
 // curl is a client too.
 func TestPollCurl(t *testing.T) {
-	curl, err := exec.LookPath("curl")
-	if err != nil {
-		t.Skip("no curl on this machine")
-	}
+	curl := tooltest.Find(t, "curl", "curl")
 	r := start(t)
 	url := "http://" + r.Addr() + "/poll?topic=chat.a&wait=0.1"
 	out, err := exec.Command(curl, "-sS", "--fail", url, url, "--http1.0", url).CombinedOutput()
@@ -179,10 +177,7 @@ func TestPollOverTLS(t *testing.T) {
 	if p.conn != first {
 		t.Error("the connection was not kept")
 	}
-	curl, err := exec.LookPath("curl")
-	if err != nil {
-		t.Skip("no curl on this machine")
-	}
+	curl := tooltest.Find(t, "curl", "curl")
 	out, err := exec.Command(curl, "-sS", "--fail", "--insecure", "https://"+s.Addr()+"/poll?topic=chat.a&wait=0").CombinedOutput()
 	if err != nil || !bytes.Contains(out, []byte(`"messages":[]`)) {
 		t.Errorf("curl: %v: %s", err, out)

@@ -23,6 +23,7 @@ import (
 
 	"github.com/pushd/pushd/internal/config"
 	"github.com/pushd/pushd/internal/natstest"
+	"github.com/pushd/pushd/internal/tooltest"
 )
 
 // proxies are reverse proxies, and how one is started with what docs/PROXIES.md has for it.
@@ -41,12 +42,7 @@ var proxies = []struct {
 // that it waits 3 s where the document has a minute. It returns its address.
 func startProxy(t *testing.T, r *running, name, around string, start func(string) *exec.Cmd) string {
 	t.Helper()
-	if _, err := exec.LookPath(name); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("no %s: install it (apt-get install nginx-light haproxy)", name)
-		}
-		t.Skipf("no %s to go through (apt-get install nginx-light haproxy)", name)
-	}
+	tooltest.Find(t, map[string]string{"nginx": "nginx-light", "haproxy": "haproxy"}[name], name)
 	text, err := os.ReadFile("../../docs/PROXIES.md")
 	if err != nil {
 		t.Fatal(err)

@@ -10,11 +10,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/pushd/pushd/internal/tooltest"
 )
 
 // Node's own WebSocket talks to it.
 func TestSecuredNode(t *testing.T) {
-	path := installed(t, "node", "nodejs")
+	path := tooltest.Find(t, "nodejs", "node")
 	s := startSecured(t)
 	cmd := exec.Command(path, "--experimental-websocket", "-e", fmt.Sprintf(`
 		if (typeof WebSocket === "undefined") { console.log("no WebSocket"); process.exit() }
@@ -39,7 +41,7 @@ func TestSecuredNode(t *testing.T) {
 // publication in several frames, its message, a ping, and a close that both sides say.
 func TestSecuredWS(t *testing.T) {
 	dir := npmInstall(t, foreignDir)
-	node := installed(t, "node", "nodejs")
+	node := tooltest.Find(t, "nodejs", "node")
 	for _, version := range []string{"TLSv1.2", "TLSv1.3"} {
 		t.Run(version, func(t *testing.T) {
 			s := startSecured(t)
@@ -75,30 +77,10 @@ func TestSecuredWS(t *testing.T) {
 // npmInstall copies a folder with a package.json and its lock, and returns where it is with what they name.
 func npmInstall(t testing.TB, from string) (dir string) {
 	t.Helper()
-	npm := installed(t, "npm", "npm")
 	dir = filepath.Join(t.TempDir(), "package")
 	if err := os.CopyFS(dir, os.DirFS(from)); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(npm, "ci", "--prefer-offline", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier")
-	cmd.Dir = dir
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("npm cannot install what %s/package-lock.json names: %v\n%s", from, err, out)
-	}
+	tooltest.Packages(t, dir, "internal/server/"+from)
 	return dir
-}
-
-// installed finds a program. Where it is missing the test is skipped; under CI
-// it fails, since there it is installed.
-func installed(t testing.TB, program, from string) (path string) {
-	t.Helper()
-	path, err := exec.LookPath(program)
-	switch {
-	case err == nil:
-	case os.Getenv("CI") != "":
-		t.Fatalf("no %s: install it (apt-get install %s)", program, from)
-	default:
-		t.Skipf("no %s to test with (apt-get install %s)", program, from)
-	}
-	return path
 }

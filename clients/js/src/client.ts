@@ -29,11 +29,8 @@ export class Pushd implements api.Pushd, Watcher, Owner {
   private _hidden?: boolean; // and paused for that
   private _paused?: boolean; // by the program
 
-  constructor(
-    url: string | URL = "/",
-    options: api.Options = {},
-  ) {
-        this._base = new URL(url, globalThis.location?.href).href.replace(/^ws/, "http").replace(/(\/ws)?\/*$/, "");
+  constructor(url: string | URL = "/", options: api.Options = {}) {
+    this._base = new URL(url, globalThis.location?.href).href.replace(/^ws/, "http").replace(/(\/ws)?\/*$/, "");
     this._timeout = options.timeout ?? 10_000;
     this._WebSocket = (options.WebSocket ?? globalThis.WebSocket) as typeof WebSocket | undefined;
     this._fetch = options.fetch ?? fetch;
@@ -45,7 +42,10 @@ export class Pushd implements api.Pushd, Watcher, Owner {
 
   subscribe(topic: string, handler?: Handler | api.SubscribeOptions<any>, options: api.SubscribeOptions<any> = {}): Sub {
     if (this.state === "closed") throw new PushdError("closed");
-    if (typeof handler === "object") [handler, options] = [undefined, handler];
+    if (typeof handler === "object") {
+      options = handler;
+      handler = undefined;
+    }
     const route = this._router._route(topic, options);
     const sub = new Sub(this, route, handler, options);
     route._subs.add(sub);
@@ -62,7 +62,7 @@ export class Pushd implements api.Pushd, Watcher, Owner {
     this._connection._link()?._sync(route);
   }
 
-  _refused(route: Route, error: PushdError): void {
+  _refused(route: Route, error?: PushdError): void {
     route._link = undefined; // there is nothing to unsubscribe from
     route._each((sub) => sub._end(error));
   }
@@ -70,11 +70,8 @@ export class Pushd implements api.Pushd, Watcher, Owner {
   // Commands.
 
   publish(topic: string, data: unknown, { id }: { id?: string } = {}): Promise<api.Published> {
-    const body: Command["_body"] = { type: "publish", topic, data, idempotency_key: id };
-    if (data instanceof Uint8Array) {
-      body.data = encode(data);
-      body.encoding = "base64";
-    }
+    const bytes = data instanceof Uint8Array;
+    const body = { type: "publish", topic, data: bytes ? encode(data) : data, encoding: bytes ? "base64" : undefined, idempotency_key: id };
     return this._ask(body, id, ({ topic, cursor }) => ({ topic, cursor }));
   }
 
@@ -126,16 +123,14 @@ export class Pushd implements api.Pushd, Watcher, Owner {
     this.state = state;
     this.transport = info.transport;
     this._emit("state", state, info);
-    const link = this._connection._link();
-    if (!link) return;
-    link._sync();
+    this._connection._link()?._sync();
     this._pending.splice(0).forEach(this._again);
   }
 
-  _told(told: Told, link: Link): void {
+  _told(told: Told, link: Link, source: unknown = link): void {
     const { type, reason } = told;
     const route = this._router._routes.get(told.topic);
-    if (type === "message") this._router._message(told, link);
+    if (type === "message") this._router._message(told, source);
     else if (type === "gap") route?._gap(reason, told.from, told.to);
     else if (type === "skipped") this._router._skipped.set(told.topic, told.count);
     else if (type === "close") this._connection._ended(link, { _code: told.code, _reason: reason });
@@ -151,8 +146,7 @@ export class Pushd implements api.Pushd, Watcher, Owner {
     this.state = "closed"; // from here nothing is taken any more
     this._connection._stop();
     this._watching.abort();
-    this._pending.forEach(this._again);
-    for (const route of this._router._routes.values()) route._each((sub) => sub._end(error));
+    for (const route of this._router._routes.values()) this._refused(route, error);
     if (error) this._trouble(error);
     this._is("closed", info);
     this._emit("close", error);
@@ -177,14 +171,16 @@ export class Pushd implements api.Pushd, Watcher, Owner {
   /** The page was shown or hidden (for as long as that may be), or its network has changed. */
   private _look = (visible: boolean): void => {
     this._hidden = !visible;
-    this._connection._link()?._check?.();
+    this._connection._link()?._check();
     this._go();
   };
 
   private _go(): void {
     if (this.state === "closed") return;
-    if (!this._paused && !this._hidden) return this._connection._go();
-    this._connection._stop();
-    if (this.state !== "paused") this._is("paused");
+    if (!this._paused && !this._hidden) this._connection._go();
+    else if (this.state !== "paused") {
+      this._connection._stop();
+      this._is("paused");
+    }
   }
 }

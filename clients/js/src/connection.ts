@@ -46,18 +46,23 @@ export function keepConnected(host: Watcher, { token, transports = Object.keys(o
   let adviceAt = 0; // when the server wants to be asked again
   const renew = typeof token === "function" && token;
   let known = !renew; // the token in use is good as far as we know
-  let timer: ReturnType<typeof setTimeout> | undefined; // of the next attempt
+  let timer: ReturnType<typeof setTimeout> | undefined; // of the next attempt, or for how long a token is waited for
   if (!renew) host._token = token as string;
 
   /** Has a token in use, a new one where needed. Tells where that cannot be had. */
   async function authorize(): Promise<boolean> {
+    const mine = turn;
     try {
-      if (!known && renew) host._token = await renew();
-      return (known = true);
+      if (renew && !known) {
+        const late = new Promise<never>((_, fail) => (timer = setTimeout(fail, host._timeout, "timeout")));
+        host._token = await Promise.race([renew(), late]);
+      }
+      known = true;
     } catch (e) {
-      host._trouble(new PushdError("token", "" + e));
-      return false;
+      if (mine === turn) host._trouble(new PushdError("token", "" + e));
     }
+    if (mine === turn) clearTimeout(timer);
+    return known;
   }
 
   async function connect(): Promise<void> {
@@ -82,7 +87,7 @@ export function keepConnected(host: Watcher, { token, transports = Object.keys(o
       connect();
     } else {
       index = 0;
-      known = !(end._unfit && renew); // a page is not told that a WebSocket was refused for its token
+      if (end._unfit) known = !renew; // a page is not told that a WebSocket was refused for its token
       wait(end);
     }
   }
@@ -90,7 +95,7 @@ export function keepConnected(host: Watcher, { token, transports = Object.keys(o
   function make(index: number): Link {
     const made = open[transports[index]!](host);
     made._index = index;
-    later(host._timeout, () => made._open || connection._ended(made, { _unfit: true }));
+    later(host._timeout, () => made._open || connection._ended(made, {}));
     return made;
   }
 
@@ -106,7 +111,7 @@ export function keepConnected(host: Watcher, { token, transports = Object.keys(o
   }
 
   function wait({ _code, _reason, _after }: End): void {
-    const retryIn = Math.max(0, adviceAt - Date.now()) || (_after || leastWait(_code)) + backoff(attempt++, min, max);
+    const retryIn = Math.max(adviceAt - Date.now(), (_after || leastWait(_code)) + backoff(attempt++, min, max));
     timer = setTimeout(connect, retryIn);
     host._is("waiting", { retryIn, code: _code, reason: _reason });
   }
@@ -138,15 +143,15 @@ export function keepConnected(host: Watcher, { token, transports = Object.keys(o
         return seek();
       }
       if (from !== link) return;
-      const { _code: code = 1006, _reason: reason } = end;
+      const { _code: code, _reason: reason } = end;
       connection._stop();
-      if (renew && stale.includes(code) && !refusals++) {
+      if (renew && stale.includes(code!) && !refusals++) {
         known = false;
         wait(end);
-      } else if (final.includes(code)) {
+      } else if (final.includes(code!)) {
         host._finish(new PushdError("close_" + code, reason), { code, reason });
       } else {
-        next(end);
+        next({ _unfit: !from._open, ...end });
       }
     },
 
@@ -156,8 +161,9 @@ export function keepConnected(host: Watcher, { token, transports = Object.keys(o
     },
 
     async _renew() {
-      known = !renew; // the end of one that cannot be renewed is the connection's
-      if (!known && (await authorize()) && link?._renew()) better ??= make(index);
+      if (!renew || !known) return; // it ends with the connection, or another is on its way
+      known = false;
+      if ((await authorize()) && link?._renew()) better ??= make(index);
     },
 
     _go() {

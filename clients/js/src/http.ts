@@ -18,7 +18,7 @@ export interface Call {
   /** Asks for messages. Throws, also where routes were refused and the others found another call. */
   _get(path: string): Promise<Response>;
   /** Ends the link where nothing comes for a while. */
-  _await(ms: number, unfit?: boolean): void;
+  _await(ms: number): void;
   _cut(): void;
 }
 
@@ -47,10 +47,7 @@ export function openHttp(host: Host, run: (call: Call, link: Link, host: Host) =
       fresh = routes;
     }
     const groups: Record<string, Route[]> = {};
-    fresh.forEach((route, n) => {
-      route._on = false;
-      (groups[[route._mode, route._rate, (n / mostRoutes) | 0] as any] ??= []).push(route);
-    });
+    fresh.forEach((route, n) => (groups[[route._mode, route._rate, (n / mostRoutes) | 0] as any] ??= []).push(route));
     Object.values(groups).forEach(begin);
   }
 
@@ -89,9 +86,9 @@ export function openHttp(host: Host, run: (call: Call, link: Link, host: Host) =
         throw {};
       },
 
-      _await(ms, unfit) {
+      _await(ms) {
         clearTimeout(timer);
-        if (calls.has(call)) timer = setTimeout(() => ended({ _unfit: unfit }), ms);
+        if (calls.has(call)) timer = setTimeout(ended, ms, {});
       },
 
       _cut() {
@@ -101,8 +98,8 @@ export function openHttp(host: Host, run: (call: Call, link: Link, host: Host) =
       },
     };
     calls.add(call);
-    call._await(host._timeout, true);
-    run(call, link, host).catch((end) => calls.has(call) && ended({ _unfit: !link._open, ...end }));
+    call._await(host._timeout);
+    run(call, link, host).catch((end) => calls.has(call) && ended(end));
   }
 
   const link: Link = {
@@ -132,14 +129,16 @@ export function openHttp(host: Host, run: (call: Call, link: Link, host: Host) =
 
     _renew: () => true,
 
+    /** A stream that is silent may be well: what tells is whether the server can be reached. */
+    _check: () => void request("/healthz").then(() => host._connection._welcome(link), ended),
+
     _close() {
       clearTimeout(soon);
       for (const call of calls) call._cut();
     },
   };
   if (_router._routes.size) link._sync();
-  // Without anything to wait for, it is enough that the server answers.
-  else request("/healthz").then(() => host._connection._welcome(link), ended);
+  else link._check(); // without anything to wait for, it is enough that the server answers
   return link;
 }
 

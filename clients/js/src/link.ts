@@ -13,7 +13,7 @@ export interface Link {
   /** Another token is in use. Returns whether the link needs another link in its place for that. */
   _renew(): boolean | void;
   /** Finds out now whether the other end is there. */
-  _check?(): void;
+  _check(): void;
   /** Lets go of everything. */
   _close(): void;
 }
@@ -23,7 +23,7 @@ export interface End {
   _code?: number; // a close code of the protocol, or the HTTP status of a refusal
   _reason?: string;
   _after?: number; // ms that the server wants to be left alone
-  _unfit?: boolean; // this transport cannot be had here: try the next
+  _unfit?: boolean; // this transport cannot be had here: try the next. Unless told otherwise, what ends before its welcome is
 }
 
 /** What a link needs of the client that it belongs to. */
@@ -35,7 +35,7 @@ export interface Host {
   readonly _router: Router;
   _token: string | null | undefined;
   readonly _connection: Connection;
-  _told(told: Told, link: Link): void;
+  _told(told: Told, link: Link, call?: unknown): void;
   _refused(route: Route, error: PushdError): void;
   _trouble(error: unknown): void;
   _again(command: Command): void; // it goes out over the next link
@@ -43,6 +43,5 @@ export interface Host {
 
 /** For a time that nobody waits for: in Node it keeps no process alive. */
 export function later(ms: number, call: () => void): void {
-  const timer: { unref?(): void } | number = setTimeout(call, ms);
-  (timer as { unref?(): void }).unref?.();
+  (setTimeout(call, ms) as { unref?(): void }).unref?.();
 }

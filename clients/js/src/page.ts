@@ -11,10 +11,6 @@ export function watchPage(look: (visible: boolean) => void, signal: AbortSignal,
     if (page?.hidden && pauseHidden !== false) timer = setTimeout(look, +pauseHidden, false);
     else look(true);
   };
-  if (page) {
-    addEventListener("online", changed, { signal });
-    addEventListener("offline", changed, { signal });
-    page.addEventListener("visibilitychange", changed, { signal });
-  }
+  for (const event of ["online", "offline", "visibilitychange"]) if (page) addEventListener(event, changed, { signal });
   changed();
 }

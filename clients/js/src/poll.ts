@@ -19,10 +19,12 @@ async function poll(call: Call, link: Link, host: Host): Promise<never> {
     const places = cursor.split(",");
     routes.forEach((route, n) => {
       const told = messages.find(({ type, topic }) => type === "subscribed" && topic === route._topic);
-      if (told || !route._on) router._subscribed(route, told ?? { cursor: route._cursor, recovered: (route._cursor && true) as true | undefined });
+      if (told || route._on !== call) router._subscribed(route, call, told ?? { cursor: route._cursor, recovered: (route._cursor && true) as true | undefined });
       const place = (route._place = places[n]!);
       if (!place.includes("_")) route._cursor ??= place; // with "_" it is of a topic without history, and good for polls alone
     });
-    for (const told of messages) host._told(told, link);
+    for (const told of messages) host._told(told, link, call);
+    const leave = messages.find(({ type }) => type === "reconnect");
+    if (leave) throw { _code: 1012, _reason: leave.reason }; // the next would go elsewhere already
   }
 }

@@ -20,7 +20,7 @@ export interface Options {
   /**
    * A token or API key, or what fetches one. The function is called again when
    * the token is about to end or was refused; a string cannot be renewed. An
-   * error that it throws is told by `error`, and it is asked again later.
+   * error that it throws, or no answer within `timeout`, is told by `error`, and it is asked again later.
    * Nothing (`undefined`, `null`, `""`) means to go without.
    */
   token?: string | null | (() => string | null | undefined | Promise<string | null | undefined>);

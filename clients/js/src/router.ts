@@ -45,7 +45,7 @@ export class Route {
   readonly _rate: number | undefined;
 
   _link: Link | undefined; // which has told the server of it
-  _on?: boolean; // and the server has taken it
+  _on?: unknown; // what brings its messages, a link or one of its calls, since the server has taken it
   _new = true; // no server has taken it yet
 
   _cursor: string | undefined; // of the last message, or where it began
@@ -100,7 +100,7 @@ export class Router {
     const fresh = [...this._routes.values()].filter((route) => route._link !== link);
     for (const route of fresh) {
       route._link = link;
-      route._on = false;
+      route._on = undefined;
       route._place = undefined;
     }
     return fresh;
@@ -111,33 +111,30 @@ export class Router {
     this._patterns.delete(route);
   }
 
-  /** A server has taken a route, which asked to go on from its cursor if it had one. */
-  _subscribed(route: Route, { cursor, recovered, reason }: Partial<Told>): void {
+  /** A server has taken a route, which asked to go on from its cursor if it had one. Its messages come from source alone. */
+  _subscribed(route: Route, source: unknown, { cursor, recovered, reason }: Partial<Told>): void {
     const from = route._cursor;
     if (from) route._back = this._newest;
     else if (route._new) route._time = this._newest;
     const missed = recovered === false || !(route._new || from);
-    route._on = true;
+    route._on = source;
     route._new = false;
     if (!from || recovered === false) route._cursor = cursor;
     if (missed) route._gap(reason ?? "disconnected", from, cursor);
     route._each((sub) => sub._subscribed({ topic: route._topic, cursor, recovered }));
   }
 
-  _message({ topic, time, cursor, data, encoding }: Told, link: Link): void {
-    const exact = this._routes.get(topic);
-    const routes = [...this._patterns].filter((route) => route._pattern!.test(topic));
-    if (exact) routes.push(exact);
+  _message({ topic, time, cursor, data, encoding }: Told, source: unknown): void {
+    const matching = [...this._patterns].filter((route) => route._pattern!.test(topic));
+    const routes = [this._routes.get(topic)!, ...matching].filter((route) => route?._on === source);
 
     const skipped = this._skipped.get(topic) ?? 0;
     this._skipped.delete(topic);
     if (encoding) data = decode(data as string);
     const key = topic + " " + cursor;
     const had = cursor && (this._recent.get(key) ?? new Set());
-    if (had) this._recent.set(key, had);
-    if (this._recent.size > remembered) this._recent.delete(this._recent.keys().next().value!);
+    if (had && this._recent.set(key, had).size > remembered) this._recent.delete(this._recent.keys().next().value!);
     for (const route of routes) {
-      if (!route._on || route._link !== link) continue;
       if (had) {
         if (had.has(route) || (time < route._time && routes.some((other) => other !== route && other._back > time))) continue;
         had.add(route);

@@ -14,7 +14,7 @@ async function stream(call: Call, link: Link, host: Host): Promise<never> {
   let data = "";
   for (;;) {
     const { value, done } = await reader.read();
-    if (done) throw { _unfit: !quiet };
+    if (done) throw {};
     const lines = (text + decoder.decode(value, { stream: true })).split("\n");
     text = lines.pop()!;
     for (const line of lines) {
@@ -27,9 +27,9 @@ async function stream(call: Call, link: Link, host: Host): Promise<never> {
         host._connection._welcome(link);
       } else if (told.type === "subscribed") {
         const route = call._routes.find((route) => route._topic === told.topic);
-        if (route) host._router._subscribed(route, told);
+        if (route) host._router._subscribed(route, call, told);
       } else {
-        host._told(told, link);
+        host._told(told, link, call);
       }
     }
     if (quiet) call._await(quiet);

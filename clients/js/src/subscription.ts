@@ -47,7 +47,7 @@ export class Sub implements Subscription<any> {
   }
 
   _deliver(message: Message<any>, skipped: number): void {
-    if (this._handler) run(this._handler, message, { subscription: this, skipped });
+    run(this._handler, message, { subscription: this, skipped });
     const queue = this._queue;
     if (!queue || this._over) return;
     queue.push(message);
@@ -79,10 +79,8 @@ export class Sub implements Subscription<any> {
     this._error = error;
     this._owner._left(this);
     this._wake?.();
-    const { onError } = this._options;
-    if (!error) return;
-    if (onError) run(onError, error, this);
-    else if (!this._queue) this._owner._trouble(error, this); // a loop throws it
+    const told = this._options.onError ?? (this._queue ? undefined : this._owner._trouble); // a loop throws it
+    if (error) run(told, error, this);
   }
 
   /** Ends with the subscription, and ends it when the loop is left. */

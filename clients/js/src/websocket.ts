@@ -23,7 +23,7 @@ export function openWebSocket(host: Host): Link {
   if (host._token) protocols.push("pushd.token." + host._token);
   const socket = new host._WebSocket!(host._base.replace("http", "ws") + "/ws", protocols);
   socket.onerror = () => {}; // the close that follows says more
-  socket.onclose = ({ code, reason }) => host._connection._ended(link, { _code: code, _reason: reason, _unfit: !link._open });
+  socket.onclose = ({ code, reason }) => host._connection._ended(link, { _code: code, _reason: reason });
   socket.onmessage = (event) => {
     const told: Told = JSON.parse(event.data);
     const asked = unanswered.get(told.id!);
@@ -51,7 +51,7 @@ export function openWebSocket(host: Host): Link {
     clearTimeout(watch);
     watch = setTimeout(() => {
       if (++unheard > 2) host._connection._ended(link, { _reason: "silent" });
-      else if (unheard > 1) link._check!();
+      else if (unheard > 1) link._check();
       else look(heartbeat);
     }, ms);
   }
@@ -93,7 +93,7 @@ export function openWebSocket(host: Host): Link {
       for (const route of host._router._fresh(link)) {
         tell(
           { type: "subscribe", topic: route._topic, mode: route._mode, max_rate: route._rate, cursor: route._cursor },
-          (told) => host._router._subscribed(route, told),
+          (told) => host._router._subscribed(route, link, told),
           (error) => host._refused(route, error),
         );
       }

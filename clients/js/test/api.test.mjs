@@ -1,7 +1,6 @@
 // What a program asks for, and what it is told.
 
 import assert from "node:assert/strict";
-import { createHmac } from "node:crypto";
 import { test } from "node:test";
 import { connect, listen, numbers, until, untilState } from "./client.mjs";
 import { startProxy } from "./proxy.mjs";
@@ -86,54 +85,6 @@ test("more commands than the rate allows", async (t) => {
   assert.equal(await push.presence("chat.t230"), 1);
 });
 
-/** A token of an issuer whose secret the server knows. */
-function token(secret, seconds) {
-  const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
-  const now = Math.floor(Date.now() / 1000);
-  const text = `${part({ alg: "HS256", typ: "JWT" })}.${part({ sub: "alice", exp: now + seconds, pushd: { subscribe: ["scores.>"], publish: ["scores.>"] } })}`;
-  return `${text}.${createHmac("sha256", secret).update(text).digest("base64url")}`;
-}
-
-for (const transport of ["websocket", "sse", "poll"]) {
-  test(`tokens, by ${transport}`, async (t) => {
-    const secret = "0123456789abcdef0123456789abcdef";
-    const server = await startServer(t, { flags: ["--token-leeway", "0s"], env: { PUSHD_TOKEN_SECRET: secret } });
-    let fetched = 0;
-    const push = connect(t, server.url, { transports: [transport], token: () => token(secret, fetched++ ? 300 : 3) });
-    const states = [];
-    push.on("state", (state) => states.push(state));
-    const got = await listen(push, "scores.a");
-    await push.publish("scores.a", 1);
-    await until("another token", () => fetched > 1);
-    if (transport === "websocket") assert.ok(!states.includes("waiting"), `${states}`);
-    await push.publish("scores.a", 2);
-    await until("both", () => got.data.length === 2);
-    assert.deepEqual(got.data, [1, 2]);
-    assert.deepEqual(got.gaps, []);
-
-    let refused;
-    push.subscribe("chat.a", () => {}, { onError: (error) => (refused = error.code) });
-    await until("the refusal", () => refused);
-    assert.equal(refused, "forbidden");
-
-    let asked = 0;
-    const renewed = connect(t, server.url, { transports: [transport], token: () => token(secret, asked++ ? 300 : -10) });
-    await listen(renewed, "scores.a");
-    assert.equal(asked, 2);
-
-    let why;
-    const stale = connect(t, server.url, { transports: [transport], token: token(secret, -10) });
-    stale.on("close", (error) => (why = error?.code));
-    stale.on("error", () => {});
-    stale.subscribe("scores.a", () => {});
-    if (transport !== "websocket") {
-      await until("the end", () => why);
-      assert.equal(why, "close_401");
-      assert.equal(stale.state, "closed");
-    }
-  });
-}
-
 test("where WebSockets are blocked, and then are not", async (t) => {
   const server = await startServer(t);
   const proxy = await startProxy(t, server.port);
@@ -153,6 +104,26 @@ test("where WebSockets are blocked, and then are not", async (t) => {
   await until("all", () => got.data.length === 3);
   assert.deepEqual(got.data, [1, 2, 3]);
   assert.deepEqual(got.gaps, []);
+});
+
+test("a WebSocket that opens, and says nothing", async (t) => {
+  const server = await startServer(t);
+  const proxy = await startProxy(t, server.port);
+  proxy.mute(/^GET \/ws /);
+  const push = connect(t, proxy.url, { timeout: 200 });
+  const got = await listen(push, "scores.a");
+  assert.equal(push.transport, "sse", "there was another way");
+  await server.publish("scores.a", 1);
+  await until("it", () => got.data.length === 1);
+
+  const alone = connect(t, proxy.url, { timeout: 200, transports: ["websocket"] });
+  const states = [];
+  alone.on("state", (state) => states.push(state));
+  alone.subscribe("scores.a", () => {});
+  await until("an attempt more", () => states.filter((state) => state === "connecting").length > 1);
+  assert.ok(!states.includes("open"));
+  proxy.mute(/^$/);
+  await until("a connection", () => alone.state === "open");
 });
 
 test("a Node without a WebSocket class, and a constructor that is no use", async (t) => {

@@ -1,6 +1,7 @@
 // What tests share on the client's side.
 
 import assert from "node:assert/strict";
+import { createHmac } from "node:crypto";
 import WebSocket from "ws";
 import { Pushd } from "../dist/pushd.mjs";
 
@@ -48,4 +49,12 @@ export async function listen(push, topic, options = {}) {
   );
   await until(`subscribed to ${topic}`, () => got.infos.length);
   return got;
+}
+
+/** A token of an issuer whose secret the server knows. */
+export function token(secret, seconds) {
+  const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
+  const now = Math.floor(Date.now() / 1000);
+  const text = `${part({ alg: "HS256", typ: "JWT" })}.${part({ sub: "alice", exp: now + seconds, pushd: { subscribe: ["scores.>"], publish: ["scores.>"] } })}`;
+  return `${text}.${createHmac("sha256", secret).update(text).digest("base64url")}`;
 }

@@ -88,3 +88,20 @@ test("a cursor from elsewhere, beside a subscription that overlaps", async (t) =
   assert.deepEqual(all.data, numbers(1, 51), "a replay for another repeats nothing");
   assert.throws(() => push.subscribe("scores.b", { mode: "latest" }), TypeError);
 });
+
+test("requests of their own for subscriptions that overlap", async (t) => {
+  const server = await startServer(t);
+  const proxy = await startProxy(t, server.port);
+  const push = connect(t, proxy.url, { transports: ["poll"] });
+  const all = await listen(push, "scores.*");
+  const one = await listen(push, "scores.b"); // by a request of its own
+  proxy.hold(/topic=scores\.\*/);
+  await server.publish("scores.a", 1);
+  await server.publish("scores.b", 2);
+  await until("the answer of one", () => one.data.length === 1);
+  assert.deepEqual(all.data, [], "what came for another is not ahead of what is to come");
+  await untilState(push, "waiting", proxy.reset);
+  proxy.hold(/^$/);
+  await until("both", () => all.data.length === 2);
+  assert.deepEqual([all.data, one.data, all.gaps], [[1, 2], [2], []]);
+});

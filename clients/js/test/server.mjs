@@ -29,18 +29,20 @@ namespaces:
   stocks: {delivery: latest}
 `;
 
-/** Starts a pushd that ends with the test. Its history survives restart(). */
-export async function startServer(t, { flags = [], env = {} } = {}) {
+/** Starts a pushd that ends with the test. Its history survives a crash. With nats it joins that of another. */
+export async function startServer(t, { flags = [], env = {}, nats } = {}) {
   const dir = await mkdtemp(join(tmpdir(), "pushd-js-"));
-  const port = await freePort();
+  const [port, admin, natsPort] = [await freePort(), await freePort(), await freePort()];
   const url = `http://127.0.0.1:${port}`;
   await writeFile(join(dir, "pushd.yaml"), config);
   const args = ["--config", join(dir, "pushd.yaml"), "--store", join(dir, "data"), "--listen", `127.0.0.1:${port}`];
-  args.push("--admin", "127.0.0.1:0", "--nats-listen", "127.0.0.1:0", "--log-level", "error", ...flags);
+  args.push("--admin", `127.0.0.1:${admin}`, "--log-level", "error", ...flags);
+  args.push(...(nats ? ["--nats", nats] : ["--nats-listen", `127.0.0.1:${natsPort}`]));
   let child;
   const server = {
     url,
     port,
+    nats: nats ?? `nats://127.0.0.1:${natsPort}`,
     async start() {
       child = spawn(binary, args, { env: { ...clean, ...env }, stdio: ["ignore", "ignore", "inherit"] });
       for (;;) {
@@ -50,12 +52,27 @@ export async function startServer(t, { flags = [], env = {} } = {}) {
         await new Promise((wake) => setTimeout(wake, 20));
       }
     },
-    /** As a crash. */
-    async kill() {
+    /** As a crash, or by another signal. */
+    async kill(signal = "SIGKILL") {
       if (child.exitCode !== null || child.signalCode !== null) return;
       const ended = once(child, "exit");
-      child.kill("SIGKILL");
+      child.kill(signal);
       await ended;
+    },
+    /** What an operator asks the admin listener. */
+    async operate(method, path) {
+      const answer = await fetch(`http://127.0.0.1:${admin}${path}`, { method });
+      if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status} ${await answer.text()}`);
+      return answer.json();
+    },
+    /** Ends all connections for a reason, until the client has noticed: a poll may be between two. */
+    async disconnect(reason, noticed) {
+      do {
+        const { connections } = await server.operate("GET", "/connections");
+        const ends = connections.map(({ client }) => server.operate("POST", `/connections/${client}/disconnect?reason=${reason}`));
+        await Promise.allSettled(ends);
+        await new Promise((wake) => setTimeout(wake, 50));
+      } while (!noticed());
     },
     async publish(topic, data, headers = {}) {
       const answer = await fetch(`${url}/publish/${topic}`, { method: "POST", body: JSON.stringify(data), headers });
