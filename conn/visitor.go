@@ -2,7 +2,6 @@ package conn
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"net/netip"
 	"time"
 
@@ -197,8 +196,10 @@ func (t *Table) vet(id poller.Token, r *record, head []byte, q *Request) (*Refus
 	q.Address, q.Unlimited = client, r.flags&flagUnlimited != 0
 	s := t.secureOf(id.Slot())
 	asked := s != nil && s.asked
-	if !q.Unlimited && !asked && t.cfg.Gate.Handshake() > 0 {
-		return t.refusalOf(ReasonHandshakeRate, client), ReasonHandshakeRate
+	if !q.Unlimited && !asked {
+		if wait := t.cfg.Gate.Handshake(); wait > 0 {
+			return t.refusalOfRate(wait), ReasonHandshakeRate
+		}
 	}
 	return nil, ReasonNone
 }
@@ -223,31 +224,32 @@ func forwardedOf(head []byte) (h via.Headers) {
 	}
 }
 
-// When to try again. Those turned away by --handshake-rate are many and come
-// back at the time they are told, so each is told another.
+// When to try again.
 const (
-	retryAddressFull     = 10 * time.Second
-	retryAddressRate     = 2 * time.Second
-	retryHandshakeSpread = 8 // seconds, at most
+	retryAddressFull = 10 * time.Second
+	retryAddressRate = 2 * time.Second
 )
 
-// refusalOf is what a client is told that the gate does not let in. Without a
+// refusalOfRate is what a client is told beyond --handshake-rate: such are many, and
+// come back at the time they are told, so the gate has another for each.
+func (t *Table) refusalOfRate(wait time.Duration) *Refusal {
+	return &Refusal{Status: 503, Code: "unavailable", RetryAfter: wait,
+		Message: fmt.Sprintf("too many new connections: at most %d a second are taken (--handshake-rate)", t.cfg.Gate.Limits().HandshakeRate)}
+}
+
+// refusalOf is what a client is told whose address has too much. Without a
 // valid address it is for anybody.
 func (t *Table) refusalOf(why Reason, client netip.Addr) *Refusal {
 	whose, limits := "this address", t.cfg.Gate.Limits()
 	if client.IsValid() {
 		whose = client.String()
 	}
-	switch why {
-	case ReasonAddressFull:
+	if why == ReasonAddressFull {
 		return &Refusal{Status: 429, Code: "rate_limited", RetryAfter: retryAddressFull,
 			Message: fmt.Sprintf("too many connections from %s: at most %d (--max-connections-per-address)", whose, limits.Connections)}
-	case ReasonAddressRate:
-		return &Refusal{Status: 429, Code: "rate_limited", RetryAfter: retryAddressRate,
-			Message: fmt.Sprintf("too many new connections from %s: at most %d a second (--connection-rate-per-address)", whose, limits.ConnectionRate)}
 	}
-	return &Refusal{Status: 503, Code: "unavailable", RetryAfter: time.Duration(1+rand.IntN(retryHandshakeSpread)) * time.Second,
-		Message: fmt.Sprintf("too many new connections: at most %d a second are taken (--handshake-rate)", limits.HandshakeRate)}
+	return &Refusal{Status: 429, Code: "rate_limited", RetryAfter: retryAddressRate,
+		Message: fmt.Sprintf("too many new connections from %s: at most %d a second (--connection-rate-per-address)", whose, limits.ConnectionRate)}
 }
 
 // canned is an answer that is sent very often, and made once a second, for its Date.

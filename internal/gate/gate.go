@@ -5,6 +5,7 @@ package gate
 
 import (
 	"encoding/binary"
+	"math/rand/v2"
 	"net/netip"
 	"sync"
 	"time"
@@ -24,6 +25,11 @@ type Limits struct {
 // Burst is for how long an address that has been quiet may go at any speed:
 // those behind one router come back together when their network does.
 const Burst = 10 * time.Second
+
+// Queue is how long those who are refused a handshake are told to wait at most. Who
+// has waited much longer is not there any more, and a flood of others cannot send
+// anybody away for longer.
+const Queue = 30 * time.Second
 
 // Verdict is what becomes of who asks.
 type Verdict uint8
@@ -54,7 +60,8 @@ type Gate struct {
 	last   Visit // the highest that was ever given out
 	spare  Visit // the first of those that were given back, linked by newer; 0: none
 	peak   int   // most addresses since the map was made
-	shaken int64
+	shaken int64 // of Pace handshakes
+	due    int64 // when the last is due who was told to come again for a handshake
 	idle   struct {
 		oldest, newest Visit
 		n              int
@@ -166,15 +173,27 @@ func (g *Gate) Leave(v Visit) {
 	g.forgetLocked(now, 2)
 }
 
-// Handshake counts an upgrade, and says after how long there is room for it if
-// there is none.
+// Handshake counts an upgrade, or says after how long to come again for it. Those
+// who are refused get a time each, one behind the other at the rate that is taken: a
+// crowd that obeys comes back as a queue, however large it is. Nothing is kept for
+// who is in it, and a place that is not used passes with its time.
 func (g *Gate) Handshake() (wait time.Duration) {
 	if g == nil || g.handshakes == (Pace{}) {
 		return 0
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.handshakes.Take(&g.shaken, g.now())
+	now := g.now()
+	room := g.handshakes.Take(&g.shaken, now)
+	if room == 0 {
+		return 0
+	}
+	g.due = max(g.due+g.handshakes.interval, now+room.Microseconds())
+	if longest := now + Queue.Microseconds(); g.due > longest {
+		g.due = longest
+		return Queue/2 + rand.N(Queue/2) // there is no order any more
+	}
+	return time.Duration(g.due-now) * time.Microsecond
 }
 
 // Publish counts one publication of an address, and says after how long there

@@ -107,6 +107,57 @@ func TestHandshakesOfAll(t *testing.T) {
 	}
 }
 
+// A crowd that obeys comes back as a queue: nobody is refused twice, and none comes faster than the rate.
+func TestHandshakesQueue(t *testing.T) {
+	const rate, crowd = 50, 500
+	g, pass := clocked(Limits{HandshakeRate: rate})
+	waiting := map[time.Duration]int{0: crowd} // by when they come, each at the full second that it was told
+	for now, admitted := time.Duration(0), 0; admitted < crowd; now += time.Second {
+		for range waiting[now] {
+			switch wait := g.Handshake(); {
+			case wait == 0:
+				admitted++
+			case now > 0:
+				t.Fatalf("after %v, %d are let in, and one who came at its time is to wait %v more", now, admitted, wait)
+			default:
+				waiting[(wait+time.Second-1).Truncate(time.Second)]++
+			}
+		}
+		if now > crowd/rate*time.Second {
+			t.Fatalf("%d of %d are let in after %v", admitted, crowd, now)
+		}
+		pass(time.Second)
+	}
+	if wait := g.Handshake(); wait != 0 {
+		t.Errorf("the queue is empty, and one is to wait %v", wait)
+	}
+}
+
+// A crowd beyond what a queue can hold is spread over its later half, and a queue in which nobody waits passes.
+func TestHandshakesBeyondQueue(t *testing.T) {
+	g, pass := clocked(Limits{HandshakeRate: 1})
+	told := map[time.Duration]int{}
+	for range 2000 {
+		wait := g.Handshake()
+		if wait > Queue {
+			t.Fatalf("one is to wait %v", wait)
+		}
+		told[wait.Truncate(time.Second)]++
+	}
+	for second, n := range told {
+		if n > 400 { // a fifteenth of them, and chance
+			t.Errorf("%d are to come after %v", n, second)
+		}
+	}
+	pass(Queue)
+	if wait := g.Handshake(); wait != 0 {
+		t.Errorf("nobody has come, and one is to wait %v", wait)
+	}
+	if wait := g.Handshake(); wait != time.Second {
+		t.Errorf("the next is to wait %v, want a second", wait)
+	}
+}
+
 func TestPublishing(t *testing.T) {
 	g, pass := clocked(Limits{PublishRate: 1})
 	for range 10 {
