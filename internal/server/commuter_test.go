@@ -143,7 +143,7 @@ func (c *commuter) visit(ctx context.Context) (wait time.Duration, err error) {
 	now := time.Since(c.line.began)
 	switch response.StatusCode {
 	case http.StatusSwitchingProtocols:
-		c.stop.letIn(visit{came, now})
+		here.letIn(visit{came, now})
 		c.connections.Add(1)
 		return c.read(conn, in, here)
 	case http.StatusServiceUnavailable:
@@ -274,10 +274,12 @@ func (c *commuter) count() (messages int) {
 	return messages
 }
 
-func (s *stop) letIn(v visit) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.visits = append(s.visits, v)
+func (s *seat) letIn(v visit) {
+	s.stop.mu.Lock()
+	defer s.stop.mu.Unlock()
+	if s.run == s.stop.run.Load() {
+		s.stop.visits = append(s.stop.visits, v)
+	}
 }
 
 func (s *stop) refuse(r refused) {

@@ -19,7 +19,7 @@ import (
 // was there before does not notice.
 func TestStormQueues(t *testing.T) {
 	t.Parallel()
-	crowd, rate := 2000, 250
+	crowd, rate := 2000, 400
 	if soaking() {
 		crowd, rate = min(10_000, crowdSize(t)), 500
 	}
