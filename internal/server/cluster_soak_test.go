@@ -221,7 +221,7 @@ func (s *soak) settle(step string) {
 func (s *soak) end(i int, sig syscall.Signal) {
 	s.t.Helper()
 	s.members[i].end(sig)
-	s.fastest = max(s.fastest, s.line.stops[i].pacedBy(s.t, s.size.rate))
+	s.fastest = max(s.fastest, s.line.stops[i].pacedBy(s.t, s.size.rate, s.size.rate))
 	s.line.stops[i].begins()
 }
 
@@ -339,7 +339,7 @@ func (s *soak) report() {
 		seen += c.count()
 	}
 	for _, stop := range s.line.stops {
-		s.fastest = max(s.fastest, stop.pacedBy(s.t, s.size.rate))
+		s.fastest = max(s.fastest, stop.pacedBy(s.t, s.size.rate, s.size.rate))
 	}
 	var right []string
 	for _, step := range slices.Sorted(maps.Keys(s.right)) {

@@ -146,7 +146,7 @@ func (c *commuter) visit(ctx context.Context) (wait time.Duration, err error) {
 		here.letIn(visit{came, now})
 		c.connections.Add(1)
 		return c.read(conn, in, here)
-	case http.StatusServiceUnavailable:
+	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
 		seconds, err := strconv.Atoi(response.Header.Get("Retry-After"))
 		if err != nil || seconds < 1 {
 			return 0, fmt.Errorf("refused, to come again after %q", response.Header.Get("Retry-After"))
@@ -322,16 +322,16 @@ func (s *stop) most(window time.Duration) (worst int) {
 	return worst
 }
 
-// pacedBy holds a process to what --handshake-rate promises, a second's worth at once
+// pacedBy holds a process to what is promised, so many clients at once
 // and then so many a second, and returns the most in one second. Each client was let
 // in between the two times that it noted, so a late machine hides some, and invents none.
-func (s *stop) pacedBy(t testing.TB, rate int) (fastest int) {
+func (s *stop) pacedBy(t testing.TB, burst, rate int) (fastest int) {
 	t.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	slices.SortFunc(s.visits, func(a, b visit) int { return int(a.came - b.came) })
 	for _, window := range []time.Duration{100 * time.Millisecond, 300 * time.Millisecond, time.Second, 3 * time.Second, 10 * time.Second} {
-		n, most := s.most(window), rate+1+int(float64(rate)*window.Seconds())
+		n, most := s.most(window), burst+1+int(float64(rate)*window.Seconds())
 		if n > most {
 			t.Errorf("%s let %d clients in within %v, and may let in %d", s.host, n, window, most)
 		}

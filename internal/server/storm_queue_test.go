@@ -19,13 +19,22 @@ import (
 // was there before does not notice.
 func TestStormQueues(t *testing.T) {
 	t.Parallel()
-	crowd, rate := 2000, 400
-	if soaking() {
-		crowd, rate = min(10_000, crowdSize(t)), 500
+	f := func(name string, crowd, burst, rate int, flags ...string) {
+		t.Run(name, func(t *testing.T) { storm(t, min(crowd, crowdSize(t)), burst, rate, flags...) })
 	}
+	const handshakes, address = "--handshake-rate=", "--connection-rate-per-address="
+	if soaking() {
+		f("of all", 10_000, 500, 500, handshakes+"500", address+"0")
+		f("of one address", 10_000, 3000, 300, handshakes+"0", address+"300")
+	} else {
+		f("of all", 2000, 400, 400, handshakes+"400", address+"0")
+		f("of one address", 1500, 1000, 100, handshakes+"0", address+"100")
+	}
+}
+
+func storm(t *testing.T, crowd, burst, rate int, flags ...string) {
 	port := strconv.Itoa(natstest.FreePort(t))
-	b := startShipped(t, "--nats-listen="+net.JoinHostPort("127.0.0.1", port), "--handshake-rate="+strconv.Itoa(rate),
-		"--unlimited=none", "--connection-rate-per-address=0", "--max-connections-per-address=-1")
+	b := startShipped(t, append(flags, "--nats-listen="+net.JoinHostPort("127.0.0.1", port), "--unlimited=none", "--max-connections-per-address=-1")...)
 	nc, err := nats.Connect("nats://" + net.JoinHostPort("127.0.0.1", port))
 	if err != nil {
 		t.Fatal(err)
@@ -68,10 +77,10 @@ func TestStormQueues(t *testing.T) {
 			t.Errorf("%s made %d connections", c.name, n)
 		}
 	}
-	fastest := l.stops[0].pacedBy(t, rate)
+	fastest := l.stops[0].pacedBy(t, burst, rate)
 	l.stops[0].spread(t, rate)
-	if n := l.refusals(); n == 0 || n > 2*crowd {
-		t.Errorf("%d clients were refused %d times, want some, and each twice at most on average", crowd, n)
+	if n := l.refusals(); n == 0 || n > 2*(crowd-burst) {
+		t.Errorf("%d clients were refused %d times, want some, and each who had to wait twice at most on average", crowd, n)
 	}
 	t.Logf("%d clients, %d a second: all are in after %v, at most %d in a second, with %d refusals", crowd, rate, took.Round(time.Millisecond), fastest, l.refusals())
 
