@@ -191,9 +191,14 @@ func (p *partition) run() {
 	last := map[string]int{}
 	publishing.Go(func() {
 		for n := 1; printing.Err() == nil; n++ {
-			if seq, err := press.publish(ctx, topic, fmt.Sprint(n), fmt.Appendf(nil, `{"n":%d}`, n)); err != nil || seq == 0 {
-				t.Errorf("publishing number %d: %v", n, err)
-				return
+			for stored := uint64(0); stored == 0; {
+				var err error
+				if stored, err = press.publish(ctx, topic, fmt.Sprint(n), fmt.Appendf(nil, `{"n":%d}`, n)); err != nil {
+					t.Errorf("publishing number %d: %v", n, err)
+				}
+				if err != nil || ctx.Err() != nil {
+					return
+				}
 			}
 			last[topic] = n
 			time.Sleep(5 * time.Millisecond)
