@@ -173,13 +173,14 @@ type Table struct {
 	sealed    []byte                     // what TLS has written: valid until the next
 	lent      []byte                     // the record buffer of whoever decrypts
 	accepts   acceptPace
-	canned    [NumReasons]canned
-	paused    bool                 // the listener is off until the next tick: no file descriptors
-	stopped   bool                 // no more accepts
-	frozen    bool                 // nothing is read or accepted for now, see Freeze
-	lending   bool                 // sockets may have duplicates elsewhere, see Lend
-	borrowed  map[poller.Token]int // sockets that Import may come for, see Borrow
-	tally     tally                // published to stats once a turn
+	full      canned                             // for ReasonAddressFull
+	tooFast   [gate.Queue/time.Second + 1]canned // for ReasonAddressRate, by the seconds to wait
+	paused    bool                               // the listener is off until the next tick: no file descriptors
+	stopped   bool                               // no more accepts
+	frozen    bool                               // nothing is read or accepted for now, see Freeze
+	lending   bool                               // sockets may have duplicates elsewhere, see Lend
+	borrowed  map[poller.Token]int               // sockets that Import may come for, see Borrow
+	tally     tally                              // published to stats once a turn
 
 	// Atomic.
 	stats Stats

@@ -2,7 +2,6 @@ package conn
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"net/netip"
 	"time"
 
@@ -22,7 +21,7 @@ func (t *Table) admit(fd int, from netip.Addr) {
 	begins, v, f, why := t.knock(from)
 	if why != ReasonNone {
 		t.stats.refused[why].Add(1)
-		t.dismiss(fd, t.cannedAnswer(why))
+		t.dismiss(fd, t.cannedAnswer(why, from))
 		return
 	}
 	if !t.cfg.Quota.take() {
@@ -201,8 +200,10 @@ func (t *Table) vet(id poller.Token, r *record, head []byte, q *Request) (*Refus
 	q.Address, q.Unlimited = client, r.flags&flagUnlimited != 0
 	s := t.secureOf(id.Slot())
 	asked := s != nil && s.asked
-	if !q.Unlimited && !asked && t.cfg.Gate.Handshake() > 0 {
-		return t.refusalOf(ReasonHandshakeRate, client), ReasonHandshakeRate
+	if !q.Unlimited && !asked {
+		if wait := t.cfg.Gate.Handshake(); wait > 0 {
+			return t.refusalOfRate(wait), ReasonHandshakeRate
+		}
 	}
 	return nil, ReasonNone
 }
@@ -227,31 +228,35 @@ func forwardedOf(head []byte) (h via.Headers) {
 	}
 }
 
-// When to try again. Those turned away by --handshake-rate are many and come
-// back at the time they are told, so each is told another.
-const (
-	retryAddressFull     = 10 * time.Second
-	retryAddressRate     = 2 * time.Second
-	retryHandshakeSpread = 8 // seconds, at most
-)
+// retryAddressFull is when to try again where an address has all that it may have.
+const retryAddressFull = 10 * time.Second
 
-// refusalOf is what a client is told that the gate does not let in. Without a
-// valid address it is for anybody.
+// refusalOfRate is what a client is told beyond --handshake-rate: such are many, and
+// come back at the time they are told, so the gate has another for each.
+func (t *Table) refusalOfRate(wait time.Duration) *Refusal {
+	return &Refusal{Status: 503, Code: "unavailable", RetryAfter: wait,
+		Message: fmt.Sprintf("too many new connections: at most %d a second are taken (--handshake-rate)", t.cfg.Gate.Limits().HandshakeRate)}
+}
+
+// refusalOf is what a client is told whose address has too much.
 func (t *Table) refusalOf(why Reason, client netip.Addr) *Refusal {
+	if why == ReasonAddressFull {
+		return t.refusalOfAddress(why, client, retryAddressFull)
+	}
+	return t.refusalOfAddress(why, client, t.cfg.Gate.Again(client))
+}
+
+// refusalOfAddress is for anybody where client is not valid.
+func (t *Table) refusalOfAddress(why Reason, client netip.Addr, wait time.Duration) *Refusal {
 	whose, limits := "this address", t.cfg.Gate.Limits()
 	if client.IsValid() {
 		whose = client.String()
 	}
-	switch why {
-	case ReasonAddressFull:
-		return &Refusal{Status: 429, Code: "rate_limited", RetryAfter: retryAddressFull,
-			Message: fmt.Sprintf("too many connections from %s: at most %d (--max-connections-per-address)", whose, limits.Connections)}
-	case ReasonAddressRate:
-		return &Refusal{Status: 429, Code: "rate_limited", RetryAfter: retryAddressRate,
-			Message: fmt.Sprintf("too many new connections from %s: at most %d a second (--connection-rate-per-address)", whose, limits.ConnectionRate)}
+	message := fmt.Sprintf("too many new connections from %s: at most %d a second (--connection-rate-per-address)", whose, limits.ConnectionRate)
+	if why == ReasonAddressFull {
+		message = fmt.Sprintf("too many connections from %s: at most %d (--max-connections-per-address)", whose, limits.Connections)
 	}
-	return &Refusal{Status: 503, Code: "unavailable", RetryAfter: time.Duration(1+rand.IntN(retryHandshakeSpread)) * time.Second,
-		Message: fmt.Sprintf("too many new connections: at most %d a second are taken (--handshake-rate)", limits.HandshakeRate)}
+	return &Refusal{Status: 429, Code: "rate_limited", RetryAfter: wait, Message: message}
 }
 
 // canned is an answer that is sent very often, and made once a second, for its Date.
@@ -261,10 +266,14 @@ type canned struct {
 }
 
 // cannedAnswer is the response for a socket that is refused as it comes.
-func (t *Table) cannedAnswer(why Reason) []byte {
-	c := &t.canned[why]
+func (t *Table) cannedAnswer(why Reason, client netip.Addr) []byte {
+	c, wait := &t.full, retryAddressFull
+	if why == ReasonAddressRate {
+		wait = t.cfg.Gate.Again(client)
+		c = &t.tooFast[(wait+time.Second-1)/time.Second]
+	}
 	if second := uint32(time.Duration(t.loop.Now()) * t.loop.TickLength() / time.Second); c.bytes == nil || c.second != second {
-		c.bytes, c.second = appendRefusal(c.bytes[:0], t.refusalOf(why, netip.Addr{})), second
+		c.bytes, c.second = appendRefusal(c.bytes[:0], t.refusalOfAddress(why, netip.Addr{}, wait)), second
 	}
 	return c.bytes
 }

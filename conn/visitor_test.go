@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -119,6 +120,25 @@ func TestConnectionRateOfAnAddress(t *testing.T) {
 	if status := sh.connectFrom("127.0.0.3").tryUpgrade(); status != 101 {
 		t.Errorf("another address: status %d", status)
 	}
+}
+
+// Those of one address who come too fast are told different times.
+func TestAddressQueue(t *testing.T) {
+	sh := startShard(t, &script{}, func(s *settings) { s.Gate = gate.New(gate.Limits{ConnectionRate: 1}) })
+	last := 0
+	until(t, "one is to wait for ten others", func() bool {
+		c := sh.connectFrom("127.0.0.2")
+		defer c.Close()
+		c.Write([]byte(plainRequest))
+		r, err := http.ReadResponse(c.r, nil)
+		if err != nil || r.StatusCode != 429 {
+			return false
+		}
+		if last, err = strconv.Atoi(r.Header.Get("Retry-After")); err != nil || last < 1 || last > 30 {
+			t.Fatalf("Retry-After: %q", r.Header.Get("Retry-After"))
+		}
+		return last > 10
+	})
 }
 
 func TestHandshakeRate(t *testing.T) {

@@ -25,6 +25,11 @@ type Limits struct {
 // those behind one router come back together when their network does.
 const Burst = 10 * time.Second
 
+// Queue is how long those who come too fast are told to wait at most. Who
+// has waited much longer is not there any more, and a flood of others cannot send
+// anybody away for longer.
+const Queue = 30 * time.Second
+
 // Verdict is what becomes of who asks.
 type Verdict uint8
 
@@ -54,7 +59,8 @@ type Gate struct {
 	last   Visit // the highest that was ever given out
 	spare  Visit // the first of those that were given back, linked by newer; 0: none
 	peak   int   // most addresses since the map was made
-	shaken int64
+	shaken int64 // of Pace handshakes
+	due    int64 // when the last is due who was told to come again for a handshake
 	idle   struct {
 		oldest, newest Visit
 		n              int
@@ -67,6 +73,7 @@ type entry struct {
 	key          uint64
 	arrived      int64 // of Pace arrivals
 	published    int64 // of Pace publishes
+	due          int64 // when the last is due who was told to come again
 	connections  uint32
 	older, newer Visit // while idle: its neighbours
 	idle         bool
@@ -166,15 +173,35 @@ func (g *Gate) Leave(v Visit) {
 	g.forgetLocked(now, 2)
 }
 
-// Handshake counts an upgrade, and says after how long there is room for it if
-// there is none.
+// Handshake counts an upgrade, or says after how long to come again for it. Those
+// who are refused get a time each, one behind the other at the rate that is taken: a
+// crowd that obeys comes back as a queue, however large it is. Nothing is kept for
+// who is in it, and a place that is not used passes with its time.
 func (g *Gate) Handshake() (wait time.Duration) {
 	if g == nil || g.handshakes == (Pace{}) {
 		return 0
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.handshakes.Take(&g.shaken, g.now())
+	now := g.now()
+	room := g.handshakes.Take(&g.shaken, now)
+	if room == 0 {
+		return 0
+	}
+	return g.handshakes.place(&g.due, now, room)
+}
+
+// Again says after how long an address is to come again that Enter found TooFast: the
+// next place in a queue of its own, as Handshake gives them.
+func (g *Gate) Again(a netip.Addr) (wait time.Duration) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	v, known := g.visits[keyOf(a)]
+	if !known { // it has been forgotten since
+		return time.Second
+	}
+	e, now := g.at(v), g.now()
+	return g.arrivals.place(&e.due, now, g.arrivals.room(e.arrived, now))
 }
 
 // Publish counts one publication of an address, and says after how long there
@@ -253,7 +280,7 @@ func (g *Gate) forgetLocked(now int64, n int) {
 }
 
 func (g *Gate) recovered(e *entry, now int64) bool {
-	return g.arrivals.Recovered(e.arrived, now) && g.publishes.Recovered(e.published, now)
+	return g.arrivals.Recovered(e.arrived, now) && g.publishes.Recovered(e.published, now) && e.due <= now
 }
 
 // restLocked lists an address without a connection as idle, or forgets it.

@@ -107,6 +107,89 @@ func TestHandshakesOfAll(t *testing.T) {
 	}
 }
 
+// A crowd that obeys comes back as a queue: nobody is refused twice, and none comes faster than the rate.
+func TestHandshakesQueue(t *testing.T) {
+	const rate, crowd = 50, 500
+	g, pass := clocked(Limits{HandshakeRate: rate})
+	waiting := map[time.Duration]int{0: crowd} // by when they come, each at the full second that it was told
+	for now, admitted := time.Duration(0), 0; admitted < crowd; now += time.Second {
+		for range waiting[now] {
+			switch wait := g.Handshake(); {
+			case wait == 0:
+				admitted++
+			case now > 0:
+				t.Fatalf("after %v, %d are let in, and one who came at its time is to wait %v more", now, admitted, wait)
+			default:
+				waiting[(wait+time.Second-1).Truncate(time.Second)]++
+			}
+		}
+		if now > crowd/rate*time.Second {
+			t.Fatalf("%d of %d are let in after %v", admitted, crowd, now)
+		}
+		pass(time.Second)
+	}
+	if wait := g.Handshake(); wait != 0 {
+		t.Errorf("the queue is empty, and one is to wait %v", wait)
+	}
+}
+
+// A crowd beyond what a queue can hold is spread over its later half, and a queue in which nobody waits passes.
+func TestHandshakesBeyondQueue(t *testing.T) {
+	g, pass := clocked(Limits{HandshakeRate: 1})
+	told := map[time.Duration]int{}
+	for range 2000 {
+		wait := g.Handshake()
+		if wait > Queue {
+			t.Fatalf("one is to wait %v", wait)
+		}
+		told[wait.Truncate(time.Second)]++
+	}
+	for second, n := range told {
+		if n > 400 { // a fifteenth of them, and chance
+			t.Errorf("%d are to come after %v", n, second)
+		}
+	}
+	pass(Queue)
+	if wait := g.Handshake(); wait != 0 {
+		t.Errorf("nobody has come, and one is to wait %v", wait)
+	}
+	if wait := g.Handshake(); wait != time.Second {
+		t.Errorf("the next is to wait %v, want a second", wait)
+	}
+}
+
+// Those who come too fast from one address come again as a queue, which is not another address's.
+func TestAddressQueue(t *testing.T) {
+	const rate, crowd = 2, 40
+	g, pass := clocked(Limits{ConnectionRate: rate})
+	a, b := address("192.0.2.1"), address("192.0.2.2")
+	for range rate * int(Burst/time.Second) {
+		g.Enter(a, true)
+	}
+	for i := range crowd {
+		if _, verdict := g.Enter(a, true); verdict != TooFast {
+			t.Fatalf("beyond the burst: %v", verdict)
+		}
+		if wait, want := g.Again(a), time.Duration(i+1)*time.Second/rate; wait != want {
+			t.Fatalf("number %d is to wait %v, want %v", i, wait, want)
+		}
+	}
+	if _, verdict := g.Enter(b, true); verdict != Admitted {
+		t.Errorf("another address: %v", verdict)
+	}
+	if wait := g.Again(address("192.0.2.3")); wait != time.Second {
+		t.Errorf("an address that was forgotten is to wait %v", wait)
+	}
+	for i := range crowd { // to the moment
+		pass(time.Second / rate)
+		if v, verdict := g.Enter(a, true); verdict != Admitted {
+			t.Fatalf("number %d, when it is due: %v", i, verdict)
+		} else {
+			g.Leave(v)
+		}
+	}
+}
+
 func TestPublishing(t *testing.T) {
 	g, pass := clocked(Limits{PublishRate: 1})
 	for range 10 {
@@ -197,7 +280,7 @@ func TestFloodOfAddresses(t *testing.T) {
 }
 
 func TestEntrySize(t *testing.T) {
-	if size := unsafe.Sizeof(entry{}); size > 40 {
+	if size := unsafe.Sizeof(entry{}); size > 48 {
 		t.Errorf("an address takes %d bytes, want 40", size)
 	}
 }

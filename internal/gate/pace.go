@@ -1,6 +1,9 @@
 package gate
 
-import "time"
+import (
+	"math/rand/v2"
+	"time"
+)
 
 // Pace is a rate with a burst: the generic cell rate algorithm (ITU-T I.371,
 // "leaky bucket as a meter"). All it keeps of one client is the time at which
@@ -28,12 +31,26 @@ func Clock(since time.Time) int64 { return time.Since(since).Microseconds() }
 
 // Take takes one, or says after how long there will be one again.
 func (p Pace) Take(paid *int64, now int64) (wait time.Duration) {
-	debt := max(*paid-now, 0) + p.interval
-	if debt > p.burst {
-		return time.Duration(debt-p.burst) * time.Microsecond
+	if wait = p.room(*paid, now); wait == 0 {
+		*paid = max(*paid, now) + p.interval
 	}
-	*paid = now + debt
-	return 0
+	return wait
+}
+
+// room is after how long there is one.
+func (p Pace) room(paid, now int64) time.Duration {
+	return time.Duration(max(max(paid-now, 0)+p.interval-p.burst, 0)) * time.Microsecond
+}
+
+// place gives one who finds no room his time to come again: behind the last who was
+// given one, of whom due is all that is kept, and not before there is room.
+func (p Pace) place(due *int64, now int64, room time.Duration) (wait time.Duration) {
+	*due = max(*due+p.interval, now+room.Microseconds())
+	if longest := now + Queue.Microseconds(); *due > longest {
+		*due = longest
+		return Queue/2 + rand.N(Queue/2) // there is no order any more
+	}
+	return time.Duration(*due-now) * time.Microsecond
 }
 
 // Charge counts n more that are done already, and says after how long they are
