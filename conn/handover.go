@@ -160,6 +160,7 @@ func (t *Table) Abandon(id poller.Token) {
 		t.tally.open--
 		t.cfg.Quota.closed()
 	}
+	t.answerLeft(id.Slot())
 	t.dropSide(r)
 	t.cfg.Gate.Leave(r.visit)
 	delete(t.served, id.Slot())

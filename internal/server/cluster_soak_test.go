@@ -23,7 +23,7 @@ type soak struct {
 	t       testing.TB
 	size    soakSize
 	nats    *natstest.Cluster
-	members []*member
+	members []*runningNode
 	line    *line
 	press   *press
 	all     []*commuter
@@ -121,7 +121,7 @@ func startSoak(t *testing.T, size soakSize) *soak {
 	}
 	var hosts []string
 	for _, name := range []string{"a", "b", "c"} {
-		m := newMember(t, path, name, flags...)
+		m := newRunningNode(t, path, name, flags...)
 		s.members, hosts = append(s.members, m), append(hosts, m.host)
 	}
 	s.line = newLine(500*time.Millisecond, hosts...)
@@ -204,10 +204,10 @@ func (s *soak) goesOn() {
 func (s *soak) settle(step string) {
 	s.t.Helper()
 	inTime(s.t, time.Minute+stall, "all nodes are ready", func() bool {
-		return !slices.ContainsFunc(s.members, func(m *member) bool { return !m.ready() })
+		return !slices.ContainsFunc(s.members, func(m *runningNode) bool { return !m.ready() })
 	})
 	inTime(s.t, time.Minute+stall, "everybody is subscribed", func() bool { return sitting(s.all) == len(s.all) })
-	took := inTicks(s.t, s.members, rightAfter, "presence is right", func(m *member) bool {
+	took := inTicks(s.t, s.members, rightAfter, "presence is right", func(m *runningNode) bool {
 		for topic, n := range s.expect {
 			if m.presence(topic).Connections != n {
 				return false
@@ -230,7 +230,7 @@ func (s *soak) killNode(i int) {
 	s.t.Helper()
 	s.end(i, syscall.SIGKILL)
 	others, name := slices.Delete(slices.Clone(s.members), i, i+1), s.members[i].name
-	s.gone = max(s.gone, inTicks(s.t, others, forgottenAfter, "the node is forgotten", func(m *member) bool {
+	s.gone = max(s.gone, inTicks(s.t, others, forgottenAfter, "the node is forgotten", func(m *runningNode) bool {
 		for topic := range s.expect {
 			if m.presence(topic).Nodes[name] != 0 {
 				return false

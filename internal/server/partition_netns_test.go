@@ -77,14 +77,14 @@ func TestPartitionOfPackets(t *testing.T) {
 	if err := os.WriteFile(secret, []byte(token), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	near := &member{t: t, name: "near", token: token}
+	near := &runningNode{t: t, name: "near", token: token}
 	near.at(w.there)
 	near.serve(w.within(append([]string{path}, near.settings("--config="+config, "--nats=nats://"+c.listener.Addr().String(), "--open", "--admin-token-file="+secret)...)...)...)
 	_, port, err := net.SplitHostPort(c.listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &partition{t: t, nats: server, near: near, far: newMember(t, path, "far", "--config="+config, "--nats="+server.URL())}
+	p := &partition{t: t, nats: server, near: near, far: newRunningNode(t, path, "far", "--config="+config, "--nats="+server.URL())}
 	p.cut = func() {
 		w.inside("iptables", "-A", "OUTPUT", "-p", "tcp", "--dport", port, "-j", "DROP")
 		w.inside("iptables", "-A", "INPUT", "-p", "tcp", "--sport", port, "-j", "DROP")

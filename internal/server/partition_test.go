@@ -125,7 +125,7 @@ func (c *cable) heal() {
 type partition struct {
 	t         testing.TB
 	nats      *natstest.Process
-	near, far *member
+	near, far *runningNode
 	cut, heal func()
 }
 
@@ -151,17 +151,17 @@ func TestPartition(t *testing.T) {
 	c := layCable(t, "127.0.0.1", server.Addr())
 	path, config := buildKeeping(t, "{age: 1h}")
 	p := &partition{t: t, nats: server, cut: c.cut, heal: c.heal}
-	p.near = newMember(t, path, "near", "--config="+config, "--nats=nats://"+c.listener.Addr().String())
-	p.far = newMember(t, path, "far", "--config="+config, "--nats="+server.URL())
+	p.near = newRunningNode(t, path, "near", "--config="+config, "--nats=nats://"+c.listener.Addr().String())
+	p.far = newRunningNode(t, path, "far", "--config="+config, "--nats="+server.URL())
 	p.run()
 }
 
 // public speaks to a node as clients do.
-func (m *member) public() *running { return &running{Server: &Server{addr: m.host}, t: m.t} }
+func (m *runningNode) public() *running { return &running{Server: &Server{addr: m.host}, t: m.t} }
 
 func (p *partition) run() {
 	const crowd = 20
-	t, topic, both := p.t, "whole.x", []*member{p.near, p.far}
+	t, topic, both := p.t, "whole.x", []*runningNode{p.near, p.far}
 	l := newLine(0, p.near.host, p.far.host)
 	ctx, cancel := context.WithCancel(t.Context())
 	var publishing, commuting sync.WaitGroup
@@ -179,7 +179,7 @@ func (p *partition) run() {
 		})
 	}
 	inTime(t, stall, "everybody is subscribed", func() bool { return sitting(all) == crowd })
-	right := func(m *member) bool {
+	right := func(m *runningNode) bool {
 		return maps.Equal(m.presence(topic).Nodes, map[string]int{"near": crowd / 2, "far": crowd / 2})
 	}
 	inTicks(t, both, rightAfter, "presence is right", right)
@@ -214,11 +214,11 @@ func (p *partition) run() {
 
 	p.cut()
 	client.send(`{"type":"publish","id":1,"topic":"whole.y","data":1}`)
-	gone := inTicks(t, []*member{p.far}, forgottenAfter, "who was cut off is not counted", func(m *member) bool {
+	gone := inTicks(t, []*runningNode{p.far}, forgottenAfter, "who was cut off is not counted", func(m *runningNode) bool {
 		return maps.Equal(m.presence(topic).Nodes, map[string]int{"far": crowd / 2})
 	})
 	inTime(t, stall, "readiness fails", func() bool { return p.near.ask("GET", "/readyz", nil) == http.StatusServiceUnavailable })
-	inTicks(t, []*member{p.near}, forgottenAfter, "it counts its own", func(m *member) bool {
+	inTicks(t, []*runningNode{p.near}, forgottenAfter, "it counts its own", func(m *runningNode) bool {
 		return maps.Equal(m.presence(topic).Nodes, map[string]int{"near": crowd / 2})
 	})
 	public := p.near.public()
@@ -274,7 +274,7 @@ func (p *partition) run() {
 }
 
 // received is how many messages clients of this node have seen.
-func (m *member) received(all []*commuter) (n int) {
+func (m *runningNode) received(all []*commuter) (n int) {
 	for _, c := range all {
 		if at := c.seat.Load(); at != nil && at.stop.host == m.host {
 			n += c.count()

@@ -154,7 +154,7 @@ func TestTraceBegins(t *testing.T) {
 	subscriber.wantData("plain.x", "2")
 	a.request("POST", "http://"+a.Addr()+"/publish/plain.x", "", `3`, "Traceparent", theirTraceparent[:len(theirTraceparent)-1]+"0")
 	subscriber.wantData("plain.x", "3")
-	stop(t, a, b)
+	stopAll(t, a, b)
 	if n := len(c.Spans()); n != 5 {
 		t.Errorf("%d spans, of which 5 were to be", n)
 	}
@@ -173,8 +173,8 @@ func (r *running) backendOf(topic string, header []string) error {
 	return <-done
 }
 
-// stop stops servers, whose last spans are sent by then.
-func stop(t *testing.T, servers ...*running) {
+// stopAll stops servers, whose last spans are sent by then.
+func stopAll(t *testing.T, servers ...*running) {
 	t.Helper()
 	for _, r := range servers {
 		if err := r.stop(); err != nil {
@@ -214,7 +214,7 @@ func TestNoTrace(t *testing.T) {
 				r.request("POST", "http://"+r.Addr()+"/publish/plain.x", "", fmt.Sprint(i), test.headers...)
 				s.wantData("plain.x", fmt.Sprint(i))
 			}
-			stop(t, r)
+			stopAll(t, r)
 			if requests, _ := c.Requests(); len(requests) != 0 {
 				t.Errorf("%d requests to the collector: %v", len(requests), c.Spans())
 			}
@@ -248,7 +248,7 @@ func TestTraceCollectorAway(t *testing.T) {
 				publisher.want("published")
 				s.wantData("plain.x", fmt.Sprint(i))
 			}
-			stop(t, r)
+			stopAll(t, r)
 			n := r.tracer.Counts()
 			var reasons []string
 			total := n.Sent

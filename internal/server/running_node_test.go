@@ -18,9 +18,9 @@ import (
 	"github.com/pushd/pushd/internal/natstest"
 )
 
-// member is a node of a cluster: a process of the built pushd, at the same addresses
+// runningNode is a node of a cluster: a process of the built pushd, at the same addresses
 // whenever it runs. Its methods belong to the test's goroutine.
-type member struct {
+type runningNode struct {
 	t           testing.TB
 	name        string
 	command     []string
@@ -31,27 +31,27 @@ type member struct {
 	cmd         *exec.Cmd // nil: it does not run
 }
 
-func newMember(t testing.TB, path, name string, flags ...string) *member {
+func newRunningNode(t testing.TB, path, name string, flags ...string) *runningNode {
 	t.Helper()
-	m := &member{t: t, name: name}
+	m := &runningNode{t: t, name: name}
 	m.at("127.0.0.1")
 	m.serve(append([]string{path}, m.settings(flags...)...)...)
 	return m
 }
 
 // at gives it addresses.
-func (m *member) at(ip string) {
+func (m *runningNode) at(ip string) {
 	free := func() string { return net.JoinHostPort(ip, strconv.Itoa(natstest.FreePort(m.t))) }
 	m.host, m.admin = free(), free()
 }
 
 // settings are those of its command line.
-func (m *member) settings(more ...string) []string {
+func (m *runningNode) settings(more ...string) []string {
 	return append([]string{"serve", "--node-name=" + m.name, "--listen=" + m.host, "--admin=" + m.admin, "--shards=2"}, more...)
 }
 
 // serve runs a command until the test ends.
-func (m *member) serve(command ...string) {
+func (m *runningNode) serve(command ...string) {
 	t := m.t
 	t.Helper()
 	m.command, m.log = command, filepath.Join(t.TempDir(), m.name+".log")
@@ -71,7 +71,7 @@ func (m *member) serve(command ...string) {
 }
 
 // start starts it, and returns when it is ready.
-func (m *member) start() {
+func (m *runningNode) start() {
 	m.t.Helper()
 	log, err := os.OpenFile(m.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -88,10 +88,10 @@ func (m *member) start() {
 	inTime(m.t, stall, m.name+" is ready", m.ready)
 }
 
-func (m *member) ready() bool { return m.ask("GET", "/readyz", nil) == http.StatusOK }
+func (m *runningNode) ready() bool { return m.ask("GET", "/readyz", nil) == http.StatusOK }
 
 // end ends the process and waits for it: after SIGTERM it is to end well.
-func (m *member) end(sig syscall.Signal) {
+func (m *runningNode) end(sig syscall.Signal) {
 	m.t.Helper()
 	m.cmd.Process.Signal(sig)
 	err := m.cmd.Wait()
@@ -102,7 +102,7 @@ func (m *member) end(sig syscall.Signal) {
 }
 
 // ask asks its admin listener; 0: it does not answer.
-func (m *member) ask(method, path string, v any) (status int) {
+func (m *runningNode) ask(method, path string, v any) (status int) {
 	req, err := http.NewRequest(method, "http://"+m.admin+path, nil)
 	if err != nil {
 		m.t.Fatal(err)
@@ -128,7 +128,7 @@ func (m *member) ask(method, path string, v any) (status int) {
 }
 
 // presence is how many connections of each node it counts for a topic.
-func (m *member) presence(topic string) (p presence) {
+func (m *runningNode) presence(topic string) (p presence) {
 	m.ask("GET", "/presence/"+url.PathEscape(topic), &p)
 	return p
 }
@@ -141,9 +141,9 @@ type counts struct {
 
 // inTicks waits until something is so for each node, and fails where one has had more
 // than so many of its own ticks before. It returns the most that it took.
-func inTicks(t testing.TB, nodes []*member, most int, what string, ok func(*member) bool) (took int) {
+func inTicks(t testing.TB, nodes []*runningNode, most int, what string, ok func(*runningNode) bool) (took int) {
 	t.Helper()
-	pending := make(map[*member]*counts)
+	pending := make(map[*runningNode]*counts)
 	for _, m := range nodes {
 		pending[m] = &counts{}
 	}
