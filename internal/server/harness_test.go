@@ -17,6 +17,7 @@ import (
 	"github.com/gobwas/ws"
 	"github.com/nats-io/nats.go"
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"github.com/pushd/pushd/internal/config"
 	"github.com/pushd/pushd/internal/natstest"
@@ -33,6 +34,10 @@ func TestMain(m *testing.M) {
 		os.Exit(mobMain(spec))
 	}
 	natstest.Main()
+	// A process that was upgraded leaves the next one, which is waited for here.
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		panic(err)
+	}
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
 		if dir := built.Load(); dir != nil {
 			os.RemoveAll(*dir)
