@@ -116,8 +116,9 @@ func TestHotUpgradeDrainsTLS(t *testing.T) {
 	eventually(t, "they are counted", func() bool { return r.presence("scores.x").Connections == clients })
 	v := voyage{t: t, u: u, Conn: nc}
 	v.publish("scores.x", 1, 10)
+	var cursors []string
 	for _, s := range sockets {
-		s.wantNumbers("scores.x", 1, 10)
+		cursors = append(cursors, s.wantNumbers("scores.x", 1, 10).Cursor)
 	}
 	before, done := u.mustUpgrade()
 	if done.Left != clients || done.Connections != 0 {
@@ -136,7 +137,7 @@ func TestHotUpgradeDrainsTLS(t *testing.T) {
 	var moving sync.WaitGroup
 	for i, s := range sockets[:clients-1] {
 		moving.Go(func() {
-			next, cursor, advised := 11, "", false
+			next, cursor, advised := 11, cursors[i], false
 			for {
 				f, err := s.tryNext(patience)
 				if err != nil {
@@ -162,10 +163,6 @@ func TestHotUpgradeDrainsTLS(t *testing.T) {
 					}
 					next, cursor = next+1, m.Cursor
 				}
-			}
-			if next < 12 {
-				t.Errorf("client %d has received nothing since", i)
-				return
 			}
 			again := dial("topic=scores.x&mode=all&cursor=" + cursor)
 			again.want("welcome")

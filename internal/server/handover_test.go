@@ -25,6 +25,8 @@ type upgraded struct {
 	mu    sync.Mutex
 	last  map[string]int
 	wrong string
+	half  bool          // of a frame has been sent
+	pongs []byte        // that wait for the other half
 	late  time.Duration // the longest from when a message was published until it came, since that was last taken
 }
 
@@ -46,6 +48,7 @@ func (f *upgraded) run(ending *atomic.Bool) {
 		case err != nil:
 			f.wrong = fmt.Sprint("the connection ended: ", err)
 		case h.OpCode == ws.OpPing:
+			f.pong(payload)
 		case h.OpCode != ws.OpText:
 			f.wrong = fmt.Sprintf("a frame %v %q", h.OpCode, payload)
 		case found == nil && strings.Contains(string(payload), `"pong"`):
@@ -73,9 +76,30 @@ func (f *upgraded) take(feed, number, published string) {
 	f.late = max(f.late, time.Since(time.Unix(0, at)))
 }
 
-// write is for who may send commands.
+// pong is called with mu held, so that it comes between no two halves of a frame.
+func (f *upgraded) pong(payload []byte) {
+	f.pongs = append(f.pongs, ws.MustCompileFrame(ws.MaskFrame(ws.NewPongFrame(payload)))...)
+	f.flush()
+}
+
+func (f *upgraded) flush() {
+	if f.half {
+		return
+	}
+	if _, err := f.socket.conn.Write(f.pongs); err != nil && f.wrong == "" {
+		f.wrong = fmt.Sprint("writing: ", err)
+	}
+	f.pongs = nil
+}
+
+// write sends half a frame, and then the other half.
 func (f *upgraded) write(p []byte) {
-	if !f.json {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.half = !f.half; !f.half {
+		defer f.flush()
+	}
+	if !f.json { // it must not send commands
 		return
 	}
 	if _, err := f.socket.conn.Write(p); err != nil {
@@ -158,7 +182,7 @@ func publishing(t testing.TB, nc *natsgo.Conn, feeds []string, every time.Durati
 func TestHotUpgrade(t *testing.T) {
 	clients, upgrades, every := 300, 2, 10*time.Millisecond
 	if soaking() {
-		clients, upgrades, every = 10_000, 10, 200*time.Millisecond
+		clients, upgrades, every = 10_000, 10, 500*time.Millisecond
 	}
 	u, nc := startUpgradableOn(t, "namespaces:\n  scores: {delivery: all, history: {age: 1h}}\n  user: {interest: topic}\n")
 	feeds := []string{"scores.a", "chat.a", "user.a"}
@@ -193,7 +217,7 @@ func TestHotUpgrade(t *testing.T) {
 	stop := publishing(t, nc, feeds, every)
 	defer stop()
 	ping := ws.MustCompileFrame(ws.MaskFrame(ws.NewTextFrame([]byte(`{"type":"ping"}`))))
-	time.Sleep(10 * every)
+	time.Sleep(6 * every)
 	t.Logf("%d clients; before any upgrade messages took %v", clients, all.late())
 	for i := range upgrades {
 		halves := all[:50] // each is in the middle of a frame
@@ -208,7 +232,7 @@ func TestHotUpgrade(t *testing.T) {
 			f.write(ping[7:])
 		}
 		u.wantEnd(before)
-		time.Sleep(5 * every)
+		time.Sleep(3 * every)
 		t.Logf("upgrade %d: nothing was read for %v, and sent for %v; messages took %v", i, done.Unread.Round(time.Millisecond), done.Paused.Round(time.Millisecond), all.late())
 	}
 	all.want(t, stop())
