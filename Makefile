@@ -21,10 +21,10 @@ image: ## bin/pushd-image.tar, for docker load and podman load; it needs no daem
 sdk: ## the JavaScript client: clients/js/dist, and the copy that pages load
 	cd clients/js && npm ci && npm run build -- ../../internal/page/assets/pushd.js
 
-test: export PUSHD_SKIPPED = $(CURDIR)/bin/skipped
+test: export SKIPPED_TESTS = $(CURDIR)/bin/skipped
 test: tools lint deploy-check ## everything that checks the project; it ends with what was skipped for want of what
-	@mkdir -p bin && rm -f $$PUSHD_SKIPPED
-	@trap '$(CURDIR)/.ci/skipped $$PUSHD_SKIPPED' EXIT; set -e; \
+	@mkdir -p bin && rm -f $$SKIPPED_TESTS
+	@trap '$(CURDIR)/.ci/skipped $$SKIPPED_TESTS' EXIT; set -e; \
 	$(GO) test -race -shuffle=on -timeout 10m ./...; \
 	cd bench/peers; $(GO) test -timeout 5m ./...
 

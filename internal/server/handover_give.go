@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync"
 	"syscall"
 	"time"
 
@@ -25,9 +26,14 @@ func (s *Server) handOverTo(link *handover.Link, u *Upgraded) error {
 	if err := s.offer(link); err != nil {
 		return err
 	}
-	frozen := time.Now()
+	var frozen time.Time
+	freeze := sync.OnceFunc(func() {
+		frozen = time.Now()
+		s.freeze(true)
+		s.awaitQuiet()
+	})
 	if embeddedStore(&s.cfg) != "" {
-		if err := s.lendStore(link); err != nil {
+		if err := s.lendStore(link, freeze); err != nil {
 			return err
 		}
 	}
@@ -38,14 +44,10 @@ func (s *Server) handOverTo(link *handover.Link, u *Upgraded) error {
 	if err != nil {
 		return err
 	}
-	if s.bus.Serves() {
-		frozen = time.Now()
-	}
-	s.freeze(true)
 	s.hub.Record()
 	defer s.hub.Forget()
+	freeze()
 	defer func() { u.Unread = time.Since(frozen) }()
-	s.awaitQuiet()
 	s.next.allow(link, s.next.collect)
 	interests := handover.Interests{Patterns: s.hub.Patterns(), Shards: make([]handover.Names, len(s.shards))}
 	s.onEach(func(sh *shard) {

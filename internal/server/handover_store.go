@@ -25,12 +25,11 @@ func embeddedStore(cfg *config.Config) string {
 
 // lendStore stops the embedded NATS when the new process needs it, and clients'
 // publications have been answered.
-func (s *Server) lendStore(link *handover.Link) error {
+func (s *Server) lendStore(link *handover.Link, freeze func()) error {
 	if _, err := link.Expect(handover.KindNeedStore); err != nil {
 		return err
 	}
-	s.freeze(true)
-	s.awaitQuiet()
+	freeze()
 	if err := s.bus.Suspend(); err != nil {
 		return err
 	}
