@@ -83,9 +83,10 @@ func (c *Client) dial(ctx context.Context) (conn net.Conn, early []byte, end end
 		TLSConfig: c.options.TLS,
 		NetDial:   dialWith(c.options.NetDial),
 		Protocols: []string{subprotocol},
-		OnStatusError: func(_ int, _ []byte, answer io.Reader) {
+		OnStatusError: func(status int, _ []byte, answer io.Reader) {
 			response, err := http.ReadResponse(bufio.NewReader(answer), nil)
-			if err != nil {
+			if err != nil { // it broke off, and its status counts all the same
+				no = &Error{Code: statusCode(status), Message: http.StatusText(status), Status: status}
 				return
 			}
 			defer response.Body.Close()

@@ -29,7 +29,8 @@
 // # What it does by itself
 //
 //   - It connects again after whatever broke, with exponential backoff and full
-//     jitter, or when the server advised it to; by the code of a close frame it
+//     jitter, or when the server advised it to: after 429 or 503 with Retry-After
+//     after exactly that and at most 1 s, by the same transport; by the code of a close frame it
 //     knows where that is no use, and ends ([CloseError]).
 //   - Each topic is resumed from its own cursor. In a namespace with history
 //     nothing is lost and nothing comes twice; where something is missing, the

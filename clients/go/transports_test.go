@@ -139,9 +139,7 @@ func TestBetterIsSSE(t *testing.T) {
 		for k := range last + 1 {
 			if publish(t, direct, "kept.a", k); k == 100 {
 				await(t, "polls", func() bool { return c.Transport() == pushd.Poll })
-				p.mu.Lock()
-				p.blocks = nil
-				p.mu.Unlock()
+				p.blockNew("")
 				await(t, "events", func() bool { return c.Transport() == pushd.SSE })
 			}
 		}
@@ -229,11 +227,16 @@ func TestBusyIsNotBlocked(t *testing.T) {
 		for best, path := range map[pushd.Transport]string{pushd.WebSocket: "/ws", pushd.SSE: "/sse"} {
 			p.block(fault("HTTP/1.1 "+status+"\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n"), path, "/healthz")
 			ctx, cancel := context.WithCancel(testContext(t))
-			c, told := connect(t, p.url(), func(o *pushd.Options) { o.Transports = []pushd.Transport{best, pushd.Poll} })
+			c, told := connect(t, p.url(), func(o *pushd.Options) {
+				o.Transports = []pushd.Transport{best, pushd.Poll}
+				o.Backoff = pushd.Backoff{Min: time.Hour, Max: time.Hour} // which is for those who were told no time
+			})
 			var running sync.WaitGroup
 			running.Go(func() { _, _ = c.Subscribe(ctx, "kept.a", pushd.SubscribeOptions{}) })
 			await(t, "the wait", func() bool {
-				return count(told, func(e *pushd.StateChange) bool { return e.State == pushd.Waiting && e.Wait >= 7*time.Second }) == 1
+				return count(told, func(e *pushd.StateChange) bool {
+					return e.State == pushd.Waiting && e.Wait >= 7*time.Second && e.Wait <= 8*time.Second
+				}) == 1
 			})
 			if n := count(told, func(e *pushd.StateChange) bool { return e.State == pushd.Connecting && e.Transport == pushd.Poll }); n != 0 {
 				t.Errorf("%s: %s gave way to polls", status, best)
@@ -243,4 +246,82 @@ func TestBusyIsNotBlocked(t *testing.T) {
 			c.Close()
 		}
 	}
+}
+
+// busy is a refusal that names a time, in seconds.
+func busy(seconds string) fault {
+	return fault("HTTP/1.1 503 Service Unavailable\r\nRetry-After: " + seconds + "\r\nContent-Length: 0\r\n\r\n")
+}
+
+// A refusal that breaks off is one all the same, and other transports would be
+// refused too.
+func TestRefusalBreaksOff(t *testing.T) {
+	t.Parallel()
+	p := newProxy(t, start(t).cfg.Listen)
+	p.block("HTTP/1.1 503 Service Unavailable\r\nRetry-Af", "/ws")
+	_, told := connect(t, p.url())
+	await(t, "some attempts", func() bool { return p.times("/ws") > 3 })
+	if by := opened(told); len(by) > 0 {
+		t.Errorf("connected by %v", by)
+	}
+}
+
+// Who is told when to come takes that place by the transport that was told, and
+// wastes no time on one that does not get through.
+func TestTurnIsTaken(t *testing.T) {
+	t.Parallel()
+	p := newProxy(t, start(t).cfg.Listen)
+	p.block(refuses, "/ws")
+	c, told := connect(t, p.url(), func(o *pushd.Options) { o.RetryBetter = time.Hour })
+	s := subscribe(t, c, "kept.a", pushd.SubscribeOptions{})
+	p.mu.Lock()
+	p.blocks["/sse"] = busy("1")
+	p.mu.Unlock()
+	p.cut()
+	await(t, "the refusal", func() bool {
+		return count(told, func(e *pushd.StateChange) bool { return e.State == pushd.Waiting && e.Wait >= time.Second }) > 0
+	})
+	before := p.times("/ws")
+	p.mu.Lock()
+	delete(p.blocks, "/sse")
+	p.mu.Unlock()
+	publish(t, c, "kept.a", 1)
+	wantNumbers(t, s, 1, 1)
+	if n := p.times("/ws") - before; n > 0 {
+		t.Errorf("the WebSocket was tried %d times before", n)
+	}
+}
+
+// A better transport that is to be had later is not tried before.
+func TestTurnOfTheBetter(t *testing.T) {
+	t.Parallel()
+	p := newProxy(t, start(t).cfg.Listen)
+	p.block(refuses, "/ws")
+	c, _ := connect(t, p.url(), func(o *pushd.Options) { o.RetryBetter = time.Millisecond })
+	await(t, "some looks", func() bool { return p.times("/ws") > 3 })
+	p.blockNew(busy("600"), "/ws")
+	before := p.times("/ws")
+	await(t, "one more look", func() bool { return p.times("/ws") > before })
+	for range 100 {
+		publish(t, c, "kept.a", 1)
+	}
+	if n := p.times("/ws") - before; n > 2 { // one was under way
+		t.Errorf("%d looks, and the first was told to come in 600 s", n)
+	}
+}
+
+// A publication that is to be made later is made then, and not after a backoff
+// for which the caller may not wait.
+func TestTurnOfAPublication(t *testing.T) {
+	t.Parallel()
+	p := newProxy(t, start(t).cfg.Listen)
+	p.block(busy("1"), "/publish")
+	c, _ := connect(t, p.url(), func(o *pushd.Options) {
+		o.Transports, o.Backoff = []pushd.Transport{pushd.Poll}, pushd.Backoff{Min: time.Hour, Max: time.Hour}
+	})
+	var running sync.WaitGroup
+	running.Go(func() { publish(t, c, "kept.a", 1) })
+	await(t, "the refusal", func() bool { return p.times("/publish") == 1 })
+	p.blockNew("")
+	running.Wait()
 }
