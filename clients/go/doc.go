@@ -58,7 +58,9 @@
 //     [Options].RetryBetter, beside what there is, and takes its place once it is open.
 //   - A stream of events has heartbeats of the server, and is dead when none came for
 //     a heartbeat and Timeout; a poll when it has no answer Timeout after its 25 s.
-//   - Publications are requests of their own (POST /publish).
+//   - Publications are requests of their own (POST /publish). A client that only
+//     publishes is open once GET /healthz has any answer below 500 but 429: a proxy may
+//     answer it with 404, and pass on /ws, /sse, /poll and /publish alone.
 //   - A new topic has a request of its own, and the others go on; but those that it
 //     overlaps are asked for again together with it, and all of them are when
 //     there are more than two requests too many. That is no gap where there is history, nor

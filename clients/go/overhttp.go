@@ -127,12 +127,17 @@ func (l *overHTTP) try(ctx context.Context) error {
 }
 
 // greet finds out whether the server answers: where nothing is subscribed to,
-// that is all there is to know.
+// that is all there is to know. Many proxies pass on no more than a client needs,
+// so any answer is one, but for those that say to come later.
 func (l *overHTTP) greet(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, l.client.options.Timeout, errSilent)
 	defer cancel()
 	response, err := l.client.http.get(ctx, "/healthz", "", l.client.token())
-	if err != nil {
+	var no *Error
+	switch {
+	case errors.As(err, &no) && no.Status < http.StatusInternalServerError && !no.Temporary():
+		return nil
+	case err != nil:
 		return because(ctx, err)
 	}
 	return response.Body.Close()

@@ -29,6 +29,7 @@ func (p *pull) poll(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		p.client.wentWell() // also where the answer is empty
 		p.link.welcomed("", true)
 		if err := p.take(ctx, got, all); err != nil {
 			return err

@@ -325,3 +325,46 @@ func TestTurnOfAPublication(t *testing.T) {
 	p.blockNew("")
 	running.Wait()
 }
+
+// A proxy that passes on no more than it knows of has a client that only publishes.
+func TestPublishWithoutHealth(t *testing.T) {
+	for _, status := range []string{"404 Not Found", "401 Unauthorized", "302 Found"} {
+		t.Run(status, func(t *testing.T) {
+			t.Parallel()
+			p := newProxy(t, start(t).cfg.Listen)
+			p.block(fault("HTTP/1.1 "+status+"\r\nContent-Length: 0\r\n\r\n"), "/healthz")
+			c, told := connect(t, p.url(), func(o *pushd.Options) { o.Transports = []pushd.Transport{pushd.SSE, pushd.Poll} })
+			publish(t, c, "kept.a", 1)
+			if by := opened(told); !slices.Equal(by, []pushd.Transport{pushd.SSE}) {
+				t.Errorf("connected by %v", by)
+			}
+		})
+	}
+}
+
+// Answers to polls are a sign that things go well, also where they are empty.
+func TestQuietPollsEndTheBackoff(t *testing.T) {
+	t.Parallel()
+	p := newProxy(t, start(t).cfg.Listen)
+	const first = time.Microsecond // and after 16 failures up to 65 ms
+	c, told := connect(t, p.url(), func(o *pushd.Options) {
+		o.Transports, o.Backoff = []pushd.Transport{pushd.Poll}, pushd.Backoff{Min: first, Max: time.Second}
+	})
+	waits := func(is func(wait time.Duration) bool) int {
+		return count(told, func(e *pushd.StateChange) bool { return e.State == pushd.Waiting && is(e.Wait) })
+	}
+	any := func(time.Duration) bool { return true }
+	const away = fault("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")
+	p.block(away, "/poll")
+	var running sync.WaitGroup
+	running.Go(func() { subscribe(t, c, "quiet.a", pushd.SubscribeOptions{}) })
+	await(t, "failures", func() bool { return waits(any) >= 16 })
+	p.blockNew("")
+	running.Wait()
+	before, short := waits(any), waits(func(wait time.Duration) bool { return wait <= first })
+	p.block(away, "/poll")
+	await(t, "the end of a poll", func() bool { return waits(any) > before })
+	if waits(func(wait time.Duration) bool { return wait <= first }) == short {
+		t.Error("the wait after it was not the first of a backoff")
+	}
+}
