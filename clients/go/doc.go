@@ -65,6 +65,9 @@
 //     overlaps are asked for again together with it, and all of them are when
 //     there are more than two requests too many. That is no gap where there is history, nor
 //     between polls; for events without history it is.
+//   - A request that is refused for some of its topics is asked again by halves, one
+//     after the other, until it is known for which. The pieces that are served
+//     go on, and are asked for again as few when they are more than 16 too many.
 //   - A topic that nobody wants any more may go on coming in a stream, and is
 //     ignored, until that is made anew.
 //   - A stream whose token is about to end is made anew with another. A poll finds

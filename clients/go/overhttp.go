@@ -36,6 +36,7 @@ type overHTTP struct {
 	proven  bool // the server has answered a pull
 	anew    bool // all pulls are to be made anew
 	pulls   []*pull
+	suspect []*pull // those of pulls that are halves of a refused one, and not answered yet: the first is asked, the others wait
 }
 
 func newOverHTTP(c *Client, kind Transport, better bool, told chan<- struct{}) *overHTTP {
@@ -151,12 +152,15 @@ func because(ctx context.Context, err error) error {
 	return err
 }
 
-// welcomed is for an answer of the server, to a pull or to greet.
-func (l *overHTTP) welcomed(name string, pull bool) {
+// welcomed is for an answer of the server, to a pull or, where by is nil, to greet.
+func (l *overHTTP) welcomed(name string, by *pull) {
 	l.client.mu.Lock()
 	was := l.open
 	l.open = true
-	l.proven = l.proven || pull
+	if by != nil {
+		l.proven = true
+		l.clearedLocked(by)
+	}
 	l.client.mu.Unlock()
 	if !was {
 		l.client.opened(l, name, l.told)

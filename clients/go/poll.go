@@ -30,7 +30,7 @@ func (p *pull) poll(ctx context.Context) error {
 			return err
 		}
 		p.client.wentWell() // also where the answer is empty
-		p.link.welcomed("", true)
+		p.link.welcomed("", p)
 		if err := p.take(ctx, got, all); err != nil {
 			return err
 		}
