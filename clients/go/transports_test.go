@@ -71,6 +71,7 @@ func TestBlockedTransports(t *testing.T) {
 
 // A proxy that takes the upgrade, and passes nothing on.
 func TestSilentUpgrade(t *testing.T) {
+	t.Parallel()
 	n := start(t)
 	p := newProxy(t, n.cfg.Listen)
 	p.block("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n", "/ws")
@@ -86,6 +87,7 @@ func TestSilentUpgrade(t *testing.T) {
 // Where nothing can be had, and never will be, the client ends with the best
 // one's reason; and it goes on where one of them may be had later.
 func TestNothingGetsThrough(t *testing.T) {
+	t.Parallel()
 	n := start(t)
 	p := newProxy(t, n.cfg.Listen)
 	p.block(refuses, "/ws", "/sse", "/poll", "/healthz")
@@ -115,6 +117,7 @@ func TestNothingGetsThrough(t *testing.T) {
 
 // A server that is away is no reason to try another transport.
 func TestAwayIsNotBlocked(t *testing.T) {
+	t.Parallel()
 	_, told := connect(t, "http://127.0.0.1:1")
 	await(t, "some attempts", func() bool {
 		return count(told, func(e *pushd.StateChange) bool { return e.State == pushd.Waiting }) > 3
@@ -221,6 +224,7 @@ func TestSubscribeToABlockedStream(t *testing.T) {
 
 // A server that is busy says when to come back, and is not asked by other means before.
 func TestBusyIsNotBlocked(t *testing.T) {
+	t.Parallel()
 	n := start(t)
 	p := newProxy(t, n.cfg.Listen)
 	for _, status := range []string{"429 Too Many Requests", "503 Service Unavailable"} {
