@@ -53,7 +53,7 @@
 //   - A transport gives way to the next where something refuses it, or no welcome
 //     of the server comes within [Options].Timeout. One that worked before has a
 //     second attempt first. A server that cannot be reached at all, that is busy (429,
-//     503) or wants another token (401) is no reason: the client comes back later.
+//     503, with TLS also the end of a connection before its handshake) or wants another token (401) is no reason: the client comes back later.
 //   - While on a lesser transport the best is tried about every
 //     [Options].RetryBetter, beside what there is, and takes its place once it is open.
 //   - A stream of events has heartbeats of the server, and is dead when none came for

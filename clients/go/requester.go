@@ -45,8 +45,7 @@ func (r *requester) client(o *Options, most int) *http.Client {
 	return &http.Client{
 		Transport: &http.Transport{
 			DialContext:         dialWith(o.NetDial),
-			TLSClientConfig:     o.TLS.Clone(),
-			TLSHandshakeTimeout: o.Timeout,
+			DialTLSContext:      dialTLS(o),
 			Protocols:           protocols,
 			DisableCompression:  true,
 			MaxConnsPerHost:     most,

@@ -2,7 +2,10 @@ package pushd_test
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
+	"net"
 	"slices"
 	"strconv"
 	"sync"
@@ -10,6 +13,8 @@ import (
 	"time"
 
 	pushd "github.com/pushd/pushd/clients/go"
+	"github.com/pushd/pushd/internal/certstest"
+	"github.com/pushd/pushd/internal/config"
 )
 
 // impatient has a client that does not wait long for what is blocked, nor for
@@ -371,4 +376,59 @@ func TestQuietPollsEndTheBackoff(t *testing.T) {
 	if waits(func(wait time.Duration) bool { return wait <= first }) == short {
 		t.Error("the wait after it was not the first of a backoff")
 	}
+}
+
+// A server that closes connections before their TLS handshake is busy, and no
+// reason for another transport.
+func TestClosedBeforeTLS(t *testing.T) {
+	byEach(t, func(t *testing.T, alone func(*pushd.Options)) {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var running sync.WaitGroup
+		running.Go(func() {
+			for {
+				conn, err := listener.Accept()
+				if err != nil {
+					return
+				}
+				conn.Close()
+			}
+		})
+		t.Cleanup(func() { listener.Close(); running.Wait() })
+		_, told := connect(t, "https://"+listener.Addr().String(), alone, func(o *pushd.Options) {
+			if o.Transports[0] != pushd.Poll {
+				o.Transports = append(o.Transports, pushd.Poll)
+			}
+		})
+		await(t, "some attempts", func() bool {
+			return count(told, func(e *pushd.StateChange) bool { return e.State == pushd.Waiting }) > 3
+		})
+		if n := count(told, func(e *pushd.StateChange) bool { return e.State == pushd.Connecting && e.Err != nil }); n != 0 {
+			t.Errorf("%d attempts by others", n)
+		}
+	})
+}
+
+// All transports reach a server over TLS, and none a server that nobody vouches for.
+func TestTLS(t *testing.T) {
+	a := certstest.New(t)
+	cert, key := a.Files(a.Server())
+	n := start(t, func(cfg *config.Config) { cfg.TLSCert, cfg.TLSKey = []string{cert}, []string{key} })
+	url := "https://" + n.cfg.Listen
+	byEach(t, func(t *testing.T, alone func(*pushd.Options)) {
+		c, _ := connect(t, url, alone, func(o *pushd.Options) { o.TLS = &tls.Config{RootCAs: a.Pool} })
+		s := subscribe(t, c, "kept.a", pushd.SubscribeOptions{})
+		publish(t, c, "kept.a", 1)
+		if _, err := s.Next(testContext(t)); err != nil {
+			t.Error(err)
+		}
+		stranger, _ := connect(t, url, alone)
+		await(t, "the refusal of its certificate", func() bool {
+			_, err := stranger.State()
+			var unknown x509.UnknownAuthorityError
+			return errors.As(err, &unknown)
+		})
+	})
 }
