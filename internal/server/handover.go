@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -37,6 +38,9 @@ type succession struct {
 	pid   int                                        // of this process
 	done  chan struct{}                              // closed when it has the clients
 
+	ending    chan struct{}  // closed when this process ends
+	reopening sync.WaitGroup // what opens the embedded NATS again until then
+
 	// How long each part may take before it is called off.
 	prepare time.Duration // it starts, and opens NATS: clients notice nothing
 	quiet   time.Duration // what clients have asked for is answered: they are not read from
@@ -47,6 +51,8 @@ type succession struct {
 
 	// Guarded by mu.
 	over bool // done is closed
+
+	gone atomic.Bool // the clients are the other process's: set before that is told
 
 	calling sync.Mutex
 
@@ -64,7 +70,7 @@ func newSuccession() succession {
 		}
 		return startAgain(path, theirs)
 	}
-	return succession{start: start, pid: os.Getpid(), done: make(chan struct{}), prepare: prepareTime, quiet: quietTime, collect: collectTime, carry: carryTime}
+	return succession{start: start, pid: os.Getpid(), done: make(chan struct{}), ending: make(chan struct{}), prepare: prepareTime, quiet: quietTime, collect: collectTime, carry: carryTime}
 }
 
 // calledAs is the path by which this process was started. Links in it stay what they
@@ -144,10 +150,16 @@ func (n *succession) commit(link *handover.Link) error {
 	if n.off {
 		return errCalledOff
 	}
-	return link.Send(handover.KindCommit, nil)
+	n.gone.Store(true)
+	err := link.Send(handover.KindCommit, nil)
+	if err != nil {
+		n.gone.Store(false)
+	}
+	return err
 }
 
-// end reports whether another process has taken over. None will from then on.
+// end reports whether another process has taken over. None will from then on. It is
+// called once, and returns when nothing goes on for an upgrade any more.
 func (n *succession) end() (over bool) {
 	n.calling.Lock()
 	n.closed = true
@@ -155,6 +167,8 @@ func (n *succession) end() (over bool) {
 	n.callOff()
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	close(n.ending)
+	n.reopening.Wait()
 	return n.over
 }
 
@@ -188,6 +202,8 @@ func (s *Server) Upgrade() (u Upgraded, err error) {
 		return u, errors.New("another process has taken over already")
 	case next.pid == 1:
 		return u, errIsInit
+	case !s.bus.Serves():
+		return u, errStoreAway
 	case embeddedStore(&s.cfg) == config.MemoryStore:
 		return u, errKeptInMemory
 	}

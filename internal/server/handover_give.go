@@ -90,6 +90,7 @@ func (s *Server) goOn(h *handing, given bool) {
 	if !given {
 		s.takeStoreBack()
 	}
+	s.errands.goOn(given)
 	if !h.frozen.IsZero() {
 		h.done.Unread = time.Since(h.frozen)
 		s.freeze(false)
@@ -216,7 +217,7 @@ func (s *Server) freeze(frozen bool) {
 // takes longer stays here.
 func (s *Server) awaitQuiet() {
 	for end := time.Now().Add(s.next.quiet); time.Now().Before(end); time.Sleep(time.Millisecond) {
-		busy := 0
+		busy := s.errands.awaited()
 		s.onEach(func(sh *shard) { busy += sh.busy() })
 		if busy == 0 {
 			return
