@@ -94,7 +94,7 @@ func (s *Server) offer(link *handover.Link) error {
 		fds = append(fds, sh.listener.FD())
 	}
 	m := s.self()
-	offer := handover.Offer{NodeID: s.node, NodeName: s.name, Started: m.reporter.started, Others: m.peers.names(), Listen: s.cfg.Listen, Admin: s.cfg.Admin, Store: embeddedStore(&s.cfg)}
+	offer := handover.Offer{NodeID: s.node, NodeName: s.name, Started: m.reporter.started, Others: m.peers.names(), Listen: s.cfg.Listen, Admin: s.cfg.Admin, Store: embeddedStore(&s.cfg), Access: accessOf(&s.cfg)}
 	return link.Send(handover.KindOffer, offer.Append(nil), append(fds, admin)...)
 }
 

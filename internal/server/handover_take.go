@@ -286,7 +286,7 @@ func (h *heir) adopt(s *Server, payload []byte, fds []int) error {
 			fd, fds = fds[0], fds[1:]
 		}
 		h.adopted++
-		return s.shards[c.Shard].adopt(c, fd, h.rights)
+		return s.shards[c.Shard].adopt(c, fd, h)
 	})
 	if err == nil && len(fds) > 0 {
 		err = fmt.Errorf("handover: %d sockets came without connections", len(fds))
