@@ -25,7 +25,7 @@ var update = flag.Bool("update", false, "write testdata anew")
 
 func sampleClient() Client {
 	return Client{
-		Shard: 3, Ahead: true, Shape: 2, Strikes: 1, Standing: 1, Denials: 4, Lead: 30, Owes: true,
+		Shard: 3, Ahead: true, Shape: 2, Strikes: 1, Standing: 1, Denials: 4, Lead: 30, Owes: true, OwesWithin: 3 * time.Second,
 		Conn: conn.Carried{
 			ID: poller.NewToken(17, 5), Stage: conn.StageOpen, Stream: true, Deflates: true, Adopted: true, Proxied: true, Unlimited: true,
 			Ended: true, Paced: true, Client: netip.MustParseAddr("192.0.2.1"), Network: netip.MustParsePrefix("2001:db8::/64"), Heard: 99,

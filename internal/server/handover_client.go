@@ -33,10 +33,28 @@ func (sh *shard) busy() (n int) {
 	return n
 }
 
-// rightsNumbers gives each kind of rights a number when it is first met.
+// rightsNumbers gives each kind of rights a number when it is first met, and knows
+// when tokens are due.
 type rightsNumbers struct {
 	known map[*auth.Rights]uint64
 	send  func(handover.Rights) error
+
+	ofShard *shard                  // whose dues are known
+	dues    map[poller.Token]uint32 // ticks
+}
+
+// due is how long a connection has to show a token. While nothing is read this
+// stands still.
+func (n *rightsNumbers) due(sh *shard, id poller.Token) time.Duration {
+	if n.ofShard != sh {
+		n.ofShard, n.dues = sh, make(map[poller.Token]uint32, len(sh.tokenDue))
+		for _, d := range sh.tokenDue {
+			n.dues[d.id] = d.tick
+		}
+	}
+	frozen, _ := sh.table.Frozen()
+	left := int32(n.dues[id] + frozen - sh.loop.Now())
+	return time.Duration(max(left, 1)) * sh.loop.TickLength()
 }
 
 func (n *rightsNumbers) of(r *auth.Rights) (uint64, error) {
@@ -72,11 +90,14 @@ func (sh *shard) export(id poller.Token, numbers *rightsNumbers) (c handover.Cli
 		Shard: sh.index, Conn: carried, Subs: subs, Shape: uint8(known.shape), Strikes: known.strikes, Denials: known.denials, Lead: known.lead,
 		Owes: known.standing&mustAuthenticate != 0,
 	}
+	if c.Owes {
+		c.OwesWithin = numbers.due(sh, id)
+	}
 	if known.session != 0 {
 		s := sh.sessions.at(known.session)
 		c.Session = &handover.Session{Identity: s.identity, Expires: s.expires}
 		if s.expires != 0 {
-			c.Session.Left = time.Duration(max(0, int32(s.ends-sh.loop.Now()))) * sh.loop.TickLength()
+			c.Session.Left = time.Duration(sh.leftOf(s)) * sh.loop.TickLength()
 		}
 		c.Session.Rights, err = numbers.of(s.rights)
 	}
@@ -130,7 +151,11 @@ func (sh *shard) adoptDebt(id poller.Token, c *handover.Client) (may bool) {
 		return false
 	}
 	known.standing = mustAuthenticate
-	sh.expectToken(id)
+	if c.OwesWithin > 0 {
+		sh.expectTokenWithin(id, min(c.OwesWithin, a.timeout))
+	} else {
+		sh.expectToken(id)
+	}
 	return true
 }
 

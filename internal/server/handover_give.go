@@ -176,6 +176,7 @@ func (s *Server) onEach(f func(*shard)) {
 func (s *Server) freeze(frozen bool) {
 	s.onEach(func(sh *shard) {
 		if !frozen {
+			sh.thawTokens()
 			sh.table.Thaw()
 			return
 		}
