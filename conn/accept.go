@@ -156,13 +156,13 @@ func (t *Table) Adopt(fd int, read []byte, h Handed) {
 	}
 }
 
-// adoptParked takes what came while the table was frozen, or refuses it where it
-// is stopped.
-func (t *Table) adoptParked() {
+// resumeParked takes what waited while the table was frozen. Where it is stopped,
+// Adopt refuses.
+func (t *Table) resumeParked() {
 	parked := t.parked
 	t.parked = nil
-	for _, adopt := range parked {
-		adopt()
+	for _, goOn := range parked {
+		goOn()
 	}
 }
 
@@ -259,7 +259,7 @@ func (t *Table) StopAccepting() {
 		return
 	}
 	t.stopped = true
-	t.adoptParked()
+	t.resumeParked()
 	if t.listener == nil {
 		return
 	}

@@ -113,7 +113,7 @@ func (t *Table) Thaw() {
 		l.postpone(ticks)
 	}
 	t.frozen, t.lending = false, false
-	t.adoptParked()
+	t.resumeParked()
 	for slot := range t.slab.next {
 		if r := t.slab.at(slot); r.state == stateOpen && r.pinged != 0 {
 			r.pinged = max(t.loop.Now(), 1) // the pong may wait in the kernel

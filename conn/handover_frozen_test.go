@@ -138,3 +138,38 @@ func TestHandoverToLowerLimit(t *testing.T) {
 	c.send(maskedText(pattern(501)))
 	c.wantClose(1009)
 }
+
+// A request behind one that is answered while the table is frozen waits, and so
+// each slot has one generation more at most.
+func TestFrozenKeepsPipelinedRequests(t *testing.T) {
+	gets := 0
+	s := &script{}
+	var held poller.Token
+	s.get = func(id poller.Token, r *Request) *Refusal {
+		if gets++; gets == 1 {
+			held = id
+			s.table.Hold(id)
+			return nil
+		}
+		s.table.Answer(id, response(r.Path), r.KeepAlive)
+		return nil
+	}
+	sh := startShard(t, s, claiming)
+	c := sh.connect()
+	c.send(ask("/get"), ask("/get"), ask("/get"))
+	sh.wantRead(3 * len(ask("/get")))
+	sh.do(func() {
+		sh.Freeze()
+		sh.Answer(held, response("first"), true)
+	})
+	c.wantStatus(http.StatusOK)
+	sh.ticks(3)
+	sh.do(func() {
+		if gets != 1 || sh.Generation() > held.Generation()+1 {
+			t.Errorf("%d requests were served, and generation %d given", gets, sh.Generation())
+		}
+		sh.Thaw()
+	})
+	c.wantStatus(http.StatusOK)
+	c.wantStatus(http.StatusOK)
+}

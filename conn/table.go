@@ -180,7 +180,7 @@ type Table struct {
 	frozen    bool                               // nothing is read or accepted for now, see Freeze
 	frozenAt  uint32                             // tick of Freeze
 	ignored   bool                               // something is to be read in this turn, and is not
-	parked    []func()                           // what Adopt was given meanwhile
+	parked    []func()                           // what waits for its end: sockets for Adopt, and requests behind others
 	lending   bool                               // sockets may have duplicates elsewhere, see Lend
 	borrowed  map[poller.Token]int               // sockets that Import may come for, see Borrow
 	tally     tally                              // published to stats once a turn
