@@ -135,6 +135,10 @@ func (t *Table) Adopt(fd int, read []byte, h Handed) {
 		t.answerAndClose(fd, h.TLS, stopping) // Shutdown may be past, and would not see it
 		return
 	}
+	if t.frozen { // a slot given out now would be one that the next process may give to another
+		t.parked = append(t.parked, func() { t.Adopt(fd, read, h) })
+		return
+	}
 	if h.Operator {
 		t.adoptOperator(fd, read)
 		return
@@ -149,6 +153,16 @@ func (t *Table) Adopt(fd int, read []byte, h Handed) {
 	}
 	if read = t.attach(id, r, read, h.TLS); r.state != stateDead && t.arrive(id, r, h.Client) {
 		t.shake(id, r, read)
+	}
+}
+
+// resumeParked takes what waited while the table was frozen. Where it is stopped,
+// Adopt refuses.
+func (t *Table) resumeParked() {
+	parked := t.parked
+	t.parked = nil
+	for _, goOn := range parked {
+		goOn()
 	}
 }
 
@@ -245,6 +259,7 @@ func (t *Table) StopAccepting() {
 		return
 	}
 	t.stopped = true
+	t.resumeParked()
 	if t.listener == nil {
 		return
 	}

@@ -55,6 +55,13 @@ func (l *dueList) next(now uint32) (poller.Token, bool) {
 	return 0, false
 }
 
+// postpone has all that is due be due later.
+func (l *dueList) postpone(ticks uint32) {
+	for i := range l.queue {
+		l.queue[i].tick += ticks
+	}
+}
+
 // listStalled has a connection whose bytes wait looked at again and again, at
 // an eighth of the write timeout, until they have left.
 func (t *Table) listStalled(id poller.Token, r *record) {
@@ -66,23 +73,8 @@ func (t *Table) listStalled(id poller.Token, r *record) {
 
 // expire does what is due.
 func (t *Table) expire(now uint32) {
-	for {
-		id, ok := t.deadlines.handshake.next(now)
-		if !ok {
-			break
-		}
-		if r := t.live(id); r != nil {
-			t.handshakeExpired(id, r)
-		}
-	}
-	for {
-		id, ok := t.deadlines.idle.next(now)
-		if !ok {
-			break
-		}
-		if r := t.live(id); r != nil && r.state == stateIdle {
-			t.doom(id, r, ReasonHandshakeTimeout)
-		}
+	if !t.frozen {
+		t.expireReading(now)
 	}
 	for {
 		id, ok := t.deadlines.stalled.next(now)
@@ -123,6 +115,28 @@ func (t *Table) expire(now uint32) {
 		}
 		if r := t.live(id); r != nil && r.state == stateClosing {
 			t.doom(id, r, r.why)
+		}
+	}
+}
+
+// expireReading does what is due where the client was to send something.
+func (t *Table) expireReading(now uint32) {
+	for {
+		id, ok := t.deadlines.handshake.next(now)
+		if !ok {
+			break
+		}
+		if r := t.live(id); r != nil {
+			t.handshakeExpired(id, r)
+		}
+	}
+	for {
+		id, ok := t.deadlines.idle.next(now)
+		if !ok {
+			break
+		}
+		if r := t.live(id); r != nil && r.state == stateIdle {
+			t.doom(id, r, ReasonHandshakeTimeout)
 		}
 	}
 	for {

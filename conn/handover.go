@@ -89,13 +89,31 @@ type Partial struct {
 }
 
 // Freeze has the table read and accept no more until Thaw: what comes waits in
-// the kernel. What is due to clients is sent, and time goes on. The poller tells
+// the kernel, and what Adopt is given in the table. What is due to clients is sent,
+// and who is late with what it sends is not late until Thaw. The poller tells
 // of what waits again and again, so this is for the moment before Export.
-func (t *Table) Freeze() { t.frozen = true }
+func (t *Table) Freeze() {
+	if !t.frozen {
+		t.frozen, t.frozenAt = true, t.loop.Now()
+	}
+}
+
+// Frozen says for how many ticks the table has been frozen, if it is.
+func (t *Table) Frozen() (ticks uint32, frozen bool) {
+	if !t.frozen {
+		return 0, false
+	}
+	return t.loop.Now() - t.frozenAt, true
+}
 
 // Thaw undoes Freeze and Lend.
 func (t *Table) Thaw() {
+	ticks, _ := t.Frozen()
+	for _, l := range []*dueList{&t.deadlines.handshake, &t.deadlines.idle, &t.deadlines.lingering} {
+		l.postpone(ticks)
+	}
 	t.frozen, t.lending = false, false
+	t.resumeParked()
 	for slot := range t.slab.next {
 		if r := t.slab.at(slot); r.state == stateOpen && r.pinged != 0 {
 			r.pinged = max(t.loop.Now(), 1) // the pong may wait in the kernel
@@ -180,8 +198,10 @@ func (t *Table) Generation() (most uint32) {
 // Reserve is to be called before Import, of a table that has had no connection,
 // and Settle after the last.
 // What was exported is in slots below that number, and in generations of no more
-// than that: whoever comes later is called by other names.
+// than that, or one more where an answer has left since: whoever comes later is
+// called by other names.
 func (t *Table) Reserve(slots, generation uint32) {
+	generation = generation%lastGeneration + 1
 	for s := &t.slab; s.next < slots; s.next++ {
 		if s.next>>pageBits == uint32(len(s.pages)) {
 			s.pages = append(s.pages, new([pageSize]record))
@@ -218,7 +238,7 @@ func (t *Table) Import(c *Carried, fd int) error {
 
 // install makes the record of an imported connection.
 func (t *Table) install(c *Carried, fd int) error {
-	d, ok := c.Partial.restore(t.cfg.MaxMessage)
+	d, ok := c.Partial.restore()
 	if !ok || c.Stage >= numStages || t.secures != nil || c.Backlog && len(c.Head) == 0 || c.ID.Generation() == 0 || c.ID.Generation() > lastGeneration {
 		return ErrCarried
 	}
@@ -373,9 +393,13 @@ func (d *decoder) carry() Partial {
 	return p
 }
 
+// mostPartial is beyond any limit of messages. What the table that exported a
+// message allowed of it is good: its client has done nothing wrong.
+const mostPartial = 1 << 30
+
 // restore makes a decoder that keeps copies of it, if there can be such a one.
-func (p *Partial) restore(maxMessage int) (d decoder, ok bool) {
-	most := maxMessage + maxMessage/deflateSlack + 64
+func (p *Partial) restore() (d decoder, ok bool) {
+	const most = mostPartial
 	so := len(p.Control)
 	if !p.Frame.OpCode.IsControl() {
 		so = int(p.Frame.Length) - p.Missing

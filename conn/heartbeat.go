@@ -50,7 +50,8 @@ func (t *Table) beat(id poller.Token, r *record, now uint32) {
 		return
 	}
 	if r.pinged != 0 {
-		if now-r.pinged >= t.ticks.pong && now-r.received >= t.ticks.heartbeat+t.ticks.pong {
+		if !t.frozen && now-r.pinged >= t.ticks.pong && // else the pong may not have been read
+			now-r.received >= t.ticks.heartbeat+t.ticks.pong {
 			t.Close(id, ReasonSilent)
 		}
 		return

@@ -13,7 +13,7 @@ import (
 // Until Thaw the table has lent them: each may have a duplicate elsewhere, with
 // which it stays in a set, and open, when it is closed here.
 
-// Lend duplicates the sockets of at most so many connections, in slots from one
+// Lend duplicates the sockets of at most so many open connections, in slots from one
 // on. The duplicates are the caller's. next is where to go on; at Slots all have
 // been looked at. Not all of them can be exported.
 func (t *Table) Lend(from uint32, most int) (ids []poller.Token, fds []int, next uint32, err error) {
@@ -23,7 +23,7 @@ func (t *Table) Lend(from uint32, most int) (ids []poller.Token, fds []int, next
 	t.lending = true
 	for next = from; next < t.slab.next && len(fds) < most; next++ {
 		r := t.slab.at(next)
-		if _, ok := r.state.stage(); !ok {
+		if r.state != stateOpen { // it may go elsewhere, and its duplicate would keep its end from the client
 			continue
 		}
 		fd, err := unix.FcntlInt(uintptr(r.fd), unix.F_DUPFD_CLOEXEC, 0)

@@ -191,6 +191,10 @@ func (t *Table) readBehind(id poller.Token) {
 	if r == nil {
 		return
 	}
+	if t.frozen { // its answer, too, would be one more generation
+		t.parked = append(t.parked, func() { t.readBehind(id) })
+		return
+	}
 	t.watch(id, r, true, false)
 	s := t.sides.all[r.side]
 	b := s.head

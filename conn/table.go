@@ -178,6 +178,9 @@ type Table struct {
 	paused    bool                               // the listener is off until the next tick: no file descriptors
 	stopped   bool                               // no more accepts
 	frozen    bool                               // nothing is read or accepted for now, see Freeze
+	frozenAt  uint32                             // tick of Freeze
+	ignored   bool                               // something is to be read in this turn, and is not
+	parked    []func()                           // what waits for its end: sockets for Adopt, and requests behind others
 	lending   bool                               // sockets may have duplicates elsewhere, see Lend
 	borrowed  map[poller.Token]int               // sockets that Import may come for, see Borrow
 	tally     tally                              // published to stats once a turn
@@ -255,7 +258,8 @@ func ticksOf(d, tick time.Duration) uint32 {
 
 // Ready is the loop's Handler.Ready.
 func (t *Table) Ready(id poller.Token, e poller.Events) {
-	if t.frozen {
+	if t.frozen && e&^poller.Writable != 0 {
+		t.ignored = true
 		e &= poller.Writable
 	}
 	if id == listenerToken {
@@ -287,7 +291,15 @@ func (t *Table) Turn() {
 		t.dying = nil
 	}
 	t.publishStats()
+	if t.ignored { // and the poller tells of it again at once
+		t.ignored = false
+		time.Sleep(frozenPause)
+	}
 }
+
+// frozenPause is what a frozen table waits in a turn in which there was something
+// to read.
+const frozenPause = time.Millisecond
 
 // Tick is to be called once each tick of the loop.
 func (t *Table) Tick(now uint32) {
@@ -296,9 +308,7 @@ func (t *Table) Tick(now uint32) {
 	}
 	t.expire(now)
 	t.resumeThrottled(now)
-	if !t.frozen { // nobody's pong is read
-		t.sweep(now)
-	}
+	t.sweep(now)
 	t.cfg.Gate.Sweep()
 }
 

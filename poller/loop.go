@@ -205,6 +205,9 @@ func (l *Loop) CloseFD(fd int) { l.set.closeFD(fd) }
 // Now returns the current tick. Only for the loop's goroutine, or before Run.
 func (l *Loop) Now() uint32 { return l.clock.now }
 
+// CatchUp has Now count what has passed since New. A loop does so by itself while it runs, so this is for before Run.
+func (l *Loop) CatchUp() { l.clock.advance() }
+
 // TickLength returns the length of a tick.
 func (l *Loop) TickLength() time.Duration { return l.clock.tick }
 

@@ -273,3 +273,19 @@ func TestIdleLoopSleeps(t *testing.T) {
 		}
 	})
 }
+
+// Before Run a loop's clock stands, until it is asked to catch up.
+func TestCatchUp(t *testing.T) {
+	l, err := New(Config{Tick: time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	time.Sleep(5 * time.Millisecond)
+	if n := l.Now(); n != 0 {
+		t.Errorf("it is %d before the loop runs", n)
+	}
+	if l.CatchUp(); l.Now() < 4 {
+		t.Errorf("after 5 ticks it is %d", l.Now())
+	}
+}

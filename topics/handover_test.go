@@ -1,6 +1,7 @@
 package topics
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -348,8 +349,24 @@ func TestExpectIsRefused(t *testing.T) {
 	if err := <-heard; err != errDenied {
 		t.Errorf("heard %v", err)
 	}
-	r.hub.Expect([]string{"user.*"}, func(err error) { heard <- err })
+	r.hub.Expect([]string{"a..b"}, func(err error) { heard <- err })
 	if err := <-heard; err == nil {
-		t.Error("a wildcard was taken")
+		t.Error("what is no pattern was taken")
 	}
+}
+
+// A pattern that this hub's settings forbid is its client's loss alone.
+func TestExpectWithoutForbidden(t *testing.T) {
+	r := newRig(t, HubConfig{}, 1)
+	heard := make(chan error, 1)
+	r.hub.Expect([]string{"user.*", "n.x"}, func(err error) { heard <- err })
+	r.bus.answer(nil)
+	if err := <-heard; err != nil {
+		t.Errorf("heard %v", err)
+	}
+	r.connect(0, 1)
+	if err := r.shards[0].members.Import(1, 0, &Carried{Pattern: "user.*", Mode: ModeAll}); !errors.Is(err, ErrNoWildcards) {
+		t.Errorf("Import: %v", err)
+	}
+	r.hub.Settle()
 }

@@ -3,6 +3,7 @@ package handover
 import (
 	"encoding"
 	"net/netip"
+	"time"
 
 	"github.com/gobwas/ws"
 
@@ -26,6 +27,8 @@ type Client struct {
 	Denials  uint8
 	Lead     uint8
 	Owes     bool // it has yet to show a token
+
+	OwesWithin time.Duration // how long it has for that; 0: as long as any
 }
 
 // Append appends the record of one of the clients of a message.
@@ -47,6 +50,7 @@ func (c *Client) Append(dst []byte) []byte {
 		w.uint(14, uint64(c.Lead))
 		w.bool(15, c.Owes)
 		w.bool(17, c.Ahead)
+		w.duration(18, c.OwesWithin)
 	})
 	return w
 }
@@ -92,6 +96,8 @@ func readClient(r *reader, c *Client) {
 			c.Owes = r.bool()
 		case 17:
 			c.Ahead = r.bool()
+		case 18:
+			c.OwesWithin = r.duration()
 		default:
 			r.unknown()
 		}

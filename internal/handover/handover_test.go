@@ -25,7 +25,7 @@ var update = flag.Bool("update", false, "write testdata anew")
 
 func sampleClient() Client {
 	return Client{
-		Shard: 3, Ahead: true, Shape: 2, Strikes: 1, Standing: 1, Denials: 4, Lead: 30, Owes: true,
+		Shard: 3, Ahead: true, Shape: 2, Strikes: 1, Standing: 1, Denials: 4, Lead: 30, Owes: true, OwesWithin: 3 * time.Second,
 		Conn: conn.Carried{
 			ID: poller.NewToken(17, 5), Stage: conn.StageOpen, Stream: true, Deflates: true, Adopted: true, Proxied: true, Unlimited: true,
 			Ended: true, Paced: true, Client: netip.MustParseAddr("192.0.2.1"), Network: netip.MustParsePrefix("2001:db8::/64"), Heard: 99,
@@ -64,7 +64,7 @@ func format() map[string]struct {
 		same   func(p []byte) (bool, error)
 	}
 	c, f := sampleClient(), sampleFeed()
-	hello, offer := Hello{Version: Version, Software: "v1.2.3"}, Offer{NodeID: 7, NodeName: "a", Started: time.UnixMilli(1_700_000_000_123), Others: []string{"b", "c"}, Listen: ":8080", Admin: "127.0.0.1:8081", Store: "pushd-data"}
+	hello, offer := Hello{Version: Version, Software: "v1.2.3"}, Offer{NodeID: 7, NodeName: "a", Started: time.UnixMilli(1_700_000_000_123), Others: []string{"b", "c"}, Listen: ":8080", Admin: "127.0.0.1:8081", Store: "pushd-data", Access: "true"}
 	interests := Interests{Patterns: []string{"a", "b.>"}, Shards: []Names{{1, 2}, {}}}
 	sockets := Sockets{Shard: 1, IDs: []poller.Token{poller.NewToken(17, 5), poller.NewToken(0, 1)}}
 	rights := Rights{Number: 2, Subscribe: []string{"a.>"}, Publish: []string{"b", "c"}}

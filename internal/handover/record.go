@@ -50,6 +50,7 @@ type Offer struct {
 	Listen   string    // as configured
 	Admin    string
 	Store    string // of the embedded NATS, as configured; "": NATS is external
+	Access   string // stands for what is configured of who may do what
 }
 
 // Append appends the record.
@@ -64,6 +65,7 @@ func (o *Offer) Append(dst []byte) []byte {
 		w.put(10, []byte(name))
 	}
 	w.string(11, o.Store)
+	w.string(12, o.Access)
 	return w
 }
 
@@ -85,6 +87,8 @@ func ParseOffer(p []byte) (o Offer, err error) {
 			o.Others = append(o.Others, r.string())
 		case 11:
 			o.Store = r.string()
+		case 12:
+			o.Access = r.string()
 		default:
 			r.unknown()
 		}

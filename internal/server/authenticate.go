@@ -280,11 +280,23 @@ func (sh *shard) followRights(id poller.Token) {
 }
 
 func (sh *shard) endForbidden(id poller.Token, pattern string) {
-	if !sh.members.Unsubscribe(id.Slot(), pattern) {
-		return
+	if sh.members.Unsubscribe(id.Slot(), pattern) {
+		sh.tellForbidden(id, pattern)
 	}
+}
+
+// tellForbidden says that a subscription has ended, and ends the connection where
+// there are no words for that.
+func (sh *shard) tellForbidden(id poller.Token, pattern string) {
 	sh.server.metrics.forbidden.WithLabelValues(string(auth.Subscribe)).Inc()
-	sh.reply(id, wire.AppendUnsubscribed(sh.json[:0], wire.ID{}, pattern, wire.UnsubscribedForbidden))
+	switch c := sh.client(id.Slot()); {
+	case c.shape.tells():
+		sh.reply(id, wire.AppendUnsubscribed(sh.json[:0], wire.ID{}, pattern, wire.UnsubscribedForbidden))
+	case c.session == 0 && sh.server.access != nil:
+		sh.missToken(id)
+	default:
+		sh.table.Close(id, conn.ReasonPolicy)
+	}
 }
 
 // unauthorized is a refusal by HTTP. token: one was shown.

@@ -1,12 +1,15 @@
 package server
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/pushd/pushd/conn"
 	"github.com/pushd/pushd/internal/auth"
+	"github.com/pushd/pushd/internal/config"
 	"github.com/pushd/pushd/internal/handover"
+	"github.com/pushd/pushd/internal/wire"
 	"github.com/pushd/pushd/poller"
 	"github.com/pushd/pushd/topics"
 )
@@ -30,10 +33,28 @@ func (sh *shard) busy() (n int) {
 	return n
 }
 
-// rightsNumbers gives each kind of rights a number when it is first met.
+// rightsNumbers gives each kind of rights a number when it is first met, and knows
+// when tokens are due.
 type rightsNumbers struct {
 	known map[*auth.Rights]uint64
 	send  func(handover.Rights) error
+
+	ofShard *shard                  // whose dues are known
+	dues    map[poller.Token]uint32 // ticks
+}
+
+// due is how long a connection has to show a token. While nothing is read this
+// stands still.
+func (n *rightsNumbers) due(sh *shard, id poller.Token) time.Duration {
+	if n.ofShard != sh {
+		n.ofShard, n.dues = sh, make(map[poller.Token]uint32, len(sh.tokenDue))
+		for _, d := range sh.tokenDue {
+			n.dues[d.id] = d.tick
+		}
+	}
+	frozen, _ := sh.table.Frozen()
+	left := int32(n.dues[id] + frozen - sh.loop.Now())
+	return time.Duration(max(left, 1)) * sh.loop.TickLength()
 }
 
 func (n *rightsNumbers) of(r *auth.Rights) (uint64, error) {
@@ -69,11 +90,14 @@ func (sh *shard) export(id poller.Token, numbers *rightsNumbers) (c handover.Cli
 		Shard: sh.index, Conn: carried, Subs: subs, Shape: uint8(known.shape), Strikes: known.strikes, Denials: known.denials, Lead: known.lead,
 		Owes: known.standing&mustAuthenticate != 0,
 	}
+	if c.Owes {
+		c.OwesWithin = numbers.due(sh, id)
+	}
 	if known.session != 0 {
 		s := sh.sessions.at(known.session)
 		c.Session = &handover.Session{Identity: s.identity, Expires: s.expires}
 		if s.expires != 0 {
-			c.Session.Left = time.Duration(max(0, int32(s.ends-sh.loop.Now()))) * sh.loop.TickLength()
+			c.Session.Left = time.Duration(sh.leftOf(s)) * sh.loop.TickLength()
 		}
 		c.Session.Rights, err = numbers.of(s.rights)
 	}
@@ -95,7 +119,7 @@ func (sh *shard) abandon(id poller.Token) {
 
 // adopt goes on with a connection of the process before this one. The socket is
 // this one's from here on, an error included.
-func (sh *shard) adopt(c *handover.Client, fd int, rights map[uint64]*auth.Rights) error {
+func (sh *shard) adopt(c *handover.Client, fd int, h *heir) error {
 	id := c.Conn.ID
 	if err := sh.table.Import(&c.Conn, fd); err != nil {
 		return err
@@ -109,19 +133,105 @@ func (sh *shard) adopt(c *handover.Client, fd int, rights map[uint64]*auth.Right
 	known := sh.client(id.Slot())
 	*known = client{shape: shape(c.Shape), strikes: c.Strikes, unlimited: c.Conn.Unlimited, denials: c.Denials}
 	sh.counted[known.shape.transport()].opened.Add(1)
-	if c.Owes && sh.server.access != nil {
-		known.standing = mustAuthenticate
-		sh.expectToken(id)
-	}
-	if err := sh.adoptSession(id, c, rights); err != nil {
+	if err := sh.adoptSession(id, c, h.rights); err != nil {
 		return err
 	}
+	owes := sh.adoptDebt(id, c)
+	return sh.adoptSubscriptions(id, c, owes, h.offer.Access != accessOf(&sh.server.cfg))
+}
+
+// adoptDebt has a client show a token that has shown none and has to, and reports
+// false of one that cannot.
+func (sh *shard) adoptDebt(id poller.Token, c *handover.Client) (may bool) {
+	a, known := sh.server.access, sh.client(id.Slot())
+	switch {
+	case a == nil, c.Session != nil, !c.Owes && a.public.any:
+		return true
+	case !known.shape.talks():
+		return false
+	}
+	known.standing = mustAuthenticate
+	if c.OwesWithin > 0 {
+		sh.expectTokenWithin(id, min(c.OwesWithin, a.timeout))
+	} else {
+		sh.expectToken(id)
+	}
+	return true
+}
+
+// adoptSubscriptions goes on with what a client may be subscribed to as this
+// process is configured. Of the rest it gets nothing, and is told when it can be.
+// What the authorization service has to say is asked then, too, where another
+// answer than before is to be expected.
+func (sh *shard) adoptSubscriptions(id poller.Token, c *handover.Client, stays, ask bool) error {
+	var ended []string
+	asks := false
 	for i := range c.Subs {
-		if err := sh.members.Import(id.Slot(), topics.Format(known.shape), &c.Subs[i]); err != nil {
+		pattern := c.Subs[i].Pattern
+		d := sh.decide(id, auth.Subscribe, pattern)
+		if d == no {
+			ended = append(ended, pattern)
+			continue
+		}
+		switch err := sh.members.Import(id.Slot(), topics.Format(c.Shape), &c.Subs[i]); {
+		case errors.Is(err, topics.ErrNoWildcards):
+			ended = append(ended, pattern)
+		case err != nil:
 			return err
 		}
+		asks = asks || d == perhaps && ask
 	}
+	if stays && len(ended) == 0 && !asks {
+		return nil
+	}
+	sh.loop.Post(poller.Func(func() {
+		switch {
+		case !sh.table.IsOpen(id):
+		case !stays:
+			sh.missToken(id)
+		default:
+			for _, pattern := range ended {
+				sh.tellForbidden(id, pattern)
+			}
+			if asks {
+				sh.askAgain(id)
+			}
+		}
+	}))
 	return nil
+}
+
+// askAgain has the authorization service say whether a client may keep its
+// subscriptions. Very many may be asked about at a time: whoever there is no answer
+// for comes again.
+func (sh *shard) askAgain(id poller.Token) {
+	for _, pattern := range sh.members.Patterns(id.Slot(), nil) {
+		if sh.decide(id, auth.Subscribe, pattern) != perhaps {
+			continue
+		}
+		if sh.wait(id, &step{action: auth.Subscribe, topic: pattern, do: func(refused *wire.Error) {
+			switch {
+			case refused == nil:
+			case refused.Code == wire.Unavailable:
+				sh.table.Close(id, conn.ReasonDraining)
+			default:
+				sh.endForbidden(id, pattern)
+			}
+		}}) != nil {
+			sh.table.Close(id, conn.ReasonDraining)
+			return
+		}
+	}
+}
+
+// accessOf says what the configuration allows whom, apart from tokens: whether
+// it is as in the process before is all that is asked of it.
+func accessOf(cfg *config.Config) string {
+	public := make(map[string]config.Public)
+	for name, ns := range cfg.Namespaces {
+		public[name] = ns.Public
+	}
+	return fmt.Sprint(cfg.Authenticates(), cfg.Authorize, cfg.Default.Public, public)
 }
 
 func (sh *shard) adoptSession(id poller.Token, c *handover.Client, rights map[uint64]*auth.Rights) error {

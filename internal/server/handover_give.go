@@ -121,7 +121,7 @@ func (s *Server) offer(h *handing) error {
 		fds = append(fds, sh.listener.FD())
 	}
 	m := s.self()
-	offer := handover.Offer{NodeID: s.node, NodeName: s.name, Started: m.reporter.started, Others: m.peers.names(), Listen: s.cfg.Listen, Admin: s.cfg.Admin, Store: embeddedStore(&s.cfg)}
+	offer := handover.Offer{NodeID: s.node, NodeName: s.name, Started: m.reporter.started, Others: m.peers.names(), Listen: s.cfg.Listen, Admin: s.cfg.Admin, Store: embeddedStore(&s.cfg), Access: accessOf(&s.cfg)}
 	return h.link.Send(handover.KindOffer, offer.Append(nil), append(fds, admin)...)
 }
 
@@ -203,6 +203,7 @@ func (s *Server) onEach(f func(*shard)) {
 func (s *Server) freeze(frozen bool) {
 	s.onEach(func(sh *shard) {
 		if !frozen {
+			sh.thawTokens()
 			sh.table.Thaw()
 			return
 		}

@@ -14,6 +14,9 @@ import (
 // itself connects again; namespaces without history have a gap, as after any
 // restart of NATS.
 
+// storeTime is for how long the next process may open the store, and meet other nodes.
+const storeTime = 10 * time.Second
+
 var errKeptInMemory = errors.New("the embedded NATS keeps everything in this process (--store memory): a hot upgrade takes a folder, or an external NATS (--nats)")
 
 var errStoreAway = errors.New("the embedded NATS is not back since an upgrade that failed: the log says why")
@@ -37,6 +40,7 @@ func (s *Server) lendStore(link *handover.Link, freeze func()) error {
 	if err := s.bus.Suspend(); err != nil {
 		return err
 	}
+	s.next.allow(link, min(s.next.prepare, storeTime)) // clients are not read
 	return link.Send(handover.KindStore, nil)
 }
 

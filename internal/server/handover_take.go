@@ -70,6 +70,7 @@ func TakeOver(cfg config.Config, log *slog.Logger, link *handover.Link) (s *Serv
 	}
 	for _, sh := range s.shards {
 		sh.table.Settle()
+		sh.sortDue()
 	}
 	s.hub.Settle()
 	if h.offer.Store != "" { // publishers may have come to the new NATS before this process subscribed there
@@ -258,6 +259,9 @@ func (h *heir) adoptAll(s *Server) error {
 				return err
 			}
 		case handover.KindClients:
+			for _, sh := range s.shards {
+				sh.loop.CatchUp() // what is handed over as so old is so old now, and not since the loop was made
+			}
 			if err := h.adopt(s, payload, fds); err != nil {
 				return err
 			}
@@ -286,7 +290,7 @@ func (h *heir) adopt(s *Server, payload []byte, fds []int) error {
 			fd, fds = fds[0], fds[1:]
 		}
 		h.adopted++
-		return s.shards[c.Shard].adopt(c, fd, h.rights)
+		return s.shards[c.Shard].adopt(c, fd, h)
 	})
 	if err == nil && len(fds) > 0 {
 		err = fmt.Errorf("handover: %d sockets came without connections", len(fds))

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"slices"
 	"time"
 
 	"github.com/pushd/pushd/conn"
@@ -190,8 +191,49 @@ type deadline struct {
 // expectToken has a connection end that shows no token in time. All wait
 // equally long, so the list is in the order of time.
 func (sh *shard) expectToken(id poller.Token) {
+	sh.expectTokenWithin(id, sh.server.access.timeout)
+}
+
+func (sh *shard) expectTokenWithin(id poller.Token, d time.Duration) {
 	tick := sh.loop.TickLength()
-	sh.tokenDue = append(sh.tokenDue, deadline{id, sh.loop.Now() + uint32((sh.server.access.timeout+tick-1)/tick) + 1})
+	sh.tokenDue = append(sh.tokenDue, deadline{id, sh.loop.Now() + uint32((d+tick-1)/tick) + 1})
+}
+
+// sortDue puts deadlines that were handed over into the order of time.
+func (sh *shard) sortDue() {
+	slices.SortStableFunc(sh.tokenDue, func(a, b deadline) int { return int(int32(a.tick - b.tick)) })
+}
+
+// thawTokens gives back the time in which no token could be shown.
+func (sh *shard) thawTokens() {
+	ticks, _ := sh.table.Frozen()
+	if ticks == 0 {
+		return
+	}
+	for i := range sh.tokenDue {
+		sh.tokenDue[i].tick += ticks
+	}
+	if sh.sessions.used == 0 {
+		return
+	}
+	now := sh.loop.Now()
+	for slot := range sh.table.Slots() {
+		if c := sh.client(slot); c.session != 0 {
+			s := sh.sessions.at(c.session)
+			s.ends = now + sh.leftOf(s)
+		}
+	}
+}
+
+// leftOf is for how many ticks a token is still good. What would end while nothing
+// is read has its time afterwards.
+func (sh *shard) leftOf(s *session) uint32 {
+	ticks, _ := sh.table.Frozen()
+	left := int32(s.ends - sh.loop.Now())
+	if left <= int32(ticks) {
+		left += int32(ticks)
+	}
+	return uint32(max(left, 0))
 }
 
 // missTokens ends those whose time has passed. A token that is being checked

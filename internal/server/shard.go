@@ -24,7 +24,7 @@ type shard struct {
 	// Static.
 	server   *Server
 	index    int
-	listener *poller.Listener // the table's; its number never changes
+	listener *poller.Listener // the table's, which closes it at the end of an upgrade or after any: so an upgrade may ask for its number
 	loop     *poller.Loop
 	table    *conn.Table
 	members  *topics.Members
@@ -118,8 +118,10 @@ func (sh *shard) Tick(now uint32) {
 	sh.tickPolls(now)
 	sh.drain(time.Now())
 	sh.debts.forgive(&sh.server.paces)
-	sh.sweepSessions(now)
-	sh.missTokens(now)
+	if _, frozen := sh.table.Frozen(); !frozen { // else a new token may wait to be read
+		sh.sweepSessions(now)
+		sh.missTokens(now)
+	}
 	lag := sh.loop.Lag()
 	sh.server.metrics.loopLag.Observe(lag.Seconds())
 	sh.server.self().reporter.lagged(lag)
