@@ -102,7 +102,7 @@ func (s *Server) collectTraces(count func(d *prometheus.Desc, v uint64, labels .
 	for d := range tracing.NumDrops {
 		count(descSpansDropped, c.Dropped[d], d.String())
 	}
-	for _, o := range []tracing.Origin{tracing.OverHTTP, tracing.OverNATS} {
+	for o := range tracing.NumOrigins {
 		count(descTracesLimited, c.Limited[o], o.String())
 	}
 }
