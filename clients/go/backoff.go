@@ -35,6 +35,13 @@ func (b *Backoff) Next() time.Duration {
 // Reset is for a success.
 func (b *Backoff) Reset() { b.failures = 0 }
 
+// mostLate is the jitter of a client that was told when to come.
+const mostLate = time.Second
+
+// atTurn is how long to wait where the server said after how long the client is
+// to come: it may keep a place in a queue for it, which passes unused later on.
+func atTurn(after time.Duration) time.Duration { return after + rand.N(mostLate) }
+
 // sleep waits for d, or until ctx is done.
 func sleep(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)

@@ -5,6 +5,23 @@ import (
 	"time"
 )
 
+// Who was told when to come comes then, and is no worse off for the next time.
+func TestTurn(t *testing.T) {
+	c := &Client{backoff: Backoff{Min: time.Hour, Max: time.Hour}}
+	for range 200 {
+		refused := refusedEnd(&Error{Code: Unavailable, Status: 503, RetryAfter: 7 * time.Second})
+		if wait := c.untilAgain(refused); wait < 7*time.Second || wait > 8*time.Second {
+			t.Fatalf("a wait of %v, want 7 to 8 s", wait)
+		}
+	}
+	if c.backoff.failures != 0 {
+		t.Errorf("the backoff counts %d failures", c.backoff.failures)
+	}
+	if c.untilAgain(refusedEnd(&Error{Code: Unavailable, Status: 503})); c.backoff.failures != 1 {
+		t.Errorf("the backoff counts %d failures where no time was named, want 1", c.backoff.failures)
+	}
+}
+
 func TestBackoff(t *testing.T) {
 	b := Backoff{Min: 100 * time.Millisecond, Max: time.Second}
 	for i, ceiling := range []time.Duration{100, 200, 400, 800, 1000, 1000, 1000} {

@@ -81,7 +81,11 @@ func (c *Client) carry(ctx context.Context, index int) (end ending, last int) {
 				return end, 0
 			}
 			better, took, failed = nil, nil, nil
-			look.Reset(c.untilBetter())
+			if end.turn {
+				look.Reset(atTurn(end.least))
+			} else {
+				look.Reset(c.untilBetter())
+			}
 		case end := <-current.ended:
 			if better != nil && better.isOpen() {
 				current.cancel()
@@ -146,19 +150,27 @@ func (c *Client) run(ctx context.Context) {
 			c.finish(end.err)
 			return
 		}
-		wait := max(0, time.Until(end.advice))
-		if end.advice.IsZero() {
-			wait = end.least + c.nextBackoff()
-		}
+		wait := c.untilAgain(end)
 		c.become(&StateChange{State: Waiting, Err: end.err, Wait: wait})
 		if sleep(ctx, wait) != nil {
 			c.finish(ErrClosed)
 			return
 		}
-		if begin, first, why, hope = true, nil, nil, false; !end.stale {
+		if begin, first, why, hope = true, nil, nil, false; !end.stale && !end.turn {
 			index = 0
 		}
 	}
+}
+
+// untilAgain is how long to wait after the end of a round.
+func (c *Client) untilAgain(end ending) time.Duration {
+	switch {
+	case !end.advice.IsZero():
+		return max(0, time.Until(end.advice))
+	case end.turn:
+		return atTurn(end.least)
+	}
+	return end.least + c.nextBackoff()
 }
 
 // mayStepDown reports whether the next transport is to be tried. The best that

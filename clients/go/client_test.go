@@ -15,6 +15,7 @@ import (
 
 // What is published comes back as the same bytes, and a key stores it once.
 func TestPublishAndReceive(t *testing.T) {
+	t.Parallel()
 	n := start(t)
 	c, _ := connect(t, n.url())
 	ctx := testContext(t)
@@ -52,6 +53,7 @@ func TestPublishAndReceive(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
+	t.Parallel()
 	n := start(t, func(cfg *config.Config) { cfg.MaxMessage = 1 << 10; cfg.MaxSubscriptions = 2 })
 	c, _ := connect(t, n.url())
 	ctx := testContext(t)
@@ -87,6 +89,7 @@ func TestRefusals(t *testing.T) {
 
 // A context ends whatever waits, and a client that is closed says so.
 func TestContexts(t *testing.T) {
+	t.Parallel()
 	nobody, _ := connect(t, "http://127.0.0.1:1")
 	short, cancel := context.WithTimeout(testContext(t), 30*time.Millisecond)
 	defer cancel()
@@ -126,6 +129,7 @@ func TestContexts(t *testing.T) {
 
 // A loop that breaks off loses nothing; one whose subscription is closed ends.
 func TestBreak(t *testing.T) {
+	t.Parallel()
 	n := start(t)
 	c, _ := connect(t, n.url())
 	s := subscribe(t, c, "kept.a", pushd.SubscribeOptions{})
@@ -151,6 +155,7 @@ func TestBreak(t *testing.T) {
 
 // Many goroutines publish, subscribe and end at the same time.
 func TestManyGoroutines(t *testing.T) {
+	t.Parallel()
 	n := start(t)
 	c, _ := connect(t, n.url())
 	var running sync.WaitGroup
@@ -176,6 +181,7 @@ func TestManyGoroutines(t *testing.T) {
 
 // Several topics come by one iterator, in their order, and once where they overlap.
 func TestSubscribeAll(t *testing.T) {
+	t.Parallel()
 	n := start(t)
 	c, told := connect(t, n.url())
 	s, err := c.SubscribeAll(testContext(t), []pushd.Position{{Topic: "kept.a"}, {Topic: "kept.*"}, {Topic: "bad topic"}, {Topic: "kept.b"}}, pushd.SubscribeOptions{})

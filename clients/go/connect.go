@@ -4,12 +4,14 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/gobwas/ws"
@@ -76,16 +78,21 @@ func (c *Client) dial(ctx context.Context) (conn net.Conn, early []byte, end end
 	if token := c.token(); token != "" {
 		header.Set("Authorization", "Bearer "+token)
 	}
+	dial := dialWith(c.options.NetDial)
+	if c.url.Scheme == "wss" {
+		dial = dialTLS(&c.options)
+	}
 	var no *Error
 	dialer := ws.Dialer{
 		Header:    ws.HandshakeHeaderHTTP(header),
 		Timeout:   c.options.Timeout,
-		TLSConfig: c.options.TLS,
-		NetDial:   dialWith(c.options.NetDial),
+		NetDial:   dial,
+		TLSClient: func(conn net.Conn, _ string) net.Conn { return conn }, // dial has done it
 		Protocols: []string{subprotocol},
-		OnStatusError: func(_ int, _ []byte, answer io.Reader) {
+		OnStatusError: func(status int, _ []byte, answer io.Reader) {
 			response, err := http.ReadResponse(bufio.NewReader(answer), nil)
-			if err != nil {
+			if err != nil { // it broke off, and its status counts all the same
+				no = &Error{Code: statusCode(status), Message: http.StatusText(status), Status: status}
 				return
 			}
 			defer response.Body.Close()
@@ -121,8 +128,43 @@ func isAway(err error) bool {
 	return errors.As(err, &away)
 }
 
+type dialFunc func(ctx context.Context, network, address string) (net.Conn, error)
+
+// dialTLS makes connections with TLS on them. A server that is busy closes them
+// before their handshake, of which no transport is seen yet: it is away.
+func dialTLS(o *Options) dialFunc {
+	dial := dialWith(o.NetDial)
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		ctx, cancel := context.WithTimeout(ctx, o.Timeout)
+		defer cancel()
+		conn, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		config := &tls.Config{}
+		if o.TLS != nil {
+			config = o.TLS.Clone()
+		}
+		if config.ServerName == "" {
+			if config.ServerName, _, err = net.SplitHostPort(address); err != nil {
+				conn.Close()
+				return nil, err
+			}
+		}
+		secure := tls.Client(conn, config)
+		if err := secure.HandshakeContext(ctx); err != nil {
+			conn.Close()
+			if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
+				return nil, &awayError{fmt.Errorf("closed before the TLS handshake: %w", err)}
+			}
+			return nil, err
+		}
+		return secure, nil
+	}
+}
+
 // dialWith marks the errors of a dialer, which is TCP's where it is nil.
-func dialWith(dial func(ctx context.Context, network, address string) (net.Conn, error)) func(ctx context.Context, network, address string) (net.Conn, error) {
+func dialWith(dial dialFunc) dialFunc {
 	if dial == nil {
 		dial = new(net.Dialer).DialContext
 	}

@@ -29,7 +29,8 @@
 // # What it does by itself
 //
 //   - It connects again after whatever broke, with exponential backoff and full
-//     jitter, or when the server advised it to; by the code of a close frame it
+//     jitter, or when the server advised it to: after 429 or 503 with Retry-After
+//     after exactly that and at most 1 s, by the same transport; by the code of a close frame it
 //     knows where that is no use, and ends ([CloseError]).
 //   - Each topic is resumed from its own cursor. In a namespace with history
 //     nothing is lost and nothing comes twice; where something is missing, the
@@ -52,16 +53,21 @@
 //   - A transport gives way to the next where something refuses it, or no welcome
 //     of the server comes within [Options].Timeout. One that worked before has a
 //     second attempt first. A server that cannot be reached at all, that is busy (429,
-//     503) or wants another token (401) is no reason: the client comes back later.
+//     503, with TLS also the end of a connection before its handshake) or wants another token (401) is no reason: the client comes back later.
 //   - While on a lesser transport the best is tried about every
 //     [Options].RetryBetter, beside what there is, and takes its place once it is open.
 //   - A stream of events has heartbeats of the server, and is dead when none came for
 //     a heartbeat and Timeout; a poll when it has no answer Timeout after its 25 s.
-//   - Publications are requests of their own (POST /publish).
+//   - Publications are requests of their own (POST /publish). A client that only
+//     publishes is open once GET /healthz has any answer below 500 but 429: a proxy may
+//     answer it with 404, and pass on /ws, /sse, /poll and /publish alone.
 //   - A new topic has a request of its own, and the others go on; but those that it
 //     overlaps are asked for again together with it, and all of them are when
 //     there are more than two requests too many. That is no gap where there is history, nor
 //     between polls; for events without history it is.
+//   - A request that is refused for some of its topics is asked again by halves, one
+//     after the other, until it is known for which. The pieces that are served
+//     go on, and are asked for again as few when they are more than 16 too many.
 //   - A topic that nobody wants any more may go on coming in a stream, and is
 //     ignored, until that is made anew.
 //   - A stream whose token is about to end is made anew with another. A poll finds

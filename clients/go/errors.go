@@ -56,6 +56,11 @@ func (e *Error) Temporary() bool {
 	return false
 }
 
+// hasTurn reports whether the server said when it has room for the client.
+func (e *Error) hasTurn() bool {
+	return e.RetryAfter > 0 && (e.Status == http.StatusTooManyRequests || e.Status == http.StatusServiceUnavailable)
+}
+
 // ResponseError returns the refusal that a response of a pushd's HTTP endpoints
 // with an error status is. It reads the body and does not close it. What stands
 // between here and a pushd may answer with a body of its own: the code is

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"strconv"
 	"strings"
@@ -131,6 +132,94 @@ func TestRefusedTopics(t *testing.T) {
 	})
 }
 
+// dials counts the connections that there are, by NetDial, and the most at a time.
+type dials struct {
+	mu        sync.Mutex
+	now, most int
+}
+
+func (d *dials) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	d.count(1)
+	return &countedConn{Conn: conn, closed: sync.OnceFunc(func() { d.count(-1) })}, nil
+}
+
+func (d *dials) count(change int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.now += change
+	d.most = max(d.most, d.now)
+}
+
+type countedConn struct {
+	net.Conn
+	closed func()
+}
+
+func (c *countedConn) Close() error {
+	c.closed()
+	return c.Conn.Close()
+}
+
+// Where many topics are refused the search for them takes a few connections, and
+// all the others come in the end, by a few too.
+func TestManyRefusedTopics(t *testing.T) {
+	byEach(t, func(t *testing.T, alone func(*pushd.Options)) {
+		n := guarded(t)
+		made := &dials{}
+		c, told := connect(t, n.url(), alone, func(o *pushd.Options) {
+			o.Token = func(context.Context) (string, error) { return tokenFor(t, time.Hour), nil }
+			o.NetDial = made.dial
+		})
+		const topics = 200 // every other one refused
+		var all []pushd.Position
+		for k := range topics {
+			all = append(all, pushd.Position{Topic: fmt.Sprintf("%s.t%d", []string{"secret", "kept"}[k%2], k)})
+		}
+		s, err := c.SubscribeAll(testContext(t), all, pushd.SubscribeOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		late := subscribe(t, c, "kept.late", pushd.SubscribeOptions{}) // which does not begin the search anew
+		refused := func() int {
+			return count(told, func(e *pushd.Refused) bool { return e.Err.Code == pushd.Forbidden })
+		}
+		await(t, "all to stand or to be refused", func() bool {
+			standing := 0
+			for _, p := range s.Positions() {
+				if p.Cursor != "" {
+					standing++
+				}
+			}
+			return standing == topics/2 && refused() == topics/2
+		})
+		for k := 1; k < topics; k += 2 {
+			publish(t, c, all[k].Topic, k)
+		}
+		got := map[string]bool{}
+		for range topics / 2 {
+			m, err := s.Next(testContext(t))
+			if err != nil || got[m.Topic] {
+				t.Fatalf("%s, %v: again %v", m.Topic, err, got[m.Topic])
+			}
+			got[m.Topic] = true
+		}
+		publish(t, c, "kept.late", 7)
+		wantNumbers(t, late, 7, 7)
+		if n := refused(); n != topics/2 {
+			t.Errorf("%d refusals", n)
+		}
+		made.mu.Lock()
+		defer made.mu.Unlock()
+		if made.most > 30 { // what goes on, one that searches, one that publishes, and those that end
+			t.Errorf("%d connections at a time", made.most)
+		}
+	})
+}
+
 // Tokens that end are replaced by each transport, and nothing is missed.
 func TestTokenIsRenewed(t *testing.T) {
 	byEach(t, func(t *testing.T, alone func(*pushd.Options)) {
@@ -154,7 +243,7 @@ func TestTokenIsRenewed(t *testing.T) {
 		if n := count(told, func(g *pushd.Gap) bool { return true }); n != 0 {
 			t.Errorf("%d gaps", n)
 		}
-		if n := count(told, func(e *pushd.StateChange) bool { return e.State == pushd.Open }); n != 1 && c.Transport() != pushd.Poll {
+		if n := count(told, func(e *pushd.StateChange) bool { return e.State == pushd.Open }); n != 1 && !strings.HasSuffix(t.Name(), "poll") { // which may be between two links now
 			t.Errorf("%d connections, want the first alone", n)
 		}
 	})
@@ -233,6 +322,7 @@ func TestDrain(t *testing.T) {
 
 // A poll goes on where the last one ended also without history.
 func TestPollsWithoutHistory(t *testing.T) {
+	t.Parallel()
 	n := start(t)
 	c, told := connect(t, n.url(), func(o *pushd.Options) { o.Transports = []pushd.Transport{pushd.Poll} })
 	direct, _ := connect(t, n.url())

@@ -13,7 +13,7 @@ import (
 // Bounds of a message from the server, in bytes.
 const (
 	maxIncoming = 256 << 20 // beyond what any server is configured for
-	trusted     = 1 << 20   // of a length that a frame claims: memory for more comes with the bytes
+	readStep    = 1 << 20   // memory beyond it comes with the bytes: a frame only claims a length
 )
 
 // frameReader takes messages from the frames of a connection, and leaves
@@ -88,7 +88,7 @@ func (r *frameReader) check(h *ws.Header, begun bool, sofar int) error {
 // payload appends n bytes to message.
 func (r *frameReader) payload(message []byte, n int) ([]byte, error) {
 	for n > 0 {
-		start, step := len(message), min(n, trusted)
+		start, step := len(message), min(n, readStep)
 		if cap(message)-start < step {
 			grown := make([]byte, start, max(start+step, min(2*start, start+n)))
 			copy(grown, message)

@@ -3,6 +3,7 @@ package pushd_test
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
 	"strconv"
@@ -21,6 +22,10 @@ import (
 func TestMain(m *testing.M) {
 	natstest.Main()
 	serveMain()
+	const atATime = "6" // tests: they wait far more than they compute, and -parallel goes before
+	if err := flag.Set("test.parallel", atATime); err != nil {
+		panic(err)
+	}
 	goleak.VerifyTestMain(m)
 }
 

@@ -47,6 +47,7 @@ type ending struct {
 	unfit  bool          // this transport cannot be had here: try the next one
 	stale  bool          // the token was not taken: connect again with another, or not at all
 	least  time.Duration // wait at least so long before
+	turn   bool          // and hardly longer, whatever the backoff: the server expects the client by this transport then
 	advice time.Time     // connect at this time, whatever the backoff; zero: no advice
 	code   int           // of the close frame that the client sends; 0: normal
 }
@@ -77,7 +78,7 @@ func endOf(ctx context.Context, err error) ending {
 // What is busy will be there later; another no may be that of something in
 // between, which knows other transports better.
 func refusedEnd(no *Error) ending {
-	end := ending{err: no, again: no.Temporary(), least: no.RetryAfter}
+	end := ending{err: no, again: no.Temporary(), least: no.RetryAfter, turn: no.hasTurn()}
 	switch {
 	case no.Status == http.StatusUnauthorized:
 		end.stale = true

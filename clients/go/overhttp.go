@@ -36,6 +36,7 @@ type overHTTP struct {
 	proven  bool // the server has answered a pull
 	anew    bool // all pulls are to be made anew
 	pulls   []*pull
+	suspect []*pull // those of pulls that are halves of a refused one, and not answered yet: the first is asked, the others wait
 }
 
 func newOverHTTP(c *Client, kind Transport, better bool, told chan<- struct{}) *overHTTP {
@@ -127,12 +128,17 @@ func (l *overHTTP) try(ctx context.Context) error {
 }
 
 // greet finds out whether the server answers: where nothing is subscribed to,
-// that is all there is to know.
+// that is all there is to know. Many proxies pass on no more than a client needs,
+// so any answer is one, but for those that say to come later.
 func (l *overHTTP) greet(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, l.client.options.Timeout, errSilent)
 	defer cancel()
 	response, err := l.client.http.get(ctx, "/healthz", "", l.client.token())
-	if err != nil {
+	var no *Error
+	switch {
+	case errors.As(err, &no) && no.Status < http.StatusInternalServerError && !no.Temporary():
+		return nil
+	case err != nil:
 		return because(ctx, err)
 	}
 	return response.Body.Close()
@@ -146,12 +152,15 @@ func because(ctx context.Context, err error) error {
 	return err
 }
 
-// welcomed is for an answer of the server, to a pull or to greet.
-func (l *overHTTP) welcomed(name string, pull bool) {
+// welcomed is for an answer of the server, to a pull or, where by is nil, to greet.
+func (l *overHTTP) welcomed(name string, by *pull) {
 	l.client.mu.Lock()
 	was := l.open
 	l.open = true
-	l.proven = l.proven || pull
+	if by != nil {
+		l.proven = true
+		l.clearedLocked(by)
+	}
 	l.client.mu.Unlock()
 	if !was {
 		l.client.opened(l, name, l.told)

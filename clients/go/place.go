@@ -11,6 +11,10 @@ import (
 // are made anew as few: each is a connection of the server.
 const sparePulls = 2
 
+// sparePieces is sparePulls where no new topic is to be placed: so many pieces of
+// refused requests go on as they are.
+const sparePieces = 16
+
 // attachLocked asks for the client's subscriptions, all of which are absent.
 func (l *overHTTP) attachLocked() {
 	for _, i := range l.client.order {
@@ -29,7 +33,7 @@ func (l *overHTTP) detachLocked() {
 		p.cut = true
 		p.cancel(nil)
 	}
-	l.pulls = nil
+	l.pulls, l.suspect = nil, nil
 	if l.client.link == l {
 		l.client.leftAllLocked()
 	}
@@ -73,10 +77,16 @@ func (l *overHTTP) place() {
 	}
 	fresh = c.withOverlappingLocked(fresh)
 	groups := l.groupLocked(fresh)
-	if l.anew || len(groups) > 0 && len(l.pulls)+len(groups) > sparePulls {
-		all := slices.DeleteFunc(slices.Clone(c.order), func(i *interest) bool { return i.stand == absent || i.stand == refused })
+	spare := sparePulls
+	if len(groups) == 0 {
+		spare = sparePieces
+	}
+	if there := len(l.pulls) - len(l.suspect) + len(groups); l.anew || there > spare {
+		all := slices.DeleteFunc(slices.Clone(c.order), func(i *interest) bool {
+			return i.stand == absent || i.stand == refused || l.searchedLocked(i) && !slices.Contains(fresh, i)
+		})
 		needed := l.groupLocked(all)
-		if l.anew || len(l.pulls)+len(groups) > len(needed)+sparePulls {
+		if l.anew || there > len(needed)+spare {
 			fresh, groups, l.anew = all, needed, false
 		}
 	}
@@ -84,7 +94,7 @@ func (l *overHTTP) place() {
 		i.movesLocked()
 	}
 	for _, group := range groups {
-		l.beginLocked(group)
+		l.beginLocked(l.newPullLocked(group))
 	}
 	for _, p := range slices.Clone(l.pulls) {
 		if len(p.wantedLocked()) == 0 {
@@ -103,15 +113,13 @@ func (l *overHTTP) idle(ctx context.Context) {
 		l.end(l.endOf(ctx, err, false))
 		return
 	}
-	l.welcomed("", false)
+	l.welcomed("", nil)
 }
 
-// beginLocked begins a pull for interests.
-func (l *overHTTP) beginLocked(group []*interest) {
-	p := l.newPull()
-	p.interests = group
-	ctx, cancel := context.WithCancelCause(l.ctx)
-	p.cancel = cancel
+// newPullLocked makes a pull for interests, which are its own from now on.
+func (l *overHTTP) newPullLocked(group []*interest) *pull {
+	p := &pull{flow: flow{client: l.client}, link: l, interests: group}
+	p.ctx, p.cancel = context.WithCancelCause(l.ctx)
 	for _, i := range group {
 		i.stand, i.on = asked, &p.flow
 	}
@@ -122,13 +130,45 @@ func (l *overHTTP) beginLocked(group []*interest) {
 		}
 	}
 	l.pulls = append(l.pulls, p)
-	l.running.Go(func() { p.run(ctx) })
+	return p
+}
+
+func (l *overHTTP) beginLocked(p *pull) {
+	p.begun = true
+	l.running.Go(p.run)
 }
 
 func (l *overHTTP) cutLocked(p *pull) {
 	p.cut = true
 	p.cancel(nil)
 	l.pulls = slices.DeleteFunc(l.pulls, func(other *pull) bool { return other == p })
+	l.clearedLocked(p)
+}
+
+// suspectLocked has the halves of a refused pull asked for before others that
+// wait, so that few do.
+func (l *overHTTP) suspectLocked(halves ...*pull) {
+	l.suspect = slices.Insert(l.suspect, min(1, len(l.suspect)), halves...)
+	l.searchLocked()
+}
+
+// clearedLocked is for a pull of which it is known what becomes of it: the next
+// that waits has its turn.
+func (l *overHTTP) clearedLocked(p *pull) {
+	l.suspect = slices.DeleteFunc(l.suspect, func(other *pull) bool { return other == p })
+	l.searchLocked()
+}
+
+func (l *overHTTP) searchLocked() {
+	if len(l.suspect) > 0 && !l.suspect[0].begun {
+		l.beginLocked(l.suspect[0])
+	}
+}
+
+// searchedLocked reports whether an interest may be one that is refused. It stays
+// where it is, or the search would begin anew with each new topic.
+func (l *overHTTP) searchedLocked(i *interest) bool {
+	return !l.anew && slices.ContainsFunc(l.suspect, func(p *pull) bool { return i.on == &p.flow })
 }
 
 // movesLocked takes an interest from its pull. What is being replayed beside it

@@ -29,7 +29,8 @@ func (p *pull) poll(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		p.link.welcomed("", true)
+		p.client.wentWell() // also where the answer is empty
+		p.link.welcomed("", p)
 		if err := p.take(ctx, got, all); err != nil {
 			return err
 		}

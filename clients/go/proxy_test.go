@@ -26,6 +26,7 @@ type proxy struct {
 
 	mu     sync.Mutex
 	blocks map[string]fault              // by the path of a request
+	met    map[string]int                // how many requests each of these met
 	pairs  map[*net.TCPConn]*net.TCPConn // client to server
 	frozen map[net.Conn]bool
 }
@@ -36,7 +37,7 @@ func newProxy(t testing.TB, to string) *proxy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &proxy{listener: l, to: to, pairs: make(map[*net.TCPConn]*net.TCPConn), frozen: make(map[net.Conn]bool)}
+	p := &proxy{listener: l, to: to, met: make(map[string]int), pairs: make(map[*net.TCPConn]*net.TCPConn), frozen: make(map[net.Conn]bool)}
 	p.running.Go(p.accept)
 	t.Cleanup(func() {
 		l.Close()
@@ -133,22 +134,35 @@ func (p *proxy) freeze() {
 // block has requests for some paths fail from now on, and cuts what there is.
 // Requests for others pass again.
 func (p *proxy) block(what fault, paths ...string) {
+	p.blockNew(what, paths...)
+	p.cut()
+}
+
+// blockNew is block for what is yet to be requested.
+func (p *proxy) blockNew(what fault, paths ...string) {
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.blocks = make(map[string]fault)
 	for _, path := range paths {
 		p.blocks[path] = what
 	}
-	p.mu.Unlock()
-	p.cut()
+}
+
+// times returns how many requests for a path were blocked.
+func (p *proxy) times(path string) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.met[path]
 }
 
 // blocked returns what becomes of a request that begins so.
 func (p *proxy) blocked(head []byte) fault {
-	line, _, _ := strings.Cut(string(head), "\r\n")
+	method, target, _ := strings.Cut(string(head), " ")
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for path, what := range p.blocks {
-		if strings.HasPrefix(line, "GET "+path) {
+		if (method == "GET" || method == "POST") && strings.HasPrefix(target, path) {
+			p.met[path]++
 			return what
 		}
 	}

@@ -14,21 +14,21 @@ type pull struct {
 
 	// Static.
 	link   *overHTTP
+	ctx    context.Context
 	cancel context.CancelCauseFunc
-	watch  *time.Timer // ends it where nothing comes
+
+	// run's.
+	watch *time.Timer // ends it where nothing comes
 
 	// Guarded by client.mu.
 	interests []*interest // that it was made for; some may have left since
+	begun     bool        // it runs
 	cut       bool        // nobody is interested in how it ends
 }
 
-func (l *overHTTP) newPull() *pull {
-	return &pull{flow: flow{client: l.client}, link: l}
-}
-
 // run asks, and carries what comes to the interests, until the end.
-func (p *pull) run(ctx context.Context) {
-	l, c := p.link, p.client
+func (p *pull) run() {
+	l, c, ctx := p.link, p.client, p.ctx
 	defer p.cancel(nil)
 	p.watch = time.AfterFunc(c.options.Timeout, p.silent)
 	defer p.watch.Stop()
@@ -104,7 +104,8 @@ func (p *pull) get(ctx context.Context, path, more string) (*http.Response, []*i
 }
 
 // refused finds out which of several topics it was that the server does not
-// want to serve, and ends that one.
+// want to serve, and ends that one: each half is asked for by itself, one after
+// the other.
 func (p *pull) refused(no *Error) {
 	l, c := p.link, p.client
 	l.answering.Lock()
@@ -112,17 +113,15 @@ func (p *pull) refused(no *Error) {
 	c.mu.Lock()
 	var events []Event
 	if all := p.wantedLocked(); !p.cut {
-		l.cutLocked(p)
-		switch len(all) {
+		switch half := len(all) / 2; len(all) {
 		case 0:
 		case 1:
 			no.Topic = all[0].topic
 			events = c.endLocked(all[0], no)
 		default:
-			half := len(all) / 2
-			l.beginLocked(all[:half:half])
-			l.beginLocked(all[half:])
+			l.suspectLocked(l.newPullLocked(all[:half:half]), l.newPullLocked(all[half:]))
 		}
+		l.cutLocked(p)
 		l.wakeUp()
 	}
 	c.mu.Unlock()

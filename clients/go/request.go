@@ -80,6 +80,8 @@ func (c *Client) ask(ctx context.Context, cmd *command) (*envelope, error) {
 		var wait time.Duration // none where a WebSocket broke: there must be another before
 		var no *Error
 		switch {
+		case errors.As(err, &no) && no.hasTurn():
+			wait = atTurn(no.RetryAfter)
 		case errors.As(err, &no) && no.Temporary():
 			wait = max(no.RetryAfter, retry.Next())
 		case !errors.Is(err, errLost):

@@ -15,6 +15,9 @@ import (
 // a server bounds those of an address.
 const mostPublishing = 6
 
+// longestReceipt, in bytes, is far beyond any answer to a publication.
+const longestReceipt = 1 << 20
+
 // requester makes requests of a server's other endpoints, with the means that
 // its WebSockets have.
 type requester struct {
@@ -37,14 +40,13 @@ func newRequester(ctx context.Context, endpoint *url.URL, o *Options) *requester
 }
 
 func (r *requester) client(o *Options, most int) *http.Client {
-	only1 := new(http.Protocols)
-	only1.SetHTTP1(true)
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
 	return &http.Client{
 		Transport: &http.Transport{
 			DialContext:         dialWith(o.NetDial),
-			TLSClientConfig:     o.TLS.Clone(),
-			TLSHandshakeTimeout: o.Timeout,
-			Protocols:           only1,
+			DialTLSContext:      dialTLS(o),
+			Protocols:           protocols,
 			DisableCompression:  true,
 			MaxConnsPerHost:     most,
 			MaxIdleConnsPerHost: max(2, most),
@@ -141,7 +143,7 @@ func (r *requester) post(ctx context.Context, cmd *command, token string) (*enve
 	if response.StatusCode != http.StatusOK && response.StatusCode != http.StatusAccepted {
 		return nil, ResponseError(response)
 	}
-	text, err := io.ReadAll(io.LimitReader(response.Body, trusted))
+	text, err := io.ReadAll(io.LimitReader(response.Body, longestReceipt))
 	if err != nil {
 		return nil, err
 	}

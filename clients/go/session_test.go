@@ -40,6 +40,7 @@ func guarded(t testing.TB) *node {
 // A token that ended is replaced on the next connection; one that is bad and the
 // only one ends the client.
 func TestTokenRefused(t *testing.T) {
+	t.Parallel()
 	n := guarded(t)
 	tokens := []string{tokenFor(t, -time.Hour), tokenFor(t, time.Hour)}
 	var asked atomic.Int32
@@ -72,6 +73,7 @@ func TestTokenRefused(t *testing.T) {
 
 // No token, and none that could be had, is 4001 and the end.
 func TestNoToken(t *testing.T) {
+	t.Parallel()
 	n := start(t, func(cfg *config.Config) { cfg.TokenSecret, cfg.AuthTimeout = testSecret, 100*time.Millisecond })
 	c, told := connect(t, n.url())
 	await(t, "the end", func() bool { state, _ := c.State(); return state == pushd.Closed })
@@ -90,6 +92,7 @@ func TestNoToken(t *testing.T) {
 
 // Gaps stand where messages are missing, and the iteration goes on behind them.
 func TestGaps(t *testing.T) {
+	t.Parallel()
 	url := peertest.Start(t, func(p *peertest.Peer) {
 		p.Greet()
 		p.Want(`{"type":"subscribe","id":1,"topic":"a.b","cursor":"k.0"}`)
@@ -131,7 +134,8 @@ func TestGaps(t *testing.T) {
 	}
 }
 
-// A server that limits commands is not asked for more than it takes.
+// A server that limits commands is not asked for more than it takes. It is the
+// only test meanwhile: commands that come slowly are within the limit.
 func TestRateLimited(t *testing.T) {
 	const topics = 100
 	n := start(t, func(cfg *config.Config) {
@@ -165,6 +169,7 @@ func TestRateLimited(t *testing.T) {
 
 // Frames as RFC 6455 allows them, and as it does not.
 func TestFrames(t *testing.T) {
+	t.Parallel()
 	big := make([]byte, 3<<20)
 	for i := range big {
 		big[i] = 'x'

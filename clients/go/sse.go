@@ -46,7 +46,7 @@ func (p *pull) stream(ctx context.Context) error {
 				}
 				quiet = heartbeat + p.client.options.Timeout
 				p.expect(quiet)
-				p.link.welcomed(m.Client, true)
+				p.link.welcomed(m.Client, p)
 				continue
 			}
 		}

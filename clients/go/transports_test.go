@@ -2,7 +2,10 @@ package pushd_test
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
+	"net"
 	"slices"
 	"strconv"
 	"sync"
@@ -10,6 +13,8 @@ import (
 	"time"
 
 	pushd "github.com/pushd/pushd/clients/go"
+	"github.com/pushd/pushd/internal/certstest"
+	"github.com/pushd/pushd/internal/config"
 )
 
 // impatient has a client that does not wait long for what is blocked, nor for
@@ -71,6 +76,7 @@ func TestBlockedTransports(t *testing.T) {
 
 // A proxy that takes the upgrade, and passes nothing on.
 func TestSilentUpgrade(t *testing.T) {
+	t.Parallel()
 	n := start(t)
 	p := newProxy(t, n.cfg.Listen)
 	p.block("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n", "/ws")
@@ -86,6 +92,7 @@ func TestSilentUpgrade(t *testing.T) {
 // Where nothing can be had, and never will be, the client ends with the best
 // one's reason; and it goes on where one of them may be had later.
 func TestNothingGetsThrough(t *testing.T) {
+	t.Parallel()
 	n := start(t)
 	p := newProxy(t, n.cfg.Listen)
 	p.block(refuses, "/ws", "/sse", "/poll", "/healthz")
@@ -115,6 +122,7 @@ func TestNothingGetsThrough(t *testing.T) {
 
 // A server that is away is no reason to try another transport.
 func TestAwayIsNotBlocked(t *testing.T) {
+	t.Parallel()
 	_, told := connect(t, "http://127.0.0.1:1")
 	await(t, "some attempts", func() bool {
 		return count(told, func(e *pushd.StateChange) bool { return e.State == pushd.Waiting }) > 3
@@ -139,9 +147,7 @@ func TestBetterIsSSE(t *testing.T) {
 		for k := range last + 1 {
 			if publish(t, direct, "kept.a", k); k == 100 {
 				await(t, "polls", func() bool { return c.Transport() == pushd.Poll })
-				p.mu.Lock()
-				p.blocks = nil
-				p.mu.Unlock()
+				p.blockNew("")
 				await(t, "events", func() bool { return c.Transport() == pushd.SSE })
 			}
 		}
@@ -223,17 +229,23 @@ func TestSubscribeToABlockedStream(t *testing.T) {
 
 // A server that is busy says when to come back, and is not asked by other means before.
 func TestBusyIsNotBlocked(t *testing.T) {
+	t.Parallel()
 	n := start(t)
 	p := newProxy(t, n.cfg.Listen)
 	for _, status := range []string{"429 Too Many Requests", "503 Service Unavailable"} {
 		for best, path := range map[pushd.Transport]string{pushd.WebSocket: "/ws", pushd.SSE: "/sse"} {
 			p.block(fault("HTTP/1.1 "+status+"\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n"), path, "/healthz")
 			ctx, cancel := context.WithCancel(testContext(t))
-			c, told := connect(t, p.url(), func(o *pushd.Options) { o.Transports = []pushd.Transport{best, pushd.Poll} })
+			c, told := connect(t, p.url(), func(o *pushd.Options) {
+				o.Transports = []pushd.Transport{best, pushd.Poll}
+				o.Backoff = pushd.Backoff{Min: time.Hour, Max: time.Hour} // which is for those who were told no time
+			})
 			var running sync.WaitGroup
 			running.Go(func() { _, _ = c.Subscribe(ctx, "kept.a", pushd.SubscribeOptions{}) })
 			await(t, "the wait", func() bool {
-				return count(told, func(e *pushd.StateChange) bool { return e.State == pushd.Waiting && e.Wait >= 7*time.Second }) == 1
+				return count(told, func(e *pushd.StateChange) bool {
+					return e.State == pushd.Waiting && e.Wait >= 7*time.Second && e.Wait <= 8*time.Second
+				}) == 1
 			})
 			if n := count(told, func(e *pushd.StateChange) bool { return e.State == pushd.Connecting && e.Transport == pushd.Poll }); n != 0 {
 				t.Errorf("%s: %s gave way to polls", status, best)
@@ -243,4 +255,180 @@ func TestBusyIsNotBlocked(t *testing.T) {
 			c.Close()
 		}
 	}
+}
+
+// busy is a refusal that names a time, in seconds.
+func busy(seconds string) fault {
+	return fault("HTTP/1.1 503 Service Unavailable\r\nRetry-After: " + seconds + "\r\nContent-Length: 0\r\n\r\n")
+}
+
+// A refusal that breaks off is one all the same, and other transports would be
+// refused too.
+func TestRefusalBreaksOff(t *testing.T) {
+	t.Parallel()
+	p := newProxy(t, start(t).cfg.Listen)
+	p.block("HTTP/1.1 503 Service Unavailable\r\nRetry-Af", "/ws")
+	_, told := connect(t, p.url())
+	await(t, "some attempts", func() bool { return p.times("/ws") > 3 })
+	if by := opened(told); len(by) > 0 {
+		t.Errorf("connected by %v", by)
+	}
+}
+
+// Who is told when to come takes that place by the transport that was told, and
+// wastes no time on one that does not get through.
+func TestTurnIsTaken(t *testing.T) {
+	t.Parallel()
+	p := newProxy(t, start(t).cfg.Listen)
+	p.block(refuses, "/ws")
+	c, told := connect(t, p.url(), func(o *pushd.Options) { o.RetryBetter = time.Hour })
+	s := subscribe(t, c, "kept.a", pushd.SubscribeOptions{})
+	p.mu.Lock()
+	p.blocks["/sse"] = busy("1")
+	p.mu.Unlock()
+	p.cut()
+	await(t, "the refusal", func() bool {
+		return count(told, func(e *pushd.StateChange) bool { return e.State == pushd.Waiting && e.Wait >= time.Second }) > 0
+	})
+	before := p.times("/ws")
+	p.mu.Lock()
+	delete(p.blocks, "/sse")
+	p.mu.Unlock()
+	publish(t, c, "kept.a", 1)
+	wantNumbers(t, s, 1, 1)
+	if n := p.times("/ws") - before; n > 0 {
+		t.Errorf("the WebSocket was tried %d times before", n)
+	}
+}
+
+// A better transport that is to be had later is not tried before.
+func TestTurnOfTheBetter(t *testing.T) {
+	t.Parallel()
+	p := newProxy(t, start(t).cfg.Listen)
+	p.block(refuses, "/ws")
+	c, _ := connect(t, p.url(), func(o *pushd.Options) { o.RetryBetter = time.Millisecond })
+	await(t, "some looks", func() bool { return p.times("/ws") > 3 })
+	p.blockNew(busy("600"), "/ws")
+	before := p.times("/ws")
+	await(t, "one more look", func() bool { return p.times("/ws") > before })
+	for range 100 {
+		publish(t, c, "kept.a", 1)
+	}
+	if n := p.times("/ws") - before; n > 2 { // one was under way
+		t.Errorf("%d looks, and the first was told to come in 600 s", n)
+	}
+}
+
+// A publication that is to be made later is made then, and not after a backoff
+// for which the caller may not wait.
+func TestTurnOfAPublication(t *testing.T) {
+	t.Parallel()
+	p := newProxy(t, start(t).cfg.Listen)
+	p.block(busy("1"), "/publish")
+	c, _ := connect(t, p.url(), func(o *pushd.Options) {
+		o.Transports, o.Backoff = []pushd.Transport{pushd.Poll}, pushd.Backoff{Min: time.Hour, Max: time.Hour}
+	})
+	var running sync.WaitGroup
+	running.Go(func() { publish(t, c, "kept.a", 1) })
+	await(t, "the refusal", func() bool { return p.times("/publish") == 1 })
+	p.blockNew("")
+	running.Wait()
+}
+
+// A proxy that passes on no more than it knows of has a client that only publishes.
+func TestPublishWithoutHealth(t *testing.T) {
+	for _, status := range []string{"404 Not Found", "401 Unauthorized", "302 Found"} {
+		t.Run(status, func(t *testing.T) {
+			t.Parallel()
+			p := newProxy(t, start(t).cfg.Listen)
+			p.block(fault("HTTP/1.1 "+status+"\r\nContent-Length: 0\r\n\r\n"), "/healthz")
+			c, told := connect(t, p.url(), func(o *pushd.Options) { o.Transports = []pushd.Transport{pushd.SSE, pushd.Poll} })
+			publish(t, c, "kept.a", 1)
+			if by := opened(told); !slices.Equal(by, []pushd.Transport{pushd.SSE}) {
+				t.Errorf("connected by %v", by)
+			}
+		})
+	}
+}
+
+// Answers to polls are a sign that things go well, also where they are empty.
+func TestQuietPollsEndTheBackoff(t *testing.T) {
+	t.Parallel()
+	p := newProxy(t, start(t).cfg.Listen)
+	const first = time.Microsecond // and after 16 failures up to 65 ms
+	c, told := connect(t, p.url(), func(o *pushd.Options) {
+		o.Transports, o.Backoff = []pushd.Transport{pushd.Poll}, pushd.Backoff{Min: first, Max: time.Second}
+	})
+	waits := func(is func(wait time.Duration) bool) int {
+		return count(told, func(e *pushd.StateChange) bool { return e.State == pushd.Waiting && is(e.Wait) })
+	}
+	any := func(time.Duration) bool { return true }
+	const away = fault("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")
+	p.block(away, "/poll")
+	var running sync.WaitGroup
+	running.Go(func() { subscribe(t, c, "quiet.a", pushd.SubscribeOptions{}) })
+	await(t, "failures", func() bool { return waits(any) >= 16 })
+	p.blockNew("")
+	running.Wait()
+	before, short := waits(any), waits(func(wait time.Duration) bool { return wait <= first })
+	p.block(away, "/poll")
+	await(t, "the end of a poll", func() bool { return waits(any) > before })
+	if waits(func(wait time.Duration) bool { return wait <= first }) == short {
+		t.Error("the wait after it was not the first of a backoff")
+	}
+}
+
+// A server that closes connections before their TLS handshake is busy, and no
+// reason for another transport.
+func TestClosedBeforeTLS(t *testing.T) {
+	byEach(t, func(t *testing.T, alone func(*pushd.Options)) {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var running sync.WaitGroup
+		running.Go(func() {
+			for {
+				conn, err := listener.Accept()
+				if err != nil {
+					return
+				}
+				conn.Close()
+			}
+		})
+		t.Cleanup(func() { listener.Close(); running.Wait() })
+		_, told := connect(t, "https://"+listener.Addr().String(), alone, func(o *pushd.Options) {
+			if o.Transports[0] != pushd.Poll {
+				o.Transports = append(o.Transports, pushd.Poll)
+			}
+		})
+		await(t, "some attempts", func() bool {
+			return count(told, func(e *pushd.StateChange) bool { return e.State == pushd.Waiting }) > 3
+		})
+		if n := count(told, func(e *pushd.StateChange) bool { return e.State == pushd.Connecting && e.Err != nil }); n != 0 {
+			t.Errorf("%d attempts by others", n)
+		}
+	})
+}
+
+// All transports reach a server over TLS, and none a server that nobody vouches for.
+func TestTLS(t *testing.T) {
+	a := certstest.New(t)
+	cert, key := a.Files(a.Server())
+	n := start(t, func(cfg *config.Config) { cfg.TLSCert, cfg.TLSKey = []string{cert}, []string{key} })
+	url := "https://" + n.cfg.Listen
+	byEach(t, func(t *testing.T, alone func(*pushd.Options)) {
+		c, _ := connect(t, url, alone, func(o *pushd.Options) { o.TLS = &tls.Config{RootCAs: a.Pool} })
+		s := subscribe(t, c, "kept.a", pushd.SubscribeOptions{})
+		publish(t, c, "kept.a", 1)
+		if _, err := s.Next(testContext(t)); err != nil {
+			t.Error(err)
+		}
+		stranger, _ := connect(t, url, alone)
+		await(t, "the refusal of its certificate", func() bool {
+			_, err := stranger.State()
+			var unknown x509.UnknownAuthorityError
+			return errors.As(err, &unknown)
+		})
+	})
 }

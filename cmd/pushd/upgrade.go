@@ -20,7 +20,7 @@ func (c *upgradeCommand) Run(ctx context.Context, p program) error {
 	if err := c.askWithin(ctx, upgradeTimeout, http.MethodPost, nil, &done, "upgrade"); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(p.stdout, "process %d serves: %d connections handed over, %d are drained; clients heard nothing for %v\n",
-		done.PID, done.Connections, done.Left, done.Paused.Round(time.Millisecond))
+	_, err := fmt.Fprintf(p.stdout, "process %d, version %s, serves: %d connections handed over, %d are drained; clients heard nothing for %v\n",
+		done.PID, done.Version, done.Connections, done.Left, done.Paused.Round(time.Millisecond))
 	return err
 }

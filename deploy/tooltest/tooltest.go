@@ -12,7 +12,7 @@ import (
 
 // Record names the file to which Skip adds a line for each test that it skips, and
 // which `make test` shows at its end.
-const Record = "PUSHD_SKIPPED"
+const Record = "SKIPPED_TESTS"
 
 // Find returns the path of a program. Where it is not installed the test is skipped.
 func Find(t testing.TB, program, cure string) string {

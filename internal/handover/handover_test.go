@@ -64,7 +64,7 @@ func format() map[string]struct {
 		same   func(p []byte) (bool, error)
 	}
 	c, f := sampleClient(), sampleFeed()
-	hello, offer := Hello{Version}, Offer{NodeID: 7, NodeName: "a", Started: time.UnixMilli(1_700_000_000_123), Others: []string{"b", "c"}, Listen: ":8080", Admin: "127.0.0.1:8081", Store: "pushd-data"}
+	hello, offer := Hello{Version: Version, Software: "v1.2.3"}, Offer{NodeID: 7, NodeName: "a", Started: time.UnixMilli(1_700_000_000_123), Others: []string{"b", "c"}, Listen: ":8080", Admin: "127.0.0.1:8081", Store: "pushd-data"}
 	interests := Interests{Patterns: []string{"a", "b.>"}, Shards: []Names{{1, 2}, {}}}
 	sockets := Sockets{Shard: 1, IDs: []poller.Token{poller.NewToken(17, 5), poller.NewToken(0, 1)}}
 	rights := Rights{Number: 2, Subscribe: []string{"a.>"}, Publish: []string{"b", "c"}}

@@ -12,12 +12,16 @@ import (
 // ones mean.
 
 // Hello is what a new process says first.
-type Hello struct{ Version uint64 }
+type Hello struct {
+	Version  uint64
+	Software string // version of the binary, for people
+}
 
 // Append appends the record.
 func (h *Hello) Append(dst []byte) []byte {
 	w := writer(dst)
 	w.uint(1, h.Version)
+	w.string(2, h.Software)
 	return w
 }
 
@@ -27,6 +31,8 @@ func ParseHello(p []byte) (h Hello, err error) {
 		switch r.field {
 		case 1:
 			h.Version = r.uint64()
+		case 2:
+			h.Software = r.string()
 		default:
 			r.unknown()
 		}

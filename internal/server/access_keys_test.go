@@ -16,6 +16,7 @@ import (
 // clients whose tokens name keys that nobody has: those with a good token do not
 // wait for them.
 func TestKeysHang(t *testing.T) {
+	t.Parallel()
 	end := make(chan struct{})
 	issuer := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-end }))
 	t.Cleanup(issuer.Close)

@@ -173,6 +173,7 @@ func TestLostRight(t *testing.T) {
 
 // TestTokenExpires lets tokens end, with a warning before it.
 func TestTokenExpires(t *testing.T) {
+	t.Parallel()
 	r := secure(t)
 	life := func(seconds int) string {
 		return sign(t, jwt.MapClaims{"sub": "alice", "exp": time.Now().Unix() + int64(seconds), "pushd": map[string]any{"subscribe": []string{"a.>"}}})

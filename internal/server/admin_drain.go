@@ -19,7 +19,12 @@ func (s *Server) serveDrain(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	if s.orderDrain(grace, window) {
+	ordered := s.orderDrain(grace, window)
+	if s.next.gone.Load() { // it is the other process that is to be drained
+		refuse(w, 0, errUpgraded)
+		return
+	}
+	if ordered {
 		s.acted(r, actDrain, "grace", grace, "window", window, "connections", s.quota.Open())
 	}
 	writeIndented(w, http.StatusAccepted, s.drainStatus())
@@ -37,6 +42,10 @@ func querySeconds(r *http.Request, name string, byDefault time.Duration) (time.D
 // serveUndrain takes a drain back while its grace lasts. Afterwards clients
 // have been told to leave.
 func (s *Server) serveUndrain(w http.ResponseWriter, r *http.Request) {
+	if s.next.gone.Load() {
+		refuse(w, 0, errUpgraded)
+		return
+	}
 	was, late := s.takeBackDrain()
 	if late {
 		refuse(w, http.StatusConflict, errDrainLate)

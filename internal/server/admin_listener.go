@@ -62,16 +62,31 @@ func (l *adminListener) isClosed() bool {
 }
 
 // hold returns when nothing is accepted any more, and whoever was is known to the
-// http.Server that accepts. To be called while it does.
-func (l *adminListener) hold() {
+// http.Server that accepts. To be called while it does: an error is that it has not
+// come to that within so much time.
+func (l *adminListener) hold(within time.Duration) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	late := false
+	timer := time.AfterFunc(within, func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		late = true
+		l.change.Broadcast()
+	})
+	defer timer.Stop()
 	l.held = true
 	_ = l.SetDeadline(time.Unix(1, 0))
-	for !l.parked && !l.closed {
+	for !l.parked && !l.closed && !late {
 		l.change.Wait()
 	}
+	if !l.parked {
+		return errAdminAway
+	}
+	return nil
 }
+
+var errAdminAway = errors.New("nobody accepts on the admin listener any more, which would change hands: this node is ending")
 
 // goOn undoes hold.
 func (l *adminListener) goOn() {

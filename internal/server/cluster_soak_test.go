@@ -29,9 +29,10 @@ type soak struct {
 	all     []*commuter
 	expect  map[string]int // clients, by what they are subscribed to
 
-	fastest int            // clients let in by one node within a second
-	gone    int            // ticks until a killed node was forgotten
-	right   map[string]int // ticks until presence was right again, by step
+	upgrades []Upgraded
+	fastest  int            // clients let in by one node within a second
+	gone     int            // ticks until a killed node was forgotten
+	right    map[string]int // ticks until presence was right again, by step
 
 	published atomic.Int64
 	mu        sync.Mutex
@@ -47,19 +48,25 @@ type soakSize struct {
 	full    bool          // each step happens to each node, else a few of them to one
 }
 
-// soakSteps are what happens to a cluster: to node or NATS server i.
+// soakSteps are what happens to a cluster: to node or NATS server i. Upgrades come
+// first, while each node has its part of the clients.
 var soakSteps = []struct {
 	name   string
 	happen func(s *soak, i int)
+	stay   bool // no client loses its connection
 	long   bool // it takes the time of an election, and is left out of short runs
 }{
+	{name: "a node is upgraded", happen: (*soak).upgradeNode, stay: true},
+	{name: "a NATS server is killed, and a node upgraded", happen: func(s *soak, i int) {
+		s.endNATS(i, (*natstest.Process).Kill, func() { s.tryUpgrade(i) })
+	}, stay: true, long: true},
 	{name: "a node is killed", happen: (*soak).killNode},
 	{name: "a node is drained by SIGTERM", happen: (*soak).terminateNode},
 	{name: "a node is drained by an operator", happen: func(s *soak, i int) { s.drainNode(i, func() {}) }},
-	{name: "a NATS server is stopped", happen: func(s *soak, i int) { s.endNATS(s.nats.Servers[i], (*natstest.Process).Stop, true) }},
-	{name: "a NATS server is killed", happen: func(s *soak, i int) { s.endNATS(s.nats.Servers[i], (*natstest.Process).Kill, true) }, long: true},
+	{name: "a NATS server is stopped", happen: func(s *soak, i int) { s.endNATS(i, (*natstest.Process).Stop, func() {}) }, stay: true},
+	{name: "a NATS server is killed", happen: func(s *soak, i int) { s.endNATS(i, (*natstest.Process).Kill, func() {}) }, stay: true, long: true},
 	{name: "a NATS server is killed while a node drains", happen: func(s *soak, i int) {
-		s.drainNode(i, func() { s.endNATS(s.nats.Servers[i], (*natstest.Process).Kill, false) })
+		s.drainNode(i, func() { s.endNATS(i, (*natstest.Process).Kill, func() {}) })
 	}, long: true},
 }
 
@@ -90,7 +97,7 @@ func TestClusterSoak(t *testing.T) {
 
 	printing, stop := context.WithCancel(ctx)
 	defer stop()
-	for topic := range s.last {
+	for _, topic := range slices.Collect(maps.Keys(s.last)) { // before the first of them writes there
 		publishing.Go(func() { s.publish(printing, topic) })
 	}
 	for turn, step := range soakSteps {
@@ -99,8 +106,12 @@ func TestClusterSoak(t *testing.T) {
 				continue
 			}
 			s.t.Logf("%v: %s, %d", time.Since(s.line.began).Round(time.Millisecond), step.name, i)
+			before := s.connections()
 			step.happen(s, i)
 			s.settle(step.name)
+			if n := s.connections() - before; step.stay && n != 0 {
+				s.t.Errorf("%s, %d: clients made %d connections meanwhile", step.name, i, n)
+			}
 		}
 	}
 	stop()
@@ -269,12 +280,7 @@ func (s *soak) drainNode(i int, meanwhile func()) {
 // of the window that has passed has for them.
 func (s *soak) leaveInTurn(i int, drain func()) {
 	s.t.Helper()
-	stop, there := s.line.stops[i], 0
-	for _, c := range s.all {
-		if at := c.seat.Load(); at != nil && at.stop == stop {
-			there++
-		}
-	}
+	stop, there := s.line.stops[i], s.at(i)
 	stop.mu.Lock()
 	stop.leaving = nil
 	stop.mu.Unlock()
@@ -296,18 +302,50 @@ func (s *soak) leaveInTurn(i int, drain func()) {
 	}
 }
 
-// endNATS ends a NATS server and starts it again: no client loses its connection, where all may stay.
-func (s *soak) endNATS(server *natstest.Process, end func(*natstest.Process), stay bool) {
+// upgradeNode has the next process take all clients over from the one before.
+func (s *soak) upgradeNode(i int) {
 	s.t.Helper()
-	before := s.connections()
-	end(server)
+	if !s.tryUpgrade(i) {
+		s.t.Errorf("%s was not upgraded", s.members[i].name)
+	}
 	s.goesOn()
-	server.Restart()
+}
+
+// tryUpgrade reports whether the next process has all clients; else the one before has.
+func (s *soak) tryUpgrade(i int) bool {
+	s.t.Helper()
+	there := s.at(i)
+	done, refusal := s.members[i].upgrade()
+	if refusal != "" {
+		s.t.Logf("%s was not upgraded: %s", s.members[i].name, refusal)
+		return false
+	}
+	if there == 0 || done.Connections != there || done.Left != 0 {
+		s.t.Errorf("%s handed %d of %d connections over, and kept %d", s.members[i].name, done.Connections, there, done.Left)
+	}
+	s.upgrades = append(s.upgrades, done)
+	return true
+}
+
+// at is how many clients are subscribed at a node.
+func (s *soak) at(i int) (n int) {
+	for _, c := range s.all {
+		if at := c.seat.Load(); at != nil && at.stop == s.line.stops[i] {
+			n++
+		}
+	}
+	return n
+}
+
+// endNATS ends a NATS server and starts it again. More may happen in between.
+func (s *soak) endNATS(i int, end func(*natstest.Process), meanwhile func()) {
+	s.t.Helper()
+	end(s.nats.Servers[i])
+	meanwhile()
+	s.goesOn()
+	s.nats.Servers[i].Restart()
 	inTime(s.t, stall, "the streams have all their replicas", s.replicated)
 	s.goesOn()
-	if after := s.connections(); stay && after != before {
-		s.t.Errorf("clients made %d connections meanwhile", after-before)
-	}
 }
 
 // replicated reports whether each stream has a leader, whom all others follow.
@@ -351,5 +389,8 @@ func (s *soak) report() {
 	s.t.Logf("%d clients made %d connections, with %d refusals; one node let in %d within a second at most, of %d a second and as many at once",
 		len(s.all), s.connections(), s.line.refusals(), s.fastest, s.size.rate)
 	s.t.Logf("%d messages published, %d delivered, each once and in order, in %v", s.published.Load(), seen, time.Since(s.line.began).Round(time.Second))
+	for _, u := range s.upgrades {
+		s.t.Logf("%d connections were handed over: nothing was read of them for %v, and sent for %v", u.Connections, u.Unread.Round(time.Millisecond), u.Paused.Round(time.Millisecond))
+	}
 	s.t.Logf("a killed node was forgotten within %d ticks of a second; presence was right again after (ticks) %s", s.gone, strings.Join(right, ", "))
 }

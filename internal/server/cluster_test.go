@@ -186,9 +186,12 @@ func TestClusterSilent(t *testing.T) {
 	t.Parallel()
 	r := start(t)
 	nc := r.backend()
-	if err := nc.Publish("push._pushd.nodes.ghost", fmt.Appendf(nil, `{"v":1,"node":"ghost","id":"00000001","started":1,"state":"serving"}`)); err != nil {
-		t.Fatal(err)
-	}
+	eventually(t, "it is known", func() bool { // it is told again, as nodes do: at first nobody may be listening
+		if err := nc.Publish("push._pushd.nodes.ghost", fmt.Appendf(nil, `{"v":1,"node":"ghost","id":"00000001","started":1,"state":"serving"}`)); err != nil {
+			t.Fatal(err)
+		}
+		return len(r.nodes()) == 2
+	})
 	for _, bad := range []string{"nodes.ghost", "nodes.other", "occupancy.ghost", "control", "control." + r.name} {
 		for _, data := range []string{"", "{", `{"node":7}`, `{"do":"explode","from":"ghost"}`, `{"do":"drain","from":"> bad","reason":"x"}`, `{"id":1}`} {
 			if err := nc.Publish("push._pushd."+bad, []byte(data)); err != nil {
@@ -196,7 +199,6 @@ func TestClusterSilent(t *testing.T) {
 			}
 		}
 	}
-	eventually(t, "it is known", func() bool { return len(r.nodes()) == 2 })
 	var did disconnected
 	r.do(200, "POST", "/identities/alice/disconnect", &did)
 	if !slices.Equal(did.Silent, []string{"ghost"}) {

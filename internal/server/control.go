@@ -77,6 +77,8 @@ func (p *peers) noted(ctx context.Context, n *note) {
 		default:
 		}
 	case n.From == p.member.name: // to all, and it has done its part
+	case p.replaced() && n.Do != doTell: // the other process may not hear this yet
+		p.answer(n, &note{Error: errUpgraded})
 	case p.member.silent.Load(): // another process answers
 	case n.Do == doTell:
 		p.teller.Want()
@@ -85,13 +87,21 @@ func (p *peers) noted(ctx context.Context, n *note) {
 		case p.room <- struct{}{}:
 			p.acting.Go(func() {
 				defer func() { <-p.room }()
-				p.answer(n, p.server.obey(ctx, n))
+				a := p.server.obey(ctx, n)
+				if p.replaced() { // meanwhile: whom it is about may be elsewhere by now
+					a = &note{Error: errUpgraded}
+				}
+				p.answer(n, a)
 			})
 		default:
 			p.answer(n, &note{Error: &wire.Error{Code: wire.Unavailable, Message: "too much is being done for other nodes: try again"}})
 		}
 	}
 }
+
+// replaced reports whether another process has this node's clients, and this member
+// is not the one that has what is left.
+func (p *peers) replaced() bool { return p.server.next.gone.Load() && !p.member.retires }
 
 func (p *peers) answer(question, a *note) {
 	a.ID = question.ID
@@ -235,12 +245,18 @@ func (s *Server) disconnectAnywhere(ctx context.Context, client string, why conn
 		}
 		_, status, refused = p.askNode(ctx, name, &note{Do: doDisconnectClient, Client: client, Reason: why.String()})
 	}
+	if refused != nil && s.next.gone.Load() { // the client may have been handed over before it was looked for
+		return 0, errUpgraded
+	}
 	return status, refused
 }
 
 // disconnectEverywhere ends an identity's connections on all nodes.
 func (s *Server) disconnectEverywhere(ctx context.Context, identity string, why conn.Reason) (n int, silent []string, refused *wire.Error) {
 	n, refused = s.disconnectIdentity(ctx, identity, why)
+	if s.next.gone.Load() { // some may have been handed over before they were looked for
+		return n, nil, errUpgraded
+	}
 	if refused != nil {
 		return n, nil, refused
 	}

@@ -12,6 +12,7 @@ import (
 // TestDemosOnAPhone opens each demo page on a screen of 360 pixels: nothing stands
 // out to the side, and what can be operated is in sight and not too small to hit.
 func TestDemosOnAPhone(t *testing.T) {
+	t.Parallel()
 	r := start(t, func(c *config.Config) { c.Demo = true })
 	browser := browsertest.Start(t)
 	for _, name := range []string{"", "ticker", "scoreboard", "iot", "crowd"} {

@@ -12,6 +12,7 @@ import (
 // TestDemos opens each demo page in a real browser and wants to see it do its
 // work: values move, and none of the pages has anything to complain of.
 func TestDemos(t *testing.T) {
+	t.Parallel()
 	r := start(t, func(c *config.Config) { c.Demo = true })
 	browser := browsertest.Start(t)
 	for _, demo := range []struct {
@@ -94,6 +95,7 @@ func TestDemosOfAGuardedServer(t *testing.T) {
 // TestScoreboardGoesOn has the server end a connection of the scoreboard, which
 // then goes on from its cursor: it shows as many events as the server has kept.
 func TestScoreboardGoesOn(t *testing.T) {
+	t.Parallel()
 	r := start(t, func(c *config.Config) { c.Demo = true })
 	browser := browsertest.Start(t)
 	tab := browser.Open("http://" + r.Addr() + "/demo/scoreboard")

@@ -17,6 +17,7 @@ import (
 // A browser's own EventSource, of a page of another origin, comes back by itself
 // after a restart of the server, and has missed nothing.
 func TestEventSource(t *testing.T) {
+	t.Parallel()
 	nats := natstest.Start(t, natstest.Store(t.TempDir()))
 	listener, err := net.Listen("tcp", "127.0.0.1:0") // the port has to be the same after the restart
 	if err != nil {

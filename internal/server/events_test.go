@@ -128,6 +128,7 @@ func TestEventsRefused(t *testing.T) {
 
 // A stream hears why it ends, as a WebSocket does, and before that what is coming.
 func TestEventsEnd(t *testing.T) {
+	t.Parallel()
 	r := secure(t, func(c *config.Config) {
 		c.Default.Public = config.PublicSubscribe
 		c.ShutdownTimeout = 2 * time.Second
@@ -177,6 +178,7 @@ func TestEventsAtShutdown(t *testing.T) {
 }
 
 func TestEventsHeartbeat(t *testing.T) {
+	t.Parallel()
 	r := start(t, func(c *config.Config) { c.Heartbeat = time.Second })
 	s := r.subscribedTo("a.b")
 	eventually(t, "two heartbeats", func() bool { return r.metric("pushd_pings_sent_total") >= "2" })

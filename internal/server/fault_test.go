@@ -295,6 +295,7 @@ func TestShutdownBesideHTTP(t *testing.T) {
 // TestFrozenForLong has a client that does not read for longer than a silent
 // one would be kept: it is told of its gap when it reads on.
 func TestFrozenForLong(t *testing.T) {
+	t.Parallel()
 	r := start(t, func(c *config.Config) {
 		c.Heartbeat, c.WriteTimeout, c.RingMessages = time.Second, time.Minute, 16
 	})
@@ -379,6 +380,7 @@ func TestStartErrors(t *testing.T) {
 // are served on, new ones are answered or shed, it does not spin, and it
 // recovers.
 func TestOutOfFiles(t *testing.T) {
+	t.Parallel()
 	b := startShipped(t, "--max-connections=290", "--heartbeat=10m")
 	setFileLimit(t, b, 300)
 	served := b.subscribed("a.b")

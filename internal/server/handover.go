@@ -4,11 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/pushd/pushd/internal/config"
 	"github.com/pushd/pushd/internal/handover"
@@ -23,14 +28,18 @@ const (
 	prepareTime = 60 * time.Second
 	quietTime   = 500 * time.Millisecond
 	collectTime = 10 * time.Second
-	carryTime   = 10 * time.Second
+	carryTime   = 2 * time.Second // what comes of namespaces without history is kept meanwhile as far as rings go
 )
 
 // succession is what a server knows of the process that takes over from it.
 type succession struct {
 	// Static.
 	start func(theirs *os.File) (*os.Process, error) // starts it, with its end of the way as file descriptor 3
+	pid   int                                        // of this process
 	done  chan struct{}                              // closed when it has the clients
+
+	ending    chan struct{}  // closed when this process ends
+	reopening sync.WaitGroup // what opens the embedded NATS again until then
 
 	// How long each part may take before it is called off.
 	prepare time.Duration // it starts, and opens NATS: clients notice nothing
@@ -43,6 +52,8 @@ type succession struct {
 	// Guarded by mu.
 	over bool // done is closed
 
+	gone atomic.Bool // the clients are the other process's: set before that is told
+
 	calling sync.Mutex
 
 	// Guarded by calling.
@@ -52,14 +63,36 @@ type succession struct {
 }
 
 func newSuccession() succession {
-	path, err := os.Executable() // now: afterwards it would say what became of this very file, and the point is that there is another
+	path, err := calledAs(os.Args[0]) // now: afterwards another file may be there, and that is the point
 	start := func(theirs *os.File) (*os.Process, error) {
 		if err != nil {
 			return nil, err
 		}
 		return startAgain(path, theirs)
 	}
-	return succession{start: start, done: make(chan struct{}), prepare: prepareTime, quiet: quietTime, collect: collectTime, carry: carryTime}
+	return succession{start: start, pid: os.Getpid(), done: make(chan struct{}), ending: make(chan struct{}), prepare: prepareTime, quiet: quietTime, collect: collectTime, carry: carryTime}
+}
+
+// calledAs is the path by which this process was started. Links in it stay what they
+// are: the next version may be there because one of them leads elsewhere by then.
+func calledAs(name string) (string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	path, err := exec.LookPath(name)
+	if err != nil {
+		return self, nil // who started it gave it another name
+	}
+	if path, err = filepath.Abs(path); err != nil {
+		return self, nil
+	}
+	if called, err := os.Stat(path); err == nil {
+		if running, err := os.Stat(self); err == nil && os.SameFile(called, running) {
+			return path, nil
+		}
+	}
+	return self, nil
 }
 
 // startAgain runs a binary as this process was started.
@@ -73,6 +106,9 @@ func startAgain(path string, theirs *os.File) (*os.Process, error) {
 	}
 	return cmd.Process, nil
 }
+
+// errIsInit is for containers: they end with their first process.
+var errIsInit = errors.New("pushd is process 1, with which its container ends: start a container of the new version, and stop this one (a rolling restart), which drains it")
 
 var errCalledOff = errors.New("this node is being drained or stopped")
 
@@ -114,10 +150,16 @@ func (n *succession) commit(link *handover.Link) error {
 	if n.off {
 		return errCalledOff
 	}
-	return link.Send(handover.KindCommit, nil)
+	n.gone.Store(true)
+	err := link.Send(handover.KindCommit, nil)
+	if err != nil {
+		n.gone.Store(false)
+	}
+	return err
 }
 
-// end reports whether another process has taken over. None will from then on.
+// end reports whether another process has taken over. None will from then on. It is
+// called once, and returns when nothing goes on for an upgrade any more.
 func (n *succession) end() (over bool) {
 	n.calling.Lock()
 	n.closed = true
@@ -125,12 +167,15 @@ func (n *succession) end() (over bool) {
 	n.callOff()
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	close(n.ending)
+	n.reopening.Wait()
 	return n.over
 }
 
 // Upgraded is what became of a hot upgrade.
 type Upgraded struct {
 	PID         int           `json:"pid"`         // of the new process
+	Version     string        `json:"version"`     // of its binary
 	Connections int           `json:"connections"` // that it has
 	Left        int           `json:"left"`        // that this one still has, and drains
 	Unread      time.Duration `json:"unread_ns"`   // for how long nothing was read of clients
@@ -155,6 +200,10 @@ func (s *Server) Upgrade() (u Upgraded, err error) {
 	switch {
 	case next.over:
 		return u, errors.New("another process has taken over already")
+	case next.pid == 1:
+		return u, errIsInit
+	case !s.bus.Serves():
+		return u, errStoreAway
 	case embeddedStore(&s.cfg) == config.MemoryStore:
 		return u, errKeptInMemory
 	}
@@ -162,59 +211,74 @@ func (s *Server) Upgrade() (u Upgraded, err error) {
 	if u, err = s.handOver(); err != nil {
 		return u, err
 	}
-	s.log.Info("hot upgrade: handed over", "pid", u.PID, "connections", u.Connections, "left", u.Left, "unread", u.Unread, "paused", u.Paused)
+	s.log.Info("hot upgrade: handed over", "pid", u.PID, "version", u.Version, "connections", u.Connections, "left", u.Left, "unread", u.Unread, "paused", u.Paused)
 	s.notify(fmt.Sprintf("MAINPID=%d", u.PID)) // before this process ends, which would be the service's end
 	next.over = true
 	close(next.done)
 	return u, nil
 }
 
+// handing is an upgrade that is under way.
+type handing struct {
+	link    *handover.Link
+	process *os.Process
+	done    Upgraded
+	frozen  time.Time // since when nothing is read of clients; zero: it is
+	paused  time.Time // since when loops are held up; zero: they are not
+	loops   []*pause
+}
+
 // handOver starts the new process, and ends it again where something fails.
-func (s *Server) handOver() (u Upgraded, err error) {
+func (s *Server) handOver() (Upgraded, error) {
 	link, theirs, err := handover.Pair()
 	if err != nil {
-		return u, err
+		return Upgraded{}, err
 	}
 	defer link.Close()
 	s.next.begin(link)
 	defer s.next.begin(nil)
 	if s.draining.ordered() || s.next.calledOff() {
 		theirs.Close()
-		return u, errCalledOff
+		return Upgraded{}, errCalledOff
 	}
 	process, err := s.next.start(theirs)
 	theirs.Close()
 	if err != nil {
-		return u, fmt.Errorf("starting the new binary: %w", err)
+		return Upgraded{}, fmt.Errorf("starting the new binary: %w", err)
 	}
-	u.PID = process.Pid
-	given := false
-	defer s.freeze(false)
-	defer func() {
-		if !given { // and the other process is no more, which may have the store
-			s.takeStoreBack()
-		}
-	}()
-	defer func() {
-		if given {
-			return
-		}
-		// It may hang, and must never come to think that it has the clients.
-		_ = process.Kill()
-		state, _ := process.Wait()
-		var said *handover.Failure
-		switch {
-		case s.next.calledOff():
-			err = errCalledOff
-		case !errors.As(err, &said) && state != nil && state.Exited():
-			err = fmt.Errorf("the new process ended (%v), and its log says why: %w", state, err)
-		}
-	}()
-	if err := s.handOverTo(link, &u); err != nil {
-		return u, err
+	h := &handing{link: link, process: process, done: Upgraded{PID: process.Pid}}
+	if err = s.handOverTo(h); err != nil {
+		err = s.endNew(h, err)
 	}
-	given = true
-	return u, process.Release()
+	s.goOn(h, err == nil)
+	if err == nil {
+		_ = process.Release() // it is nobody's child from now on, whatever this says
+	}
+	return h.done, err
+}
+
+// farewellTime bounds how long the new process is told why it is ended.
+const farewellTime = 100 * time.Millisecond
+
+// endNew ends the new process, and returns when it is no more: it may hang, and must
+// never come to think that it has the clients. Before, it is told: the end of the link
+// alone would mean that this process has died, and where a script has started the
+// binary beside itself, it is the script that is killed here.
+func (s *Server) endNew(h *handing, why error) error {
+	calledOff := s.next.calledOff()
+	s.next.begin(nil) // nobody else sets the link's deadline from now on
+	h.link.SetDeadline(time.Now().Add(farewellTime))
+	_ = h.link.Send(handover.KindFailed, []byte(why.Error()))
+	_ = h.process.Kill()
+	state, _ := h.process.Wait()
+	broken := errors.Is(why, io.EOF) || errors.Is(why, unix.ECONNRESET) || errors.Is(why, unix.EPIPE)
+	switch {
+	case calledOff:
+		return errCalledOff
+	case broken && state != nil && state.Exited():
+		return fmt.Errorf("the new process ended (%v), and its log says why: %w", state, why)
+	}
+	return why
 }
 
 // answerTimeAfter bounds how long whoever is being answered on the admin listener
@@ -250,7 +314,7 @@ func (s *Server) serveUpgrade(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusConflict, &wire.Error{Code: wire.Unavailable, Message: "not upgraded, and nothing has changed: " + err.Error()})
 		return
 	}
-	s.acted(r, actUpgrade, "pid", u.PID, "connections", u.Connections)
+	s.acted(r, actUpgrade, "pid", u.PID, "version", u.Version, "connections", u.Connections)
 	w.Header().Set("Connection", "close") // the next request is the other process's to answer
 	writeIndented(w, http.StatusOK, u)
 }

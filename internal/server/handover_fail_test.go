@@ -1,7 +1,9 @@
 package server
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -18,6 +20,7 @@ import (
 	"github.com/pushd/pushd/internal/config"
 	"github.com/pushd/pushd/internal/handover"
 	"github.com/pushd/pushd/internal/natstest"
+	"github.com/pushd/pushd/poller"
 )
 
 // successor is a new process that does what it should up to a step.
@@ -91,7 +94,8 @@ func TestHotUpgradeFails(t *testing.T) {
 	for upTo := range steps {
 		for _, how := range []string{"dies", "hangs", "gives up"} {
 			t.Run(steps[upTo].name+" and "+how, func(t *testing.T) {
-				stepped, ended := make(chan error, 1), make(chan struct{})
+				stepped, ended, told := make(chan error, 1), make(chan struct{}), make(chan error, 1)
+				alive := make(chan bool, len(r.shards)) // whether the new process was, when a loop went on
 				r.next.start = func(theirs *os.File) (*os.Process, error) {
 					fd, err := unix.Dup(int(theirs.Fd()))
 					if err != nil {
@@ -114,9 +118,22 @@ func TestHotUpgradeFails(t *testing.T) {
 							}
 							return nil
 						}()
+						if upTo == len(steps)-1 { // loops are held up by now
+							for _, sh := range r.shards {
+								sh.loop.Post(poller.Func(func() { alive <- runs(cmd.Process.Pid) }))
+							}
+						}
 						switch how {
 						case "hangs":
 							<-ended
+							n.link.SetDeadline(time.Now().Add(patience))
+							for {
+								_, err := n.link.Expect(handover.KindCommit)
+								if said := (*handover.Failure)(nil); errors.As(err, &said) || errors.Is(err, io.EOF) {
+									told <- err
+									break
+								}
+							}
 						case "gives up":
 							_ = n.link.Send(handover.KindFailed, []byte("out of luck"))
 							<-ended
@@ -135,6 +152,18 @@ func TestHotUpgradeFails(t *testing.T) {
 				}
 				if err := <-stepped; err != nil {
 					t.Errorf("the new process: %v", err)
+				}
+				if upTo == len(steps)-1 {
+					for range r.shards {
+						if <-alive {
+							t.Error("a loop went on while the new process was alive")
+						}
+					}
+				}
+				if how == "hangs" {
+					if err := <-told; errors.Is(err, io.EOF) {
+						t.Error("the new process was told nothing, and would take the clients for its own")
+					}
 				}
 				for range 3 {
 					number++

@@ -20,15 +20,15 @@ import (
 // process works at one while the next is made.
 const batchBytes = 32 << 10
 
-// handOverTo follows docs/UPGRADE.md.
-func (s *Server) handOverTo(link *handover.Link, u *Upgraded) error {
+// handOverTo follows docs/UPGRADE.md. Whether it fails or not, goOn comes next.
+func (s *Server) handOverTo(h *handing) error {
+	link := h.link
 	s.next.allow(link, s.next.prepare)
-	if err := s.offer(link); err != nil {
+	if err := s.offer(h); err != nil {
 		return err
 	}
-	var frozen time.Time
 	freeze := sync.OnceFunc(func() {
-		frozen = time.Now()
+		h.frozen = time.Now()
 		s.freeze(true)
 		s.awaitQuiet()
 	})
@@ -45,9 +45,7 @@ func (s *Server) handOverTo(link *handover.Link, u *Upgraded) error {
 		return err
 	}
 	s.hub.Record()
-	defer s.hub.Forget()
 	freeze()
-	defer func() { u.Unread = time.Since(frozen) }()
 	s.next.allow(link, s.next.collect)
 	interests := handover.Interests{Patterns: s.hub.Patterns(), Shards: make([]handover.Names, len(s.shards))}
 	s.onEach(func(sh *shard) {
@@ -67,13 +65,41 @@ func (s *Server) handOverTo(link *handover.Link, u *Upgraded) error {
 			return err
 		}
 	}
+	if err := s.holdAdmin(); err != nil {
+		return err
+	}
 	s.next.allow(link, s.next.carry)
-	return s.carry(link, ahead, u)
+	return s.carry(h, ahead)
+}
+
+// goOn ends what was held up, with what was not given. When nothing was, the new
+// process is no more.
+func (s *Server) goOn(h *handing, given bool) {
+	if !h.paused.IsZero() {
+		h.done.Paused = time.Since(h.paused) // the new process runs, or this one does next
+	}
+	for _, p := range h.loops {
+		p.do(func() { p.end(given) })
+		close(p.work)
+	}
+	if !given {
+		s.goOnAdmin()
+	}
+	h.done.Left = s.quota.Open()
+	s.hub.Forget()
+	if !given {
+		s.takeStoreBack()
+	}
+	s.errands.goOn(given)
+	if !h.frozen.IsZero() {
+		h.done.Unread = time.Since(h.frozen)
+		s.freeze(false)
+	}
 }
 
 // offer says what there is to take over.
-func (s *Server) offer(link *handover.Link) error {
-	payload, err := link.Expect(handover.KindHello)
+func (s *Server) offer(h *handing) error {
+	payload, err := h.link.Expect(handover.KindHello)
 	if err != nil {
 		return err
 	}
@@ -84,6 +110,7 @@ func (s *Server) offer(link *handover.Link) error {
 	if err := handover.CheckVersion(hello.Version); err != nil {
 		return err
 	}
+	h.done.Version = hello.Software
 	admin, err := duplicate(s.adminLn)
 	if err != nil {
 		return fmt.Errorf("the admin listener: %w", err)
@@ -95,7 +122,7 @@ func (s *Server) offer(link *handover.Link) error {
 	}
 	m := s.self()
 	offer := handover.Offer{NodeID: s.node, NodeName: s.name, Started: m.reporter.started, Others: m.peers.names(), Listen: s.cfg.Listen, Admin: s.cfg.Admin, Store: embeddedStore(&s.cfg)}
-	return link.Send(handover.KindOffer, offer.Append(nil), append(fds, admin)...)
+	return h.link.Send(handover.KindOffer, offer.Append(nil), append(fds, admin)...)
 }
 
 // duplicate returns another descriptor of a listener. It stays non-blocking,
@@ -190,7 +217,7 @@ func (s *Server) freeze(frozen bool) {
 // takes longer stays here.
 func (s *Server) awaitQuiet() {
 	for end := time.Now().Add(s.next.quiet); time.Now().Before(end); time.Sleep(time.Millisecond) {
-		busy := 0
+		busy := s.errands.awaited()
 		s.onEach(func(sh *shard) { busy += sh.busy() })
 		if busy == 0 {
 			return
@@ -233,22 +260,10 @@ func (s *Server) pauseAll(ahead []map[poller.Token]bool) (all []*pause) {
 // carry hands over the clients. When it has sent the last message without error
 // they are the other process's; up to then nothing has changed here but that
 // nothing happens.
-func (s *Server) carry(link *handover.Link, ahead []map[poller.Token]bool, u *Upgraded) (err error) {
-	s.holdAdmin()
-	paused := time.Now()
-	all, given := s.pauseAll(ahead), false
-	defer func() {
-		u.Paused = time.Since(paused) // the new process runs, or this one does next
-		for _, p := range all {
-			p.do(func() { p.end(given) })
-			close(p.work)
-		}
-		if !given {
-			s.goOnAdmin()
-		}
-		u.Left = s.quota.Open()
-	}()
-	if len(all) < len(s.shards) {
+func (s *Server) carry(h *handing, ahead []map[poller.Token]bool) (err error) {
+	link := h.link
+	h.paused = time.Now()
+	if h.loops = s.pauseAll(ahead); len(h.loops) < len(s.shards) {
 		return errCalledOff
 	}
 	feeds := s.hub.Export()
@@ -259,38 +274,37 @@ func (s *Server) carry(link *handover.Link, ahead []map[poller.Token]bool, u *Up
 	}
 	send := func(r handover.Rights) error { return link.Send(handover.KindRights, r.Append(nil)) }
 	numbers := rightsNumbers{known: make(map[*auth.Rights]uint64), send: send}
-	for _, p := range all {
+	for _, p := range h.loops {
 		if p.do(func() { err = p.export(link, &numbers) }); err != nil {
 			return err
 		}
-		u.Connections += len(p.moved)
+		h.done.Connections += len(p.moved)
 	}
-	if err := link.Send(handover.KindEnd, handover.AppendEnd(nil, u.Connections)); err != nil {
+	if err := link.Send(handover.KindEnd, handover.AppendEnd(nil, h.done.Connections)); err != nil {
 		return err
 	}
 	if _, err := link.Expect(handover.KindAdopted); err != nil {
 		return err
 	}
-	given, err = s.commit(link)
-	return err
+	return s.commit(link)
 }
 
 // commit is the moment from which on all is the other process's.
-func (s *Server) commit(link *handover.Link) (given bool, err error) {
+func (s *Server) commit(link *handover.Link) error {
 	m := s.self()
 	m.silent.Store(true) // the other speaks for the node from then on
-	if err := s.next.commit(link); err != nil {
+	err := s.next.commit(link)
+	if err != nil {
 		m.silent.Store(false)
-		return false, err
 	}
-	return true, nil
+	return err
 }
 
 // holdAdmin has nobody be let in to the admin listener, on which the other process
 // accepts from the commit on, and those who are there come again for their next request.
-func (s *Server) holdAdmin() {
+func (s *Server) holdAdmin() error {
 	s.admin.SetKeepAlivesEnabled(false)
-	s.adminLn.hold()
+	return s.adminLn.hold(s.next.carry)
 }
 
 func (s *Server) goOnAdmin() {
@@ -314,11 +328,13 @@ func (p *pause) export(link *handover.Link, numbers *rightsNumbers) error {
 	for slot := range sh.table.Slots() {
 		id := sh.table.ID(slot)
 		c, fd, ok, err := sh.export(id, numbers)
+		if !ok { // also where that failed: it is not among those who were moved
+			sh.members.TakeBack(slot)
+		}
 		if err != nil {
 			return err
 		}
 		if !ok {
-			sh.members.TakeBack(slot)
 			continue
 		}
 		p.moved = append(p.moved, id)

@@ -14,7 +14,9 @@ import (
 	"testing"
 
 	"github.com/nats-io/nats.go"
+	"golang.org/x/sys/unix"
 
+	"github.com/pushd/pushd/internal/handover"
 	"github.com/pushd/pushd/internal/natstest"
 )
 
@@ -142,6 +144,9 @@ func (u *upgradable) upgradeBy(client *http.Client) (status int, body string, do
 			u.t.Fatal(err)
 		}
 		u.pid = done.PID
+		if done.Version != software() { // the same source
+			u.t.Errorf("version %q, want %q", done.Version, software())
+		}
 	}
 	return r.StatusCode, string(text), done
 }
@@ -167,4 +172,41 @@ func (u *upgradable) ask(method, path string, v any) {
 	if err := json.Unmarshal([]byte(body), v); err != nil {
 		u.t.Fatalf("%s %s: %q: %v", method, path, body, err)
 	}
+}
+
+// pretend has the test be the next process of a server. A process of the system is
+// what the server knows of it; act ends before the link does.
+func (r *running) pretend(act func(*successor) error) (acted <-chan error) {
+	done := make(chan error, 1)
+	r.next.start = func(theirs *os.File) (*os.Process, error) {
+		fd, err := unix.Dup(int(theirs.Fd()))
+		if err != nil {
+			return nil, err
+		}
+		n := &successor{}
+		if n.link, err = handover.Join(uintptr(fd)); err != nil {
+			return nil, err
+		}
+		cmd := exec.Command("sleep", "1000")
+		if err := cmd.Start(); err != nil {
+			return nil, err
+		}
+		go func() {
+			defer n.end()
+			defer syscall.Kill(cmd.Process.Pid, syscall.SIGKILL) // in place of a process that goes on
+			done <- act(n)
+		}()
+		return cmd.Process, nil
+	}
+	return done
+}
+
+// walk does the first steps of a new process.
+func (n *successor) walk(many int) error {
+	for _, step := range steps[:many] {
+		if err := step.do(n); err != nil {
+			return fmt.Errorf("%s: %w", step.name, err)
+		}
+	}
+	return nil
 }

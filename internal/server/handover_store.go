@@ -2,6 +2,7 @@ package server
 
 import (
 	"errors"
+	"time"
 
 	"github.com/pushd/pushd/internal/config"
 	"github.com/pushd/pushd/internal/handover"
@@ -14,6 +15,8 @@ import (
 // restart of NATS.
 
 var errKeptInMemory = errors.New("the embedded NATS keeps everything in this process (--store memory): a hot upgrade takes a folder, or an external NATS (--nats)")
+
+var errStoreAway = errors.New("the embedded NATS is not back since an upgrade that failed: the log says why")
 
 // embeddedStore is the store of the embedded NATS; "": NATS is external.
 func embeddedStore(cfg *config.Config) string {
@@ -29,6 +32,7 @@ func (s *Server) lendStore(link *handover.Link, freeze func()) error {
 	if _, err := link.Expect(handover.KindNeedStore); err != nil {
 		return err
 	}
+	s.errands.hold() // before it waits for what is under way
 	freeze()
 	if err := s.bus.Suspend(); err != nil {
 		return err
@@ -36,13 +40,50 @@ func (s *Server) lendStore(link *handover.Link, freeze func()) error {
 	return link.Send(handover.KindStore, nil)
 }
 
-// takeStoreBack undoes lendStore, if that was done.
+// takeStoreBack undoes lendStore, if that was done. Where the embedded NATS does not
+// come back at once, that is tried again beside all else.
 func (s *Server) takeStoreBack() {
 	if s.bus.Serves() {
 		return
 	}
 	if err := s.bus.Resume(); err != nil {
-		s.log.Error("the embedded NATS does not come back: restart this node", "err", err)
+		s.log.Warn("the embedded NATS does not come back yet", "err", err)
+		s.next.reopening.Go(s.reopen)
+		return
+	}
+	for end := time.Now().Add(s.next.carry); !s.bus.State().Connected && time.Now().Before(end); { // who waits to publish is not to be refused
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// For how long it is tried to open the embedded NATS again, and after how long first
+// and at most.
+const (
+	reopenTime     = 30 * time.Second
+	reopenPause    = 100 * time.Millisecond
+	reopenMaxPause = 5 * time.Second
+)
+
+// reopen ends when the embedded NATS is back, when that has failed for reopenTime,
+// or with the serving.
+func (s *Server) reopen() {
+	began := time.Now()
+	for pause := reopenPause; ; pause = min(2*pause, reopenMaxPause) {
+		select {
+		case <-time.After(pause):
+		case <-s.next.ending:
+			return
+		}
+		err := s.bus.Resume()
+		if err == nil {
+			s.log.Info("the embedded NATS is back", "after", time.Since(began))
+			return
+		}
+		if time.Since(began) > reopenTime {
+			s.log.Error("the embedded NATS does not come back: restart this node", "err", err)
+			return
+		}
+		s.log.Warn("the embedded NATS does not come back yet", "err", err)
 	}
 }
 

@@ -90,7 +90,7 @@ func TakeOver(cfg config.Config, log *slog.Logger, link *handover.Link) (s *Serv
 
 // greet learns what is offered, and refuses what cannot be taken.
 func (h *heir) greet(cfg *config.Config) error {
-	hello := handover.Hello{Version: handover.Version}
+	hello := handover.Hello{Version: handover.Version, Software: software()}
 	if err := h.link.Send(handover.KindHello, hello.Append(nil)); err != nil {
 		return err
 	}

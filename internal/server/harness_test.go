@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -17,6 +18,7 @@ import (
 	"github.com/gobwas/ws"
 	"github.com/nats-io/nats.go"
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"github.com/pushd/pushd/internal/config"
 	"github.com/pushd/pushd/internal/natstest"
@@ -33,6 +35,14 @@ func TestMain(m *testing.M) {
 		os.Exit(mobMain(spec))
 	}
 	natstest.Main()
+	// A process that was upgraded leaves the next one, which is waited for here.
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		panic(err)
+	}
+	// Tests that run beside others wait for most of their time, whatever the number of processors.
+	if err := flag.Set("test.parallel", "4"); err != nil { // the command line has the last word
+		panic(err)
+	}
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
 		if dir := built.Load(); dir != nil {
 			os.RemoveAll(*dir)

@@ -60,6 +60,12 @@ func (s *Server) serveHistory(w http.ResponseWriter, r *http.Request) {
 		refuse(w, 0, &wire.Error{Code: wire.Unavailable, Message: "too many requests for history at a time"})
 		return
 	}
+	if refused := s.errands.begin(ctx); refused != nil {
+		s.metrics.history.WithLabelValues(historyFailed).Inc()
+		refuse(w, 0, refused)
+		return
+	}
+	defer s.errands.end()
 	var e excerpt
 	var err error
 	if after == nil {

@@ -266,6 +266,7 @@ func TestHistoryChaos(t *testing.T) {
 // TestHistoryCluster is the same where the history lies on three servers, and
 // the one that leads dies.
 func TestHistoryCluster(t *testing.T) {
+	t.Parallel()
 	c := natstest.StartCluster(t)
 	leaderEnds := func(namespace string, end func(*natstest.Process)) func(*ordeal) {
 		return func(*ordeal) {

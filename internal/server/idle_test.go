@@ -46,6 +46,9 @@ func build(t testing.TB, path string) {
 	t.Helper()
 	from, err := program()
 	if err == nil {
+		err = os.MkdirAll(filepath.Dir(path), 0o755)
+	}
+	if err == nil {
 		err = os.Link(from, path)
 	}
 	if err != nil {

@@ -18,6 +18,7 @@ import (
 type member struct {
 	// Static.
 	name     string
+	retires  bool // it is what another process has left of this one
 	reporter *reporter
 	peers    *peers
 
@@ -87,6 +88,7 @@ func (s *Server) retireMember() {
 		return
 	}
 	m := s.newMember(fmt.Sprintf("%s-retiring-%d", before.name, os.Getpid()), time.Now())
+	m.retires = true
 	m.reporter.confirmed.Store(before.reporter.confirmed.Load())
 	s.member.Store(m)
 	m.listen()

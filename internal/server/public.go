@@ -58,6 +58,9 @@ func refuse(w http.ResponseWriter, status int, err *wire.Error) {
 	if status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests {
 		w.Header().Set("Retry-After", strconv.Itoa(int(retryAfter/time.Second)))
 	}
+	if err == errUpgraded {
+		w.Header().Set("Connection", "close") // it leads to this process
+	}
 	writeJSON(w, status, wire.AppendRefusal(nil, err.Code, err.Message))
 }
 

@@ -50,7 +50,7 @@ func (s *Server) servePublish(w http.ResponseWriter, r *http.Request) {
 		refuse(w, 0, s.bodyError(topic, err))
 		return
 	}
-	result := <-s.publish(topic, data, key, s.traceparentOf(r, v))
+	result := <-s.publish(r.Context(), topic, data, key, s.traceparentOf(r, v))
 	switch {
 	case result.refused != nil:
 		refuse(w, 0, result.refused)
@@ -104,15 +104,21 @@ type published struct {
 
 // publish hands a message to NATS. The channel tells when it is there, or why not.
 // traceparent is what the publisher said, "" for nothing.
-func (s *Server) publish(topic string, data []byte, key, traceparent string) <-chan published {
+func (s *Server) publish(ctx context.Context, topic string, data []byte, key, traceparent string) <-chan published {
 	result := make(chan published, 1)
+	if refused := s.errands.begin(ctx); refused != nil {
+		result <- published{refused: refused}
+		return result
+	}
 	if !s.handToNATS(natsbus.Publication{Topic: topic, Data: data, ID: publicationID(topic, key), Traceparent: traceparent, Done: func(at topics.Cursor, err error) {
+		s.errands.end()
 		if err != nil {
 			result <- published{refused: publishError(err)}
 			return
 		}
 		result <- published{at: at}
 	}}, tracing.OverHTTP) {
+		s.errands.end()
 		result <- published{refused: &wire.Error{Code: wire.Unavailable, Message: queueFull}}
 	}
 	return result
@@ -276,7 +282,7 @@ func (b *lineBatch) publish(line []byte) {
 		b.refused(topic, b.server.tooLarge(topic))
 		return
 	}
-	b.batch = append(b.batch, publishedLine{topic, b.server.publish(topic, bytes.Clone(pub.Data), b.keyOf(&pub), b.traceparent)})
+	b.batch = append(b.batch, publishedLine{topic, b.server.publish(b.ctx, topic, bytes.Clone(pub.Data), b.keyOf(&pub), b.traceparent)})
 }
 
 // keyOf returns the key of a line: its own, else one made of the request's.

@@ -28,7 +28,7 @@ type runningNode struct {
 	token       string // of operators; "": none is needed
 	log         string
 	http        *http.Client
-	cmd         *exec.Cmd // nil: it does not run
+	process     *os.Process // nil: it does not run
 }
 
 func newRunningNode(t testing.TB, path, name string, flags ...string) *runningNode {
@@ -59,7 +59,7 @@ func (m *runningNode) serve(command ...string) {
 	m.http = &http.Client{Transport: transport, Timeout: patience}
 	t.Cleanup(func() {
 		transport.CloseIdleConnections()
-		if m.cmd != nil {
+		if m.process != nil {
 			m.end(syscall.SIGKILL)
 		}
 		said, _ := os.ReadFile(m.log)
@@ -78,13 +78,14 @@ func (m *runningNode) start() {
 		m.t.Fatal(err)
 	}
 	defer log.Close()
-	m.cmd = exec.Command(m.command[0], m.command[1:]...)
-	m.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	m.cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "PUSHD_") })
-	m.cmd.Stderr = log
-	if err := m.cmd.Start(); err != nil {
+	cmd := exec.Command(m.command[0], m.command[1:]...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "PUSHD_") })
+	cmd.Stderr = log
+	if err := cmd.Start(); err != nil {
 		m.t.Fatal(err)
 	}
+	m.process = cmd.Process
 	inTime(m.t, stall, m.name+" is ready", m.ready)
 }
 
@@ -93,12 +94,46 @@ func (m *runningNode) ready() bool { return m.ask("GET", "/readyz", nil) == http
 // end ends the process and waits for it: after SIGTERM it is to end well.
 func (m *runningNode) end(sig syscall.Signal) {
 	m.t.Helper()
-	m.cmd.Process.Signal(sig)
-	err := m.cmd.Wait()
-	m.cmd = nil
-	if sig == syscall.SIGTERM && err != nil {
-		m.t.Errorf("%s ended with %v", m.name, err)
+	m.process.Signal(sig)
+	m.await(m.process, sig == syscall.SIGTERM)
+	m.process = nil
+}
+
+// await waits for the end of a process of this node.
+func (m *runningNode) await(p *os.Process, well bool) {
+	m.t.Helper()
+	state, err := p.Wait()
+	if err != nil || well && !state.Success() {
+		m.t.Errorf("process %d of %s ended with %v, %v", p.Pid, m.name, state, err)
 	}
+}
+
+// upgrade has another process take over, and returns when the one before has ended
+// well; or what was answered where everything is as it was.
+func (m *runningNode) upgrade() (done Upgraded, refusal string) {
+	m.t.Helper()
+	m.http.CloseIdleConnections() // the process before closes them when it likes, and a POST is not sent twice
+	r, err := m.http.Post("http://"+m.admin+"/upgrade", "", nil)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	defer r.Body.Close()
+	text, err := io.ReadAll(r.Body)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	if r.StatusCode == http.StatusConflict {
+		return done, string(text)
+	}
+	if err := json.Unmarshal(text, &done); err != nil || r.StatusCode != http.StatusOK || done.PID == m.process.Pid {
+		m.t.Fatalf("%s became, of process %d: %d %s %v", m.name, m.process.Pid, r.StatusCode, text, err)
+	}
+	before := m.process
+	if m.process, err = os.FindProcess(done.PID); err != nil {
+		m.t.Fatal(err)
+	}
+	m.await(before, true)
+	return done, ""
 }
 
 // ask asks its admin listener; 0: it does not answer.

@@ -16,7 +16,10 @@ const secureBudget = 5 << 10
 // which Go's collector leaves room, so it is the heap and the stacks in use that
 // are held to the budget; the process's memory is logged beside.
 func TestIdleSecured(t *testing.T) {
-	n := min(5_000, crowdSize(t))
+	n := 2_000
+	if soaking() {
+		n = min(5_000, crowdSize(t))
+	}
 	a := certstest.New(t)
 	dir := t.TempDir()
 	a.Write(dir, a.Server())

@@ -55,6 +55,7 @@ type Server struct {
 
 	next     succession // has its own mu
 	draining drainOrder // the same
+	errands  errands    // the same
 	lasting  lasting    // the same
 
 	// Atomic.

@@ -50,7 +50,7 @@ func TestStatistics(t *testing.T) {
 	var n statistics.Node
 	for end := time.Now().Add(patience); ; {
 		n = watcher.node()
-		if n.Connections.Open == 1 && n.Closed["client_gone"] == 1 && n.Traffic.Deliveries >= 10 && n.Refused.Credentials["malformed"] == 1 {
+		if n.Connections.Open == 1 && n.Closed["client_gone"] == 1 && n.Traffic.Deliveries >= 10 && n.Traffic.Published >= 5 && n.Refused.Credentials["malformed"] == 1 {
 			break
 		}
 		if time.Now().After(end) {

@@ -13,7 +13,7 @@ import (
 
 // Record names the file to which Skip adds a line for each test that it skips; `make test`
 // shows them at its end, for `go test` says of a package that has skipped all of it no more than "ok".
-const Record = "PUSHD_SKIPPED"
+const Record = "SKIPPED_TESTS"
 
 // Find returns the path of a program that has one of these names. Where there is none the
 // test is skipped as by Skip.
