@@ -13,6 +13,7 @@ import (
 // Who answers asks for room before, and puts off what finds none. So that there is
 // room for those who read, an answer has to leave at some pace while more than half
 // is taken: half of it is never held by who does not read for longer than answerTime.
+// So who reserves room for longer than a turn gives it back while it is Tight.
 type Answering struct {
 	max  int64 // static; 0: no bound
 	kept atomic.Int64
@@ -44,11 +45,14 @@ func (q *Answering) Reserve(n int) bool {
 	return true
 }
 
+// Room reports whether there is room for n bytes, and counts none.
+func (q *Answering) Room(n int) bool { return q.max == 0 || q.kept.Load()+int64(n) <= q.max }
+
 // Release gives back what Reserve has counted.
 func (q *Answering) Release(n int) { q.kept.Add(-int64(n)) }
 
-// tight reports whether answers have to leave at answerPace.
-func (q *Answering) tight() bool { return q.max > 0 && q.kept.Load() > q.max/2 }
+// Tight reports whether answers have to leave at answerPace.
+func (q *Answering) Tight() bool { return q.max > 0 && q.kept.Load() > q.max/2 }
 
 // unread is an answer that has not left, as Answering has counted it.
 type unread struct {
@@ -87,7 +91,7 @@ func (t *Table) hurryAnswer(id poller.Token, r *record) {
 	}
 	s, now := t.sides.all[r.side], t.loop.Now()
 	due := int64(now-a.since) * answerPace / int64(t.ticks.answer)
-	if t.cfg.Answering.tight() && int64(s.ownSent) < due {
+	if t.cfg.Answering.Tight() && int64(s.ownSent) < due {
 		s.dropUnsent()
 		t.answerLeft(id.Slot())
 		t.doom(id, r, ReasonAnswerFull)

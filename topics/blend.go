@@ -14,9 +14,10 @@ import "time"
 type blend struct {
 	view    *view // whose batch it is; nil: none
 	entries []*entry
-	due     []due  // by connection, in the order in which they were met
-	links   []link // what each is due
-	next    int    // in due
+	due     []due    // by connection, in the order in which they were met
+	links   []link   // what each is due
+	heard   []uint32 // by entry: how many were due it; made where somebody follows one
+	next    int      // in due
 	sent    int
 	began   time.Time
 }
@@ -158,5 +159,5 @@ func (b *blend) finish() {
 	m.to.FannedOut(b.sent, time.Since(b.began))
 	b.handed()
 	clear(b.entries)
-	*b = blend{entries: b.entries[:0], due: shrunk(b.due)[:0], links: shrunk(b.links)[:0]}
+	*b = blend{entries: b.entries[:0], due: shrunk(b.due)[:0], links: shrunk(b.links)[:0], heard: shrunk(b.heard)[:0]}
 }

@@ -9,8 +9,8 @@ import (
 // Cursor is a message's place in the history of its namespace. The zero value
 // is no place: the namespace keeps no history.
 type Cursor struct {
-	Epoch uint32 // of the stream: it has another where it was made anew
 	Seq   uint64 // the stream's number of the message; 0: before the first
+	Epoch uint32 // of the stream: it has another where it was made anew
 	Stamp uint32 // bits of the time when the stream took it, which tell it from a message of the same number; 0: not known
 }
 

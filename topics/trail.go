@@ -1,6 +1,9 @@
 package topics
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Follower wants to know how one message gets through the node: a [Bus] gives it
 // to the few messages that somebody follows. Its methods must not block. What is
@@ -56,16 +59,17 @@ func (fan *fanout) handed(m *Members) {
 
 // handed tells followers of the entries that they have left.
 func (b *blend) handed() {
+	if !slices.ContainsFunc(b.entries, func(e *entry) bool { return e.Trail != nil }) {
+		return
+	}
+	b.heard = slices.Grow(b.heard[:0], len(b.entries))[:len(b.entries)]
+	clear(b.heard)
+	for _, l := range b.links {
+		b.heard[l.entry]++
+	}
 	for i, e := range b.entries {
-		if e.Trail == nil {
-			continue
+		if e.Trail != nil {
+			b.view.members.handed(e, int(b.heard[i]), b.began)
 		}
-		subscribers := 0
-		for _, l := range b.links {
-			if l.entry == uint32(i) {
-				subscribers++
-			}
-		}
-		b.view.members.handed(e, subscribers, b.began)
 	}
 }

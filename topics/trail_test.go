@@ -59,6 +59,32 @@ func TestFollower(t *testing.T) {
 	}
 }
 
+// Of messages that go blended, each follower hears of its own.
+func TestFollowersOfABlend(t *testing.T) {
+	r := newRig(t, HubConfig{}, 1)
+	r.connect(0, 1).subscribe("a.x", "a.y")
+	r.connect(0, 2).subscribe("a.x")
+	r.connect(0, 3).subscribe("a.x", "a.z")
+	batch := []Message{{Topic: "a.z"}, {Topic: "a.x"}, {Topic: "a.y"}, {Topic: "a.x"}}
+	all := make([]*witness, len(batch))
+	for i := range batch {
+		batch[i].Data = []byte("data")
+		if i == 0 {
+			continue
+		}
+		all[i] = &witness{}
+		batch[i].Trail = &Trail{all[i]}
+	}
+	r.hub.Deliver(batch)
+	r.run()
+	for i, subscribers := range map[int]int{1: 3, 2: 1, 3: 3} {
+		want := []string{"queued 1", fmt.Sprintf("shard 0: %d, encoded true, began true", subscribers)}
+		if got := all[i].told; !slices.Equal(got, want) {
+			t.Errorf("of message %d: told %q, want %q", i, got, want)
+		}
+	}
+}
+
 // Who gets a message later is no part of its fan-out: who is behind, and who
 // wants few values a second. Their shard tells all the same, or the message
 // would be waited for.

@@ -23,6 +23,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/pushd/pushd/deploy/binary"
+	"github.com/pushd/pushd/deploy/tooltest"
 )
 
 // contain runs what it is given in a root of its own that cannot be written to,
@@ -44,7 +45,7 @@ exec chroot --userspec=65532:65532 --groups= "$@"`
 // and by --nats-ca; answers probes; and drains at SIGTERM.
 func TestRuns(t *testing.T) {
 	if os.Getuid() != 0 || exec.Command("unshare", "-m", "mount", "-t", "tmpfs", "tmpfs", t.TempDir()).Run() != nil {
-		t.Skip("only root can give a process a root of its own, and not in every container")
+		tooltest.Skip(t, "root file system for a process", "as root, and not in every container")
 	}
 	dir := t.TempDir()
 	built, err := binary.Build("../..", dir)

@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/pushd/pushd/deploy/binary"
+	"github.com/pushd/pushd/deploy/tooltest"
 )
 
 const overlays = "../k8s/overlays"
@@ -217,10 +218,7 @@ func TestReview(t *testing.T) {
 
 // The kustomize that kubectl has makes the same of it.
 func TestKubectl(t *testing.T) {
-	kubectl, err := exec.LookPath("kubectl")
-	if err != nil {
-		t.Skip("kubectl is not installed")
-	}
+	kubectl := tooltest.Find(t, "kubectl", "as kubernetes.io/docs/tasks/tools says")
 	for _, overlay := range []string{"dev", "prod"} {
 		out, err := exec.Command(kubectl, "kustomize", filepath.Join(overlays, overlay)).Output()
 		if err != nil {

@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -19,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pushd/pushd/deploy/binary"
+	"github.com/pushd/pushd/deploy/tooltest"
 )
 
 // faster makes a second of a minute: how long an alert waits, and looks back.
@@ -35,10 +35,7 @@ func open(t *testing.T) *stage {
 	if os.Getenv("PUSHD_SOAK") == "" {
 		t.Skip("it takes half a minute: PUSHD_SOAK=1, or make soak")
 	}
-	prometheus, err := exec.LookPath("prometheus")
-	if err != nil {
-		t.Skip("prometheus is not installed (apt-get install prometheus): alerts are not provoked")
-	}
+	prometheus := tooltest.Find(t, "prometheus", "apt-get install prometheus")
 	s := &stage{t: t, dir: t.TempDir()}
 	nats, err := binary.BuildNATS("../..", s.dir)
 	if err != nil {

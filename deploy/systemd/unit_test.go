@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/pushd/pushd/deploy/binary"
+	"github.com/pushd/pushd/deploy/tooltest"
 )
 
 // The binary takes what the unit gives it, and has the time to end that it needs by default.
@@ -74,10 +75,7 @@ func TestUnit(t *testing.T) {
 		t.Errorf("TimeoutStopSec is %v (%v), and the end takes up to %v", stop, err, need)
 	}
 
-	analyze, err := exec.LookPath("systemd-analyze")
-	if err != nil {
-		t.Skip("systemd-analyze is not installed")
-	}
+	analyze := tooltest.Find(t, "systemd-analyze", "apt-get install systemd")
 	file := filepath.Join(dir, "pushd.service")
 	if err := os.WriteFile(file, []byte(unit), 0o600); err != nil {
 		t.Fatal(err)

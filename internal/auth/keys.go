@@ -47,8 +47,8 @@ type key struct {
 
 func named(id string) func(key) bool { return func(k key) bool { return k.id == id } }
 
-// readKeys reads all keys that are there without a network.
-func readKeys(secret, secretFile string, files []string) ([]key, error) {
+// readKeys makes all keys that are there without a network. read is for each file.
+func readKeys(secret, secretFile string, files []string, read func(path string) ([]byte, error)) ([]key, error) {
 	var keys []key
 	if secret != "" {
 		k, err := secretKey([]byte(secret))
@@ -58,7 +58,7 @@ func readKeys(secret, secretFile string, files []string) ([]key, error) {
 		keys = append(keys, k)
 	}
 	if secretFile != "" {
-		text, err := readKeyFile(secretFile)
+		text, err := read(secretFile)
 		if err != nil {
 			return nil, describe("--token-secret-file", err)
 		}
@@ -69,7 +69,7 @@ func readKeys(secret, secretFile string, files []string) ([]key, error) {
 		keys = append(keys, k)
 	}
 	for _, file := range files {
-		text, err := readKeyFile(file)
+		text, err := read(file)
 		if err != nil {
 			return nil, describe("--token-key", err)
 		}

@@ -79,7 +79,7 @@ func TestKeyFiles(t *testing.T) {
 		{"many", strings.Repeat(publicPEM(t, i.ec), 5), "", "more than 4 keys for ES256 have no ID"},
 		{"huge", strings.Repeat("a", maxKeyFile+1), "", "of at most 1048576"},
 	} {
-		keys, err := readKeys("", "", []string{writeFile(t, test.file)})
+		keys, err := readKeys("", "", []string{writeFile(t, test.file)}, readKeyFile)
 		if test.err != "" {
 			if err == nil || !strings.HasPrefix(err.Error(), "--token-key") || !strings.Contains(err.Error(), test.err) {
 				t.Errorf("%s: %v, want %s", test.name, err, test.err)
@@ -94,7 +94,7 @@ func TestKeyFiles(t *testing.T) {
 			t.Errorf("%s: %v, %v; want %s", test.name, got, err, test.algorithms)
 		}
 	}
-	if _, err := readKeys("", "", []string{"/none"}); err == nil || err.Error() != "--token-key: stat /none: no such file or directory" {
+	if _, err := readKeys("", "", []string{"/none"}, readKeyFile); err == nil || err.Error() != "--token-key: stat /none: no such file or directory" {
 		t.Error(err)
 	}
 }

@@ -2,9 +2,11 @@ package auth
 
 import (
 	"context"
+	"crypto/sha256"
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -46,7 +48,12 @@ type Service struct {
 	keySet   *keySet // nil: there is no URL
 	interned *interner
 
+	// Atomic.
 	files atomic.Pointer[[]key] // of the files, and the secret; replaced as a whole
+
+	// Guarded by mu.
+	mu    sync.Mutex
+	tried [sha256.Size]byte // digest of the files as they were last read, in order or not
 }
 
 // Open reads all keys but those of the URL, which are fetched from now on
@@ -79,17 +86,6 @@ func Open(c Config) (*Service, error) {
 	}
 	s.tokens = newTokens(c, s.keysFor, s.interned)
 	return s, nil
-}
-
-// Reload reads the files of keys anew. Where one of them is broken, all keys
-// stay as they were, and the error says why.
-func (s *Service) Reload() error {
-	keys, err := readKeys(s.config.Secret, s.config.SecretFile, s.config.KeyFiles)
-	if err != nil {
-		return err
-	}
-	s.files.Store(&keys)
-	return nil
 }
 
 // Close ends what is under way. Nothing may be asked any more.

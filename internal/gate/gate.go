@@ -192,7 +192,8 @@ func (g *Gate) Handshake() (wait time.Duration) {
 }
 
 // Again says after how long an address is to come again that Enter found TooFast: the
-// next place in a queue of its own, as Handshake gives them.
+// next place in a queue of its own, as Handshake gives them. It is a second at least,
+// also where there has come to be room since: who is refused is told when to come.
 func (g *Gate) Again(a netip.Addr) (wait time.Duration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -201,7 +202,7 @@ func (g *Gate) Again(a netip.Addr) (wait time.Duration) {
 		return time.Second
 	}
 	e, now := g.at(v), g.now()
-	return g.arrivals.place(&e.due, now, g.arrivals.room(e.arrived, now))
+	return max(g.arrivals.place(&e.due, now, g.arrivals.room(e.arrived, now)), time.Second)
 }
 
 // Publish counts one publication of an address, and says after how long there

@@ -170,7 +170,7 @@ func TestAddressQueue(t *testing.T) {
 		if _, verdict := g.Enter(a, true); verdict != TooFast {
 			t.Fatalf("beyond the burst: %v", verdict)
 		}
-		if wait, want := g.Again(a), time.Duration(i+1)*time.Second/rate; wait != want {
+		if wait, want := g.Again(a), max(time.Duration(i+1)*time.Second/rate, time.Second); wait != want {
 			t.Fatalf("number %d is to wait %v, want %v", i, wait, want)
 		}
 	}
@@ -180,6 +180,12 @@ func TestAddressQueue(t *testing.T) {
 	if wait := g.Again(address("192.0.2.3")); wait != time.Second {
 		t.Errorf("an address that was forgotten is to wait %v", wait)
 	}
+	g.Enter(b, true)
+	pass(Burst)
+	if wait := g.Again(b); wait != time.Second {
+		t.Errorf("an address for which there has come to be room is to wait %v", wait)
+	}
+	pass(-Burst)
 	for i := range crowd { // to the moment
 		pass(time.Second / rate)
 		if v, verdict := g.Enter(a, true); verdict != Admitted {

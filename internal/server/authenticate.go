@@ -40,6 +40,7 @@ var (
 	errConflict = &wire.Error{Code: wire.BadRequest, Message: "more than one token: send it in Authorization, in token= or in Sec-WebSocket-Protocol"}
 	errBusy     = &wire.Error{Code: wire.Unavailable, Message: "too many tokens wait to be checked: try again"}
 	errNoToken  = &wire.Error{Code: wire.Unauthorized, Message: "a token is needed: send it as Authorization: Bearer, as token= in the query, or over the WebSocket in a command: {\"type\":\"auth\",\"token\":…}"}
+	errNoRoom   = &wire.Error{Code: wire.Unavailable, Message: "there is no room for an answer (--poll-memory): poll again with the same cursor"}
 	errFull     = &wire.Error{Code: wire.RateLimited, Message: "too many connections of this identity (--max-connections-per-identity)"}
 )
 

@@ -23,8 +23,9 @@ const maxPolled = 64 << 10
 // it: for a subscription to stand, or for history that is being read.
 const pollPatience = 2 * time.Second
 
-// take gathers what a poll is sent. Those that many share are not copied where an
-// answer has no others.
+// take gathers what a poll is sent. Frames that many share are not copied where an
+// answer has no others, and room for them is reserved when it is made, or has to be
+// kept: so a message for very many polls needs room for those alone that do not read.
 func (sh *shard) take(p *poll, frames []byte, shared bool) topics.Outcome {
 	switch {
 	case p == nil: // it has been answered
@@ -38,11 +39,11 @@ func (sh *shard) take(p *poll, frames []byte, shared bool) topics.Outcome {
 		p.full = true
 		sh.lookAt(p)
 		return topics.Blocked
+	case len(p.frames) == 0 && shared && sh.server.answering.Room(len(frames)): // mayAnswer reserves what is kept
+		p.frames = frames[:len(frames):len(frames)]
 	case !sh.reserve(p, len(frames)):
 		sh.putOff(p)
 		return topics.Blocked
-	case len(p.frames) == 0 && shared:
-		p.frames = frames[:len(frames):len(frames)]
 	default:
 		p.frames = append(p.frames, frames...)
 	}
@@ -63,6 +64,9 @@ func (sh *shard) reserve(p *poll, n int) bool {
 	p.reserved += more
 	return true
 }
+
+// reserveShared is reserve for what a poll has without a copy.
+func (sh *shard) reserveShared(p *poll) bool { return p.reserved > 0 || sh.reserve(p, 0) }
 
 // putOff is for a poll that there is no room for: it is answered with what it has,
 // or waits for room as it does for messages, which costs nothing.
@@ -169,8 +173,8 @@ func (sh *shard) mayAnswer(p *poll) {
 	case p.refused != nil, p.hurried:
 	case int32(now-p.opens) < 0:
 		return // lookLater has been called
-	case p.lacking > 0 && (late < 0 || patient):
-		if late >= 0 {
+	case p.lacking > 0 && (late < 0 || patient) && sh.mayKeep(p):
+		if late >= 0 || len(p.frames) > 0 {
 			sh.lookLater(p, now+1)
 		}
 		return
@@ -186,7 +190,24 @@ func (sh *shard) mayAnswer(p *poll) {
 		sh.lookLater(p, now+1)
 		return
 	}
+	if p.refused == nil && !sh.reserveShared(p) {
+		p.full = true
+		if late < 0 {
+			p.until, patient = now, true
+		}
+		if patient && !p.hurried {
+			sh.lookLater(p, now+1)
+			return
+		}
+		p.refused = refusal(0, errNoRoom)
+	}
 	sh.answer(p)
+}
+
+// mayKeep reports whether a poll may keep what it has for longer than a turn: not
+// where others need the room.
+func (sh *shard) mayKeep(p *poll) bool {
+	return len(p.frames) <= conn.SmallAnswer || sh.reserveShared(p) && !sh.server.answering.Tight()
 }
 
 // answer ends a poll. Who has the answer may ask again at once, by whatever shard:

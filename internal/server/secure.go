@@ -37,10 +37,13 @@ func (s *Server) tlsConfig() *tls.Config {
 	return s.certs.TLS()
 }
 
-// watchCerts reads the certificates again when they change.
-func (s *Server) watchCerts(ctx context.Context, running *sync.WaitGroup) {
+// watchFiles reads certificates, and the keys of tokens, again when they change.
+func (s *Server) watchFiles(ctx context.Context, running *sync.WaitGroup) {
 	if s.certs != nil {
 		running.Go(func() { s.certs.Run(ctx) })
+	}
+	if s.access != nil {
+		running.Go(func() { s.access.check.Run(ctx) })
 	}
 }
 

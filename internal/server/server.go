@@ -283,7 +283,7 @@ func (s *Server) Run(ctx context.Context) error {
 	serve("HTTP", s.plain.run)
 	serve("admin listener", func() error { return s.admin.Serve(s.adminLn) })
 	beside, stopBeside := context.WithCancel(context.Background())
-	s.watchCerts(beside, &others)
+	s.watchFiles(beside, &others)
 	tookOver := s.self().silent.Load()
 	if m := s.self(); tookOver {
 		m.speak(true)

@@ -102,7 +102,7 @@ func (s *Server) collectTraces(count func(d *prometheus.Desc, v uint64, labels .
 	for d := range tracing.NumDrops {
 		count(descSpansDropped, c.Dropped[d], d.String())
 	}
-	for _, o := range []tracing.Origin{tracing.OverHTTP, tracing.OverNATS} {
+	for _, o := range []tracing.Origin{tracing.OverHTTP, tracing.OverNATS} { // no command of a WebSocket has a traceparent
 		count(descTracesLimited, c.Limited[o], o.String())
 	}
 }

@@ -35,7 +35,9 @@ func (d Drop) String() string {
 }
 
 // queue is the sdktrace.SpanProcessor between those who end spans, who never
-// wait, and the collector, which may be slow. One goroutine sends.
+// wait, and the collector, which may be slow. One goroutine sends. It is there
+// instead of the SDK's BatchSpanProcessor, which never waits either, but has no
+// counts of what it dropped, and why.
 type queue struct {
 	// Static.
 	exporter sdktrace.SpanExporter

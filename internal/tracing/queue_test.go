@@ -1,6 +1,8 @@
 package tracing
 
 import (
+	"bytes"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -95,6 +97,24 @@ func TestCollectorHangs(t *testing.T) {
 	n := tracer.Counts()
 	if total := n.Dropped[DropQueueFull] + n.Dropped[DropShutdown]; n.Sent != 0 || total != spans+1 {
 		t.Errorf("%+v of %d", n, spans+1)
+	}
+}
+
+// The log says that the collector is away, and nothing of what its URL has for it alone.
+func TestCollectorAwayIsLogged(t *testing.T) {
+	for _, endpoint := range []string{"http://127.0.0.1:1/v1/traces?key=hidden", "http://me:hidden@127.0.0.1:1"} {
+		var log bytes.Buffer
+		t.Setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
+		tracer, err := Open(Config{Endpoint: endpoint, Ratio: 1, Node: "n1", Log: slog.New(slog.NewTextHandler(&log, nil))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, _ := tracer.publish("")
+		p.End("")
+		tracer.Close(patience)
+		if text := log.String(); !strings.Contains(text, "does not take them") || strings.Contains(text, "hidden") {
+			t.Errorf("%s: it logs %q", endpoint, text)
+		}
 	}
 }
 

@@ -116,6 +116,10 @@ func (up *upload) post(ctx context.Context, body []byte) error {
 	req.Header.Set("User-Agent", "pushd")
 	resp, err := up.client.Do(req)
 	if err != nil {
+		var failure *url.Error
+		if errors.As(err, &failure) {
+			err = failure.Err // without the URL, which may have a secret in it
+		}
 		return &retryable{error: err}
 	}
 	defer resp.Body.Close()

@@ -241,6 +241,7 @@ func (b *Bus) connect(ctx context.Context, cfg Config, dial *dialer) error {
 	b.reader = newReader(b.arrived, cfg.Prefix, b.histories, cfg.MaxMessage)
 	b.reader.wentBack = b.renew
 	b.reader.follow = cfg.Follow
+	b.reader.unread = newDropLog(cfg.Log).add
 	live := newLink("live", cfg.Log)
 	b.interests = newInterests(cfg.Prefix, b.histories, live, b.arrived, b.reader, cfg.Log)
 	b.reader.tooLarge = b.interests.messagesTooLarge

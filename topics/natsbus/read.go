@@ -37,6 +37,9 @@ type reader struct {
 	// follow is Config.Follow.
 	follow func(topic string, size int, traceparent string) *topics.Trail
 
+	// unread is called by run for each message that is dropped for what it is.
+	unread func(why Drop, subject string)
+
 	// wentBack is called when a stream's numbers go back, since it must have
 	// been made anew, and must not block.
 	wentBack func(*history)
@@ -69,6 +72,7 @@ func newReader(arrived chan *nats.Msg, prefix string, histories map[string]*hist
 		prefix:    prefix + ".",
 		streams:   streams,
 		maxData:   maxData,
+		unread:    func(Drop, string) {},
 		wake:      make(chan struct{}, 1),
 		fences:    make(chan chan struct{}),
 		stop:      make(chan struct{}),
@@ -142,6 +146,7 @@ func (r *reader) add(m *nats.Msg, now int64) {
 	}
 	if r.maxData > 0 && len(m.Data) > r.maxData {
 		r.large.Add(1)
+		r.unread(DropTooLarge, m.Subject)
 		r.oversized[m.Sub] = struct{}{}
 		return
 	}
@@ -158,24 +163,20 @@ func (r *reader) add(m *nats.Msg, now int64) {
 func (r *reader) read(m *nats.Msg, now int64) (topics.Message, bool) {
 	if topic, plain := strings.CutPrefix(m.Subject, r.prefix); plain {
 		if topics.CheckTopic(topic) != nil {
-			r.invalid.Add(1)
-			return topics.Message{}, false
+			return r.drop(&r.invalid, DropInvalidTopic, m)
 		}
 		return topics.Message{Topic: topic, Data: m.Data, Time: now}, true
 	}
 	h := r.streams[header(m, nats.JSStream)]
 	if h == nil {
-		r.strange.Add(1)
-		return topics.Message{}, false
+		return r.drop(&r.strange, DropNotFromStream, m)
 	}
 	msg, prev, err := h.decode(m)
 	switch {
 	case errors.Is(err, errNotStored):
-		r.strange.Add(1)
-		return topics.Message{}, false
+		return r.drop(&r.strange, DropNotFromStream, m)
 	case err != nil:
-		r.invalid.Add(1)
-		return topics.Message{}, false
+		return r.drop(&r.invalid, DropInvalidTopic, m)
 	}
 	msg.Prev = prev
 	if msg.Cursor.Seq <= h.newest {
@@ -184,6 +185,13 @@ func (r *reader) read(m *nats.Msg, now int64) (topics.Message, bool) {
 	h.newest = msg.Cursor.Seq
 	h.last.Store(msg.Cursor.Seq)
 	return msg, true
+}
+
+// drop counts a message that read makes nothing of.
+func (r *reader) drop(count *atomic.Uint64, why Drop, m *nats.Msg) (topics.Message, bool) {
+	count.Add(1)
+	r.unread(why, m.Subject)
+	return topics.Message{}, false
 }
 
 // tell lets the sink know that messages of an interest were lost, once those
