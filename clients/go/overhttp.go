@@ -19,9 +19,9 @@ type overHTTP struct {
 	better bool            // there is a link that goes on until this one is open
 	told   chan<- struct{} // closed when it is
 
-	wake    chan struct{} // holds one: there is something to place
-	ends    chan ending   // takes one: the first counts
-	advised chan time.Time
+	wake    chan struct{}  // holds one: there is something to place
+	ends    chan ending    // takes one: the first counts
+	advised chan time.Time // takes one
 
 	running sync.WaitGroup // of pulls
 	renewal renewal
@@ -34,6 +34,7 @@ type overHTTP struct {
 	open    bool
 	greeted bool // it is, or will be, open without a pull
 	proven  bool // the server has answered a pull
+	leaving bool // the server has said when it wants the client elsewhere
 	anew    bool // all pulls are to be made anew
 	pulls   []*pull
 	suspect []*pull // those of pulls that are halves of a refused one, and not answered yet: the first is asked, the others wait
@@ -188,14 +189,19 @@ func (l *overHTTP) endOf(ctx context.Context, err error, proven bool) ending {
 	return end
 }
 
-// advise is for a server that wants the client to connect again.
+// advise is for a server that wants the client to connect again. It says so to each
+// pull, and with each answer to a poll; the first counts.
 func (l *overHTTP) advise(m *envelope) {
-	after := milliseconds(m.After)
-	select {
-	case l.advised <- time.Now().Add(after):
-		l.client.tell(&Advice{after, m.Reason})
-	default: // another pull has told of it in this moment
+	l.client.mu.Lock()
+	was := l.leaving
+	l.leaving = true
+	l.client.mu.Unlock()
+	if was {
+		return
 	}
+	after := milliseconds(m.After)
+	l.advised <- time.Now().Add(after) // takes one
+	l.client.tell(&Advice{after, m.Reason})
 }
 
 // show has another token in use, for pulls that are made anew with it.

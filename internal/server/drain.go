@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pushd/pushd/poller"
@@ -13,6 +14,7 @@ import (
 // grace nothing else happens: load balancers look away. Then there are no
 // upgrades any more; each client is told by `reconnect` how long it may stay,
 // which spreads them over the window, and closed with 1012 when that has passed.
+// Polls are answered until then.
 
 // tellAtOnce bounds how many clients of a shard are told, or closed, in one tick.
 const tellAtOnce = 4096
@@ -24,12 +26,35 @@ const drainPoll = 20 * time.Millisecond
 // late, and closing takes a round trip. Who is there then is closed by the shutdown.
 func drainSlack(window time.Duration) time.Duration { return window/4 + 2*time.Second }
 
+// pollGap is how soon somebody is back who has had an answer to a poll, as a rule.
+const pollGap = 2 * time.Second
+
 // drainOrder is whether this node is being drained, and since when.
 type drainOrder struct {
+	// Atomic.
+	answered atomic.Int64 // when a poll was last, whose connection was kept: ms since the epoch
+
+	// Guarded by mu.
 	mu     sync.Mutex
 	given  bool
 	begins time.Time // of the window
 	window time.Duration
+	polled time.Time // until when some who poll may do so
+}
+
+// between reports whether somebody may be between two polls, and nowhere to be seen.
+func (d *drainOrder) between(now time.Time) bool {
+	soon := now.Before(d.begins.Add(d.window)) && now.Sub(time.UnixMilli(d.answered.Load())) < pollGap
+	return soon || now.Before(d.polled)
+}
+
+// awaits has the drain last until then: somebody was told that it may poll.
+func (d *drainOrder) awaits(until time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if until.After(d.polled) {
+		d.polled = until
+	}
 }
 
 func (d *drainOrder) ordered() bool {
@@ -124,7 +149,7 @@ func (s *Server) drainStatus() drainStatus {
 	switch {
 	case time.Now().Before(d.begins):
 		st.State = "waiting"
-	case st.Connections > 0:
+	case st.Connections > 0, d.between(time.Now()):
 		st.State = "closing"
 	default:
 		st.State = drained

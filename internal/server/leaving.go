@@ -34,6 +34,9 @@ type march struct {
 
 func (l *leaving) begun(now time.Time) bool { return !l.begins.IsZero() && !now.Before(l.begins) }
 
+// ends is when nobody may be left.
+func (l *leaving) ends() time.Time { return l.begins.Add(l.window) }
+
 // until is how long the client of a rank may stay, less than nothing if it is late.
 func (l *leaving) until(rank uint32, now time.Time) time.Duration {
 	return time.Duration(float64(l.window)*float64(rank+1)/float64(l.many)) - now.Sub(l.begins)
@@ -77,27 +80,34 @@ func (sh *shard) drain(now time.Time) {
 		return
 	}
 	if l.there == nil {
-		sh.beginLeaving()
+		sh.beginLeaving(now)
 	}
 	for end := l.told.rank + tellAtOnce; l.told.rank < end && l.next(&l.told); l.told.pass() {
 		sh.tellToLeave(l.told.slot, l.until(l.told.rank, now))
 	}
 	for end := l.closed.rank + l.atOnce; l.closed.rank < min(l.told.rank, end) && l.until(l.closed.rank, now) <= 0; l.closed.pass() {
 		l.next(&l.closed)
-		sh.disconnect(sh.table.ID(l.closed.slot), conn.ReasonDraining)
+		id := sh.table.ID(l.closed.slot)
+		if p := sh.poll(id); p == nil || !now.Before(p.leaves) { // else it is another's, who came since
+			sh.disconnect(id, conn.ReasonDraining)
+		}
 	}
-	if l.closed.rank == l.many && sh.table.Counts().Open > 0 { // those whose 101 had to wait for NATS
+	if l.closed.rank == l.many && !now.Before(l.ends()) && sh.table.Counts().Open > 0 { // those whose 101 had to wait for NATS
 		l.there = nil
 	}
 }
 
 // beginLeaving notes who is there, and begins anew with telling and closing.
-func (sh *shard) beginLeaving() {
+func (sh *shard) beginLeaving(now time.Time) {
 	l := &sh.leaving
 	slots := sh.table.Slots()
 	*l = leaving{begins: l.begins, window: l.window, atOnce: l.atOnce, there: make([]uint64, slots/64+1)}
 	for slot := range slots {
-		if id := sh.table.ID(slot); (sh.table.IsOpen(id) || sh.table.IsHeld(id)) && !sh.isOperator(slot) {
+		id := sh.table.ID(slot)
+		if p := sh.poll(id); p != nil && now.Before(p.leaves) {
+			continue // it came since, and has been given its time
+		}
+		if (sh.table.IsOpen(id) || sh.table.IsHeld(id)) && !sh.isOperator(slot) {
 			l.there[slot/64] |= 1 << (slot % 64)
 			l.many++
 		}
@@ -108,8 +118,7 @@ func (sh *shard) beginLeaving() {
 func (sh *shard) tellToLeave(slot uint32, after time.Duration) {
 	id := sh.table.ID(slot)
 	if p := sh.poll(id); p != nil {
-		sh.tellPoll(p, wire.AppendReconnect(sh.json[:0], max(0, after), wire.ReconnectDraining))
-		sh.hurryPoll(p)
+		sh.tellPollToLeave(p, after)
 		return
 	}
 	if sh.table.IsOpen(id) && sh.client(slot).shape.tells() {

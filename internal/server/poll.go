@@ -29,6 +29,7 @@ type poll struct {
 	ask    topics.Want // what all topics have in common
 
 	// Loop-only.
+	leaves   time.Time     // in a drain: when its client has to; zero: it was not told
 	keep     bool          // the connection goes on with another request
 	lacking  int           // subscriptions that do not stand yet
 	opens    uint32        // tick from which messages are taken
@@ -82,10 +83,13 @@ func (sh *shard) openPoll(id poller.Token, r *conn.Request) *conn.Refusal {
 	if sh.server.stopping.Load() {
 		return refusal(0, errStopping)
 	}
-	if sh.leaving.begun(time.Now()) {
-		return refusal(503, errDraining)
-	}
 	p := &poll{id: id, keep: r.KeepAlive, origin: strings.Clone(r.Origin)}
+	if now := time.Now(); sh.leaving.begun(now) {
+		var taken bool
+		if p.leaves, taken = sh.pollsUntil(id.Slot(), r.Again, p.keep, now); !taken {
+			return refusal(503, errDraining)
+		}
+	}
 	tokens, err := sh.readPoll(p, strings.Clone(r.Query))
 	if err != nil {
 		return refusal(0, err)
@@ -194,6 +198,9 @@ func (sh *shard) checkedPoll(p *poll, grant auth.Grant, err *wire.Error) {
 // beginPoll subscribes to what a poll wants.
 func (sh *shard) beginPoll(p *poll) *conn.Refusal {
 	now := sh.loop.Now()
+	if !p.leaves.IsZero() {
+		p.wait = min(p.wait, max(0, time.Until(p.leaves)))
+	}
 	p.opens, p.until = now, now+sh.ticks(p.wait)
 	if resumes := strings.Join(p.places, "") != ""; resumes && p.ask.MaxRate > 0 {
 		p.opens = now + min(sh.ticks(time.Duration(min(1/p.ask.MaxRate, p.wait.Seconds())*float64(time.Second))), p.until-now)

@@ -67,28 +67,6 @@ func TestPollAccess(t *testing.T) {
 	short.refused("wait=0", 401, "unauthorized")
 }
 
-// A node that is drained answers at once, says where to go, and lets go.
-func TestPollDrain(t *testing.T) {
-	r := start(t)
-	p := r.poller("chat.a")
-	p.wants("wait=0")
-	got := p.waiting("wait=60")
-	r.waitPolls(1)
-	r.do(202, "POST", "/drain?window=1", &drainStatus{})
-	a := <-got
-	if w := a.words(); len(w) != 1 || w[0] != "reconnect  draining" || a.Cursor != p.cursor || p.conn != nil {
-		t.Errorf("drained: %+v", a)
-	}
-	if a := p.refused("wait=0", 503, "unavailable"); a.header.Get("Retry-After") == "" {
-		t.Errorf("503 without Retry-After: %v", a.header)
-	}
-	eventually(t, "it is drained", func() bool {
-		var st drainStatus
-		r.do(200, "GET", "/drain", &st)
-		return st.State == "drained"
-	})
-}
-
 // A node that stops answers what waits, with what has come.
 func TestPollShutdown(t *testing.T) {
 	r := start(t)

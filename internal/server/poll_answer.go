@@ -225,12 +225,16 @@ func (sh *shard) answer(p *poll) {
 		if len(p.frames) > 0 {
 			result = pollMessages
 		}
+		sh.advisePoll(p)
 		if p.closed != conn.ReasonNone {
 			sh.tellPoll(p, wire.AppendClose(sh.json[:0], wire.CloseCode(p.closed.Code()), p.closed.String()))
 		}
 		sh.forgetPoll(p.id)
 		sh.polls.body = wire.AppendPolled(sh.polls.body[:0], p.frames, cursor)
 		sh.polls.bytes = append(appendPollHead(sh.polls.bytes[:0], p, len(sh.polls.body)), sh.polls.body...)
+		if p.keep {
+			sh.server.draining.answered.Store(time.Now().UnixMilli())
+		}
 		sh.table.Answer(p.id, sh.polls.bytes, p.keep)
 		if cap(sh.polls.bytes) > maxPolled {
 			sh.polls.body, sh.polls.bytes = nil, nil

@@ -39,6 +39,7 @@ type shard struct {
 	leaving leaving
 	debts   debts // of those who sent commands of late
 	polls   polls
+	stays   stays
 
 	openings map[poller.Token]*eventsOpening // streams whose 200 has not left
 

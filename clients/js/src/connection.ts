@@ -156,6 +156,8 @@ export function keepConnected(host: Watcher, { token, transports = Object.keys(o
     },
 
     _advise({ after, reason }, from) {
+      if (from._advised) return; // as of each call, and of each poll
+      from._advised = true;
       adviceAt = Date.now() + after;
       later(after, () => connection._ended(from, { _code: 1012, _reason: reason }));
     },
@@ -163,7 +165,7 @@ export function keepConnected(host: Watcher, { token, transports = Object.keys(o
     async _renew() {
       if (!renew || !known) return; // it ends with the connection, or another is on its way
       known = false;
-      if ((await authorize()) && link?._renew()) better ??= make(index);
+      if ((await authorize()) && connection._link()?._renew()) better ??= make(index);
     },
 
     _go() {

@@ -17,6 +17,8 @@ export interface Call {
   _routes: Route[];
   /** Asks for messages. Throws, also where routes were refused and the others found another call. */
   _get(path: string): Promise<Response>;
+  /** The server has answered. Throws in a call that was to find out no more than that. */
+  _welcome(): void;
   /** Ends the link where nothing comes for a while. */
   _await(ms: number): void;
   _cut(): void;
@@ -51,7 +53,7 @@ export function openHttp(host: Host, run: (call: Call, link: Link, host: Host) =
     Object.values(groups).forEach(begin);
   }
 
-  function begin(routes: Route[]): void {
+  function begin(routes: Route[]): Call {
     const abort = new AbortController();
     let timer: ReturnType<typeof setTimeout> | undefined;
     const call: Call = {
@@ -70,7 +72,7 @@ export function openHttp(host: Host, run: (call: Call, link: Link, host: Host) =
         const response = await request(path + query, { signal: abort.signal });
         if (response.ok) return response;
         const { status } = response;
-        if (![400, host._token ? 400 : 401, 403].includes(status)) {
+        if (!call._routes[0] || ![400, host._token ? 400 : 401, 403].includes(status)) {
           throw { _code: status, _after: retryAfter(response), _unfit: ![401, 429, 503].includes(status) };
         }
         const { code, message } = await toldBy(response);
@@ -84,6 +86,11 @@ export function openHttp(host: Host, run: (call: Call, link: Link, host: Host) =
           host._refused(routes[0]!, new PushdError(code, message));
         }
         throw {};
+      },
+
+      _welcome() {
+        host._connection._welcome(link);
+        if (!call._routes[0]) throw call._cut();
       },
 
       _await(ms) {
@@ -100,6 +107,7 @@ export function openHttp(host: Host, run: (call: Call, link: Link, host: Host) =
     calls.add(call);
     call._await(host._timeout);
     run(call, link, host).catch((end) => calls.has(call) && ended(end));
+    return call;
   }
 
   const link: Link = {
@@ -137,8 +145,10 @@ export function openHttp(host: Host, run: (call: Call, link: Link, host: Host) =
       for (const call of calls) call._cut();
     },
   };
-  if (_router._routes.size) link._sync();
-  else link._check(); // without anything to wait for, it is enough that the server answers
+  const [first] = _router._routes.values();
+  if (!first) link._check(); // without anything to wait for, it is enough that the server answers
+  else if (host._connection._link()) begin([first])._routes = []; // that one goes on until this one is open, and nothing is taken from it
+  else link._sync();
   return link;
 }
 

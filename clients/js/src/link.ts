@@ -7,6 +7,7 @@ import type { Route, Router, Told } from "./router.js";
 export interface Link {
   _index?: number; // of its transport; set by the connection
   _open?: boolean; // set by it too, at the welcome
+  _advised?: boolean; // and that, once the server has said when it wants the client elsewhere
   /** Tells the server of the routes that it does not know, and of the one that nobody wants any more. */
   _sync(gone?: Route): void;
   _send(command: Command): void;

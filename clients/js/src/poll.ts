@@ -15,7 +15,7 @@ async function poll(call: Call, link: Link, host: Host): Promise<never> {
     if (wait) call._await(wait * 1000 + host._timeout);
     const response = await call._get(`/poll?wait=${wait}&`);
     const { messages, cursor }: { messages: Told[]; cursor: string } = await response.json();
-    host._connection._welcome(link);
+    call._welcome();
     const places = cursor.split(",");
     routes.forEach((route, n) => {
       const told = messages.find(({ type, topic }) => type === "subscribed" && topic === route._topic);
@@ -24,7 +24,5 @@ async function poll(call: Call, link: Link, host: Host): Promise<never> {
       if (!place.includes("_")) route._cursor ??= place; // with "_" it is of a topic without history, and good for polls alone
     });
     for (const told of messages) host._told(told, link, call);
-    const leave = messages.find(({ type }) => type === "reconnect");
-    if (leave) throw { _code: 1012, _reason: leave.reason }; // the next would go elsewhere already
   }
 }

@@ -77,7 +77,6 @@ export class Route {
 
 export class Router {
   readonly _routes = new Map<string, Route>();
-  private readonly _patterns = new Set<Route>();
   private readonly _recent = new Map<string, Set<Route>>(); // the newest last
   readonly _skipped = new Map<string, number>(); // by concrete topic, until its next message
   private _newest = 0; // time of the newest message
@@ -88,7 +87,6 @@ export class Router {
     if (!route) {
       route = new Route(topic, options);
       this._routes.set(topic, route);
-      if (route._pattern) this._patterns.add(route);
     } else if (options.cursor || options.mode !== route._mode || options.maxRate !== route._rate) {
       throw new TypeError(topic + " is in use otherwise");
     }
@@ -100,15 +98,13 @@ export class Router {
     const fresh = [...this._routes.values()].filter((route) => route._link !== link);
     for (const route of fresh) {
       route._link = link;
-      route._on = undefined;
-      route._place = undefined;
+      route._on = route._place = undefined;
     }
     return fresh;
   }
 
   _remove(route: Route): void {
     this._routes.delete(route._topic);
-    this._patterns.delete(route);
   }
 
   /** A server has taken a route, which asked to go on from its cursor if it had one. Its messages come from source alone. */
@@ -125,8 +121,7 @@ export class Router {
   }
 
   _message({ topic, time, cursor, data, encoding }: Told, source: unknown): void {
-    const matching = [...this._patterns].filter((route) => route._pattern!.test(topic));
-    const routes = [this._routes.get(topic)!, ...matching].filter((route) => route?._on === source);
+    const routes = [...this._routes.values()].filter((route) => route._on === source && (route._topic === topic || route._pattern?.test(topic)));
 
     const skipped = this._skipped.get(topic) ?? 0;
     this._skipped.delete(topic);

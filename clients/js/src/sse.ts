@@ -24,7 +24,7 @@ async function stream(call: Call, link: Link, host: Host): Promise<never> {
       data = "";
       if (told.type === "welcome") {
         quiet = told.heartbeat + host._timeout;
-        host._connection._welcome(link);
+        call._welcome();
       } else if (told.type === "subscribed") {
         const route = call._routes.find((route) => route._topic === told.topic);
         if (route) host._router._subscribed(route, call, told);

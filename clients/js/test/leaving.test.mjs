@@ -35,8 +35,9 @@ for (const transport of ["websocket", "sse", "poll"]) {
     for (const { left, got } of all) {
       assert.deepEqual(got.data, numbers(1, published));
       assert.deepEqual(got.gaps, []);
-      if (transport !== "poll") assert.deepEqual(left, [1012], "left once, for the advice");
-      else assert.ok(left.every((code) => code === 1012 || code === 503), `left for ${left}`); // who was between two polls is refused the next
+      // Once; but fetch keeps connections for all who poll here, and the next poll may have one to the same server, whose window may be over.
+      if (transport === "poll") assert.ok(left[0] === 1012 && left.every((code) => code === 1012 || code === 503), `left for ${left}`);
+      else assert.deepEqual(left, [1012], "left once, for the advice");
     }
     assert.equal(await clients(first), 0);
   });

@@ -14,6 +14,7 @@ export async function startProxy(t, port) {
     client.on("error", () => {});
     client.once("data", (first) => {
       let head = first.toString("latin1"); // of the latest request
+      proxy.asked.push(head);
       if (blocked(head)) return client.resetAndDestroy();
       const upstream = net.connect(port, "127.0.0.1");
       const pair = [client, upstream];
@@ -28,6 +29,7 @@ export async function startProxy(t, port) {
       let answered = false;
       client.on("data", (data) => {
         head = data.toString("latin1");
+        proxy.asked.push(head);
         if (!frozen) upstream.write(data);
       });
       upstream.on("data", (data) => {
@@ -43,6 +45,8 @@ export async function startProxy(t, port) {
   await once(server, "listening");
   const proxy = {
     url: `http://127.0.0.1:${server.address().port}`,
+    /** What clients have said. */
+    asked: [],
     /** What servers have said. */
     passed: "",
     /** How many connections there are. */
