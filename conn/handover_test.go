@@ -170,7 +170,7 @@ func TestHandoverRequests(t *testing.T) {
 }
 
 func TestHandoverThrottled(t *testing.T) {
-	slow := func(s *settings) { s.ByteRate, s.MaxMessage = 1<<20, 1<<20 }
+	slow := func(s *settings) { s.ByteRate, s.MaxMessage = 1<<19, 1<<20 }
 	measuring := func() *script {
 		s := &script{}
 		s.message = func(id poller.Token, _ ws.OpCode, payload []byte) {
@@ -180,12 +180,13 @@ func TestHandoverThrottled(t *testing.T) {
 	}
 	from, to := startShard(t, measuring(), slow), startShard(t, measuring(), slow)
 	c := from.open()
-	const messages = 6
+	const messages = 4
+	message := maskedText(pattern(1 << 20)) // made before: sending it must not take the time that forgives it
 	sent := make(chan struct{})
 	go func() {
 		defer close(sent)
 		for range messages {
-			c.send(maskedText(pattern(1 << 20)))
+			c.send(message)
 		}
 	}()
 	until(t, "it is throttled", func() bool { return from.Counts().Throttled > 0 })
