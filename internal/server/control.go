@@ -181,6 +181,8 @@ func (s *Server) obey(ctx context.Context, n *note) *note {
 		grace, window := within(n.Grace, s.cfg.DrainGrace), within(n.Window, s.cfg.DrainWindow)
 		if s.orderDrain(grace, window) {
 			act("grace", grace, "window", window, "connections", s.quota.Open())
+		} else if s.next.gone.Load() {
+			a.Error = errUpgraded
 		}
 	case doUndrain:
 		was, late := s.takeBackDrain()

@@ -87,7 +87,8 @@ func (s *Server) Drain(ctx context.Context) {
 	}
 }
 
-// orderDrain begins a drain, and reports false where one was ordered before.
+// orderDrain begins a drain, and reports false where one was ordered before, or
+// where it is another process by now that is to be drained.
 func (s *Server) orderDrain(grace, window time.Duration) bool {
 	d := &s.draining
 	d.mu.Lock()
@@ -95,10 +96,19 @@ func (s *Server) orderDrain(grace, window time.Duration) bool {
 	if d.given {
 		return false
 	}
-	d.given, d.begins, d.window = true, time.Now().Add(grace), window
 	s.next.callOff()
-	s.tellShards(leaving{begins: d.begins, window: d.window})
+	if s.next.gone.Load() { // it was too late for that
+		return false
+	}
+	s.beginDrain(grace, window)
 	return true
+}
+
+// beginDrain is called with drainOrder.mu held.
+func (s *Server) beginDrain(grace, window time.Duration) {
+	d := &s.draining
+	d.given, d.begins, d.window = true, time.Now().Add(grace), window
+	s.tellShards(leaving{begins: d.begins, window: d.window})
 }
 
 // takeBackDrain ends a drain while its grace lasts; afterwards clients have been

@@ -28,7 +28,8 @@ const (
 	prepareTime = 60 * time.Second
 	quietTime   = 500 * time.Millisecond
 	collectTime = 10 * time.Second
-	carryTime   = 2 * time.Second // what comes of namespaces without history is kept meanwhile as far as rings go
+	carryTime   = 2 * time.Second       // what comes of namespaces without history is kept meanwhile as far as rings go
+	carryEach   = 50 * time.Microsecond // beside carryTime for each connection: many times what it takes
 )
 
 // succession is what a server knows of the process that takes over from it.
@@ -295,7 +296,9 @@ func (s *Server) retire(ctx context.Context) {
 	s.log.Info("another process serves: draining what is left here", "connections", s.quota.Open(), "window", window)
 	end, cancel := context.WithTimeout(ctx, window+drainSlack(window))
 	defer cancel()
-	s.orderDrain(0, window)
+	s.draining.mu.Lock()
+	s.beginDrain(0, window)
+	s.draining.mu.Unlock()
 	var answers sync.WaitGroup
 	defer answers.Wait()
 	answers.Go(func() { // whoever asked for the upgrade is being answered, also where this process is to stop now

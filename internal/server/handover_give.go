@@ -68,7 +68,7 @@ func (s *Server) handOverTo(h *handing) error {
 	if err := s.holdAdmin(); err != nil {
 		return err
 	}
-	s.next.allow(link, s.next.carry)
+	s.next.allow(link, s.next.carry+time.Duration(s.quota.Open())*carryEach)
 	return s.carry(h, ahead)
 }
 
@@ -93,8 +93,8 @@ func (s *Server) goOn(h *handing, given bool) {
 	s.errands.goOn(given)
 	if !h.frozen.IsZero() {
 		h.done.Unread = time.Since(h.frozen)
-		s.freeze(false)
 	}
+	s.freeze(false) // also what only was lent is nobody else's any more
 }
 
 // offer says what there is to take over.

@@ -231,7 +231,7 @@ func (s *Server) borrow(payload []byte, fds []int) error {
 
 // adoptAll takes what is handed over until that is all.
 func (h *heir) adoptAll(s *Server) error {
-	h.link.SetDeadline(time.Now().Add(collectTime + carryTime))
+	h.link.SetDeadline(time.Now().Add(collectTime + prepareTime)) // the other process has the time in view, and ends this one
 	for {
 		k, payload, fds, err := h.link.Receive()
 		if err != nil {

@@ -50,6 +50,12 @@ func (s *Server) serveHistory(w http.ResponseWriter, r *http.Request) {
 		s.refuseVisitor(w, v, false, refused)
 		return
 	}
+	if refused := s.errands.begin(r.Context()); refused != nil {
+		s.metrics.history.WithLabelValues(historyFailed).Inc()
+		refuse(w, 0, refused)
+		return
+	}
+	defer s.errands.end()
 	ctx, cancel := context.WithTimeout(r.Context(), historyTimeout)
 	defer cancel()
 	select {
@@ -60,12 +66,6 @@ func (s *Server) serveHistory(w http.ResponseWriter, r *http.Request) {
 		refuse(w, 0, &wire.Error{Code: wire.Unavailable, Message: "too many requests for history at a time"})
 		return
 	}
-	if refused := s.errands.begin(ctx); refused != nil {
-		s.metrics.history.WithLabelValues(historyFailed).Inc()
-		refuse(w, 0, refused)
-		return
-	}
-	defer s.errands.end()
 	var e excerpt
 	var err error
 	if after == nil {

@@ -81,13 +81,14 @@ func (e *embedded) start() error {
 	// then returns just so; it is the logger that makes a program exit, and
 	// ours does not.
 	s.Start()
-	e.mu.Lock()
-	e.server, e.store = s, st
-	e.mu.Unlock()
 	if err := log.firstFatal(); err != nil {
-		return errors.Join(
-			fmt.Errorf("cannot start the embedded NATS server: %w: check --nats-listen and --store", err), e.close())
+		s.Shutdown()
+		s.WaitForShutdown()
+		return errors.Join(fmt.Errorf("cannot start the embedded NATS server: %w: check --nats-listen and --store", err), st.close())
 	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.server, e.store = s, st
 	return nil
 }
 
