@@ -49,34 +49,39 @@ export function keepConnected(host: Watcher, { token, transports = Object.keys(o
   let timer: ReturnType<typeof setTimeout> | undefined; // of the next attempt, or for how long a token is waited for
   if (!renew) host._token = token as string;
 
-  /** Has a token in use, a new one where needed. Tells where that cannot be had. */
-  async function authorize(): Promise<boolean> {
+  /** Has a token in use, a new one where needed, and tells where that cannot be had. What comes of an attempt that is over counts for nothing. */
+  async function authorize(then: (may: boolean) => void): Promise<void> {
     const mine = turn;
-    try {
-      if (renew && !known) {
+    let may = true;
+    if (!known) {
+      try {
         const late = new Promise<never>((_, fail) => (timer = setTimeout(fail, host._timeout, "timeout")));
-        host._token = await Promise.race([renew(), late]);
+        const token = await Promise.race([(renew as () => Promise<string>)(), late]);
+        if (mine === turn) host._token = token;
+      } catch (e) {
+        may = false;
+        if (mine === turn) host._trouble(new PushdError("token", "" + e));
       }
-      known = true;
-    } catch (e) {
-      if (mine === turn) host._trouble(new PushdError("token", "" + e));
     }
-    if (mine === turn) clearTimeout(timer);
-    return known;
+    if (mine !== turn) return;
+    clearTimeout(timer);
+    known = may;
+    then(may);
   }
 
-  async function connect(): Promise<void> {
+  function connect(): void {
     connection._stop();
     const mine = turn;
     host._is("connecting");
-    const may = await authorize();
     if (mine !== turn) return;
-    try {
-      if (may) link = make(index);
-      else wait({});
-    } catch {
-      next({ _unfit: true });
-    }
+    authorize((may) => {
+      try {
+        if (may) link = make(index);
+        else wait({});
+      } catch {
+        next({ _unfit: true });
+      }
+    });
   }
 
   /** Tries the next transport, or later again. */
@@ -120,7 +125,7 @@ export function keepConnected(host: Watcher, { token, transports = Object.keys(o
     _link: () => (link?._open ? link : undefined),
 
     _welcome(from) {
-      if (from._open) return;
+      if (from._open || (from !== link && from !== better)) return; // or let go meanwhile
       from._open = true;
       if (from === better) {
         link!._close();
@@ -162,10 +167,13 @@ export function keepConnected(host: Watcher, { token, transports = Object.keys(o
       later(after, () => connection._ended(from, { _code: 1012, _reason: reason }));
     },
 
-    async _renew() {
+    _renew() {
       if (!renew || !known) return; // it ends with the connection, or another is on its way
       known = false;
-      if ((await authorize()) && connection._link()?._renew()) better ??= make(index);
+      authorize((may) => {
+        known = true; // the old one still is, where there is no other
+        if (may && link!._renew()) better ??= make(index);
+      });
     },
 
     _go() {
