@@ -58,7 +58,7 @@ export class Pushd implements api.Pushd, Watcher, Owner {
     const route = sub._route;
     route._subs.delete(sub);
     if (route._subs.size) return;
-    this._router._remove(route);
+    this._router._routes.delete(route._topic);
     this._connection._link()?._sync(route);
   }
 

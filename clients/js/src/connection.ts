@@ -23,8 +23,8 @@ export interface Connection {
   /** The server wants the client elsewhere, after a while. */
   _advise(told: Told, link: Link): void;
   _renew(): void;
-  /** Connects, unless there is a connection or an attempt under way. */
-  _go(): void;
+  /** Connects, unless there is a connection or an attempt under way; where the server named a time, not before that, or now. */
+  _go(now?: boolean): void;
   /** Disconnects. */
   _stop(): void;
 }
@@ -49,8 +49,8 @@ export function keepConnected(host: Watcher, { token, transports = Object.keys(o
   let timer: ReturnType<typeof setTimeout> | undefined; // of the next attempt, or for how long a token is waited for
   if (!renew) host._token = token as string;
 
-  /** Has a token in use, a new one where needed, and tells where that cannot be had. What comes of an attempt that is over counts for nothing. */
-  async function authorize(then: (may: boolean) => void): Promise<void> {
+  /** Has a token in use, a new one where needed, and a link that goes by it. What comes of an attempt that is over counts for nothing. */
+  async function authorize(): Promise<void> {
     const mine = turn;
     let may = true;
     if (!known) {
@@ -65,23 +65,20 @@ export function keepConnected(host: Watcher, { token, transports = Object.keys(o
     }
     if (mine !== turn) return;
     clearTimeout(timer);
-    known = may;
-    then(may);
+    known = may || !!link; // where there is no other, an open link keeps the old one
+    try {
+      if (!link) may ? (link = make(index)) : wait({});
+      else if (may && link._renew()) better ??= make(index);
+    } catch {
+      next({ _unfit: true });
+    }
   }
 
   function connect(): void {
     connection._stop();
     const mine = turn;
     host._is("connecting");
-    if (mine !== turn) return;
-    authorize((may) => {
-      try {
-        if (may) link = make(index);
-        else wait({});
-      } catch {
-        next({ _unfit: true });
-      }
-    });
+    if (mine === turn) authorize();
   }
 
   /** Tries the next transport, or later again. */
@@ -116,7 +113,9 @@ export function keepConnected(host: Watcher, { token, transports = Object.keys(o
   }
 
   function wait({ _code, _reason, _after }: End): void {
-    const retryIn = Math.max(adviceAt - Date.now(), (_after || leastWait(_code)) + backoff(attempt++, min, max));
+    // A place in the server's queue passes unused, and is no failure after which to wait longer.
+    const least = _after ? _after + 1000 * Math.random() : leastWait(_code) + backoff(attempt++, min, max);
+    const retryIn = Math.max(adviceAt - Date.now(), least);
     timer = setTimeout(connect, retryIn);
     host._is("waiting", { retryIn, code: _code, reason: _reason });
   }
@@ -170,10 +169,7 @@ export function keepConnected(host: Watcher, { token, transports = Object.keys(o
     _renew() {
       if (!renew || !known) return; // it ends with the connection, or another is on its way
       known = false;
-      authorize((may) => {
-        known = true; // the old one still is, where there is no other
-        if (may && link!._renew()) better ??= make(index);
-      });
+      authorize();
     },
 
     _go() {

@@ -103,10 +103,6 @@ export class Router {
     return fresh;
   }
 
-  _remove(route: Route): void {
-    this._routes.delete(route._topic);
-  }
-
   /** A server has taken a route, which asked to go on from its cursor if it had one. Its messages come from source alone. */
   _subscribed(route: Route, source: unknown, { cursor, recovered, reason }: Partial<Told>): void {
     const from = route._cursor;

@@ -22,3 +22,35 @@ test("an answer that comes after pause", async (t) => {
   answers[1](new Response());
   await until("a connection", () => push.state === "open");
 });
+
+/** A fetch that answers with what is set, and keeps what it was asked for. */
+function answering(status, headers = {}) {
+  const fetch = async (url) => {
+    fetch.asked.push(new URL(url).pathname);
+    return new Response("{}", { status: fetch.status, headers: fetch.headers });
+  };
+  return Object.assign(fetch, { asked: [], status, headers });
+}
+
+for (const status of [429, 503]) {
+  test(`a server that says when to come back, by ${status}`, async (t) => {
+    t.mock.method(Math, "random", () => 1);
+    const fetch = answering(status, { "Retry-After": "700" });
+    const push = connect(t, "http://push.example.com", { transports: ["sse", "poll"], backoff: { min: 5000, max: 80_000 }, fetch });
+    const waits = [];
+    push.on("state", (state, { retryIn, code }) => state === "waiting" && waits.push([Math.round(retryIn / 100), code]));
+    push.subscribe("scores.a", () => {});
+    for (let n = 1; n <= 4; n++) {
+      await until(`refusal ${n}`, () => waits.length === n);
+      push.resume();
+    }
+    await until("the last", () => waits.length === 5);
+    assert.deepEqual(waits, Array(5).fill([7010, status]), "after that time and a second");
+    assert.deepEqual(fetch.asked, Array(5).fill("/sse"));
+
+    fetch.headers = {};
+    push.resume();
+    await until("one without a time", () => waits.length === 6);
+    assert.deepEqual(waits[5], [50, status], "the backoff has not grown");
+  });
+}
