@@ -55,8 +55,8 @@ export function keepConnected(host: Watcher, { token, transports = Object.keys(o
     let may = true;
     if (!known) {
       try {
-        const late = new Promise<never>((_, fail) => (timer = setTimeout(fail, host._timeout, "timeout")));
-        const token = await Promise.race([(renew as () => Promise<string>)(), late]);
+        const late = (_: unknown, fail: () => void) => (timer = setTimeout(fail, host._timeout, "timeout"));
+        const token = await Promise.race([(renew as () => Promise<string>)(), new Promise<never>(late)]);
         if (mine === turn) host._token = token;
       } catch (e) {
         may = false;
@@ -109,15 +109,17 @@ export function keepConnected(host: Watcher, { token, transports = Object.keys(o
         if (from === link) better ??= make(0);
       } catch {} // it is not to be had at all
     };
-    if (index) later(retryBetter * (0.5 + Math.random()), look);
+    if (index) later(retryBetter * (Math.random() + 0.5), look);
   }
 
   function wait({ _code, _reason, _after }: End): void {
     // A place in the server's queue passes unused, and is no failure after which to wait longer.
     const least = _after ? _after + 1000 * Math.random() : leastWait(_code) + backoff(attempt++, min, max);
+    if (_after) adviceAt = Math.max(adviceAt, Date.now() + least);
     const retryIn = Math.max(adviceAt - Date.now(), least);
+    clearTimeout(timer);
     timer = setTimeout(connect, retryIn);
-    host._is("waiting", { retryIn, code: _code, reason: _reason });
+    host._is("waiting", { code: _code, reason: _reason, retryIn });
   }
 
   const connection: Connection = {
@@ -147,8 +149,8 @@ export function keepConnected(host: Watcher, { token, transports = Object.keys(o
         return seek();
       }
       if (from !== link) return;
-      const { _code: code, _reason: reason } = end;
       connection._stop();
+      const { _code: code, _reason: reason } = end;
       if (renew && stale.includes(code!) && !refusals++) {
         known = false;
         wait(end);
@@ -172,10 +174,11 @@ export function keepConnected(host: Watcher, { token, transports = Object.keys(o
       authorize();
     },
 
-    _go() {
+    _go(now) {
       if (link) return;
       index = 0;
-      connect();
+      if (now || adviceAt < Date.now()) connect();
+      else wait({ _after: 1 }); // which is until then
     },
 
     _stop() {

@@ -49,8 +49,61 @@ for (const status of [429, 503]) {
     assert.deepEqual(fetch.asked, Array(5).fill("/sse"));
 
     fetch.headers = {};
+    const now = Date.now() + 3_600_000; // when the last of these times has passed
+    t.mock.method(Date, "now", () => now);
     push.resume();
     await until("one without a time", () => waits.length === 6);
     assert.deepEqual(waits[5], [50, status], "the backoff has not grown");
   });
 }
+
+/** A page whose events a test makes. */
+function startPage(t) {
+  const page = new EventTarget();
+  page.hidden = false;
+  globalThis.document = page;
+  globalThis.addEventListener = page.addEventListener.bind(page);
+  t.after(() => {
+    delete globalThis.document;
+    delete globalThis.addEventListener;
+  });
+  return {
+    show(visible) {
+      page.hidden = !visible;
+      page.dispatchEvent(new Event("visibilitychange"));
+    },
+    online: () => page.dispatchEvent(new Event("online")),
+  };
+}
+
+test("what the page sees does not shorten the time that the server named, and resume does", async (t) => {
+  const page = startPage(t);
+  const fetch = answering(503, { "Retry-After": "700" });
+  const push = connect(t, "http://push.example.com", { transports: ["sse"], pauseHidden: true, fetch });
+  const waits = [];
+  push.on("state", (state, { retryIn }) => state === "waiting" && waits.push(retryIn));
+  push.subscribe("scores.a", () => {});
+  await until("the refusal", () => waits.length === 1);
+  page.online();
+  page.show(false);
+  await until("the pause", () => push.state === "paused");
+  page.show(true);
+  await moment();
+  assert.equal(push.state, "waiting");
+  assert.equal(fetch.asked.length, 1);
+  for (const wait of waits) assert.ok(wait > 600_000 && wait <= 701_000, `comes back after ${wait} ms`);
+
+  push.resume();
+  await until("another attempt", () => fetch.asked.length === 2);
+  await until("the refusal", () => push.state === "waiting");
+});
+
+test("what the page sees shortens a backoff", async (t) => {
+  const page = startPage(t);
+  const fetch = answering(500);
+  const push = connect(t, "http://push.example.com", { transports: ["sse"], backoff: { min: 1e9, max: 1e9 }, fetch });
+  push.subscribe("scores.a", () => {});
+  await until("the refusal", () => push.state === "waiting");
+  page.online();
+  await until("another attempt", () => fetch.asked.length === 2);
+});
