@@ -21,7 +21,7 @@ async function write(format, file) {
   const { code } = await minify(outputFiles[0].text, {
     module: true,
     ecma: 2020,
-    compress: { passes: 3, inline: 1, hoist_funs: true, keep_fargs: false, pure_getters: true },
+    compress: { passes: 3, inline: 1, hoist_funs: true, keep_fargs: false, pure_getters: true, unsafe_methods: true },
   });
   await writeFile(file, code + "\n");
 }

@@ -2,4 +2,4 @@
 
 export const decode = (text: string) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
 
-export const encode = (bytes: Uint8Array) => btoa(Array.from(bytes, (b) => String.fromCharCode(b)).join(""));
+export const encode = (bytes: Uint8Array) => btoa(bytes.reduce((text, byte) => text + String.fromCharCode(byte), ""));

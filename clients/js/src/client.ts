@@ -58,7 +58,7 @@ export class Pushd implements api.Pushd, Watcher, Owner {
     const route = sub._route;
     route._subs.delete(sub);
     if (route._subs.size) return;
-    this._router._remove(route);
+    this._router._routes.delete(route._topic);
     this._connection._link()?._sync(route);
   }
 
@@ -165,7 +165,7 @@ export class Pushd implements api.Pushd, Watcher, Owner {
 
   resume(): void {
     this._paused = false;
-    this._go();
+    this._go(true);
   }
 
   /** The page was shown or hidden (for as long as that may be), or its network has changed. */
@@ -175,9 +175,9 @@ export class Pushd implements api.Pushd, Watcher, Owner {
     this._go();
   };
 
-  private _go(): void {
+  private _go(now?: boolean): void {
     if (this.state === "closed") return;
-    if (!this._paused && !this._hidden) this._connection._go();
+    if (!this._paused && !this._hidden) this._connection._go(now);
     else if (this.state !== "paused") {
       this._connection._stop();
       this._is("paused");

@@ -23,8 +23,8 @@ export interface Connection {
   /** The server wants the client elsewhere, after a while. */
   _advise(told: Told, link: Link): void;
   _renew(): void;
-  /** Connects, unless there is a connection or an attempt under way. */
-  _go(): void;
+  /** Connects, unless there is a connection or an attempt under way; where the server named a time, not before that, or now. */
+  _go(now?: boolean): void;
   /** Disconnects. */
   _stop(): void;
 }
@@ -49,34 +49,36 @@ export function keepConnected(host: Watcher, { token, transports = Object.keys(o
   let timer: ReturnType<typeof setTimeout> | undefined; // of the next attempt, or for how long a token is waited for
   if (!renew) host._token = token as string;
 
-  /** Has a token in use, a new one where needed. Tells where that cannot be had. */
-  async function authorize(): Promise<boolean> {
+  /** Has a token in use, a new one where needed, and a link that goes by it. What comes of an attempt that is over counts for nothing. */
+  async function authorize(): Promise<void> {
     const mine = turn;
-    try {
-      if (renew && !known) {
-        const late = new Promise<never>((_, fail) => (timer = setTimeout(fail, host._timeout, "timeout")));
-        host._token = await Promise.race([renew(), late]);
+    let may = true;
+    if (!known) {
+      try {
+        const late = (_: unknown, fail: () => void) => (timer = setTimeout(fail, host._timeout, "timeout"));
+        const token = await Promise.race([(renew as () => Promise<string>)(), new Promise<never>(late)]);
+        if (mine === turn) host._token = token;
+      } catch (e) {
+        may = false;
+        if (mine === turn) host._trouble(new PushdError("token", "" + e));
       }
-      known = true;
-    } catch (e) {
-      if (mine === turn) host._trouble(new PushdError("token", "" + e));
     }
-    if (mine === turn) clearTimeout(timer);
-    return known;
-  }
-
-  async function connect(): Promise<void> {
-    connection._stop();
-    const mine = turn;
-    host._is("connecting");
-    const may = await authorize();
     if (mine !== turn) return;
+    clearTimeout(timer);
+    known = may || !!link; // where there is no other, an open link keeps the old one
     try {
-      if (may) link = make(index);
-      else wait({});
+      if (!link) may ? (link = make(index)) : wait({});
+      else if (may && link._renew()) better ??= make(index);
     } catch {
       next({ _unfit: true });
     }
+  }
+
+  function connect(): void {
+    connection._stop();
+    const mine = turn;
+    host._is("connecting");
+    if (mine === turn) authorize();
   }
 
   /** Tries the next transport, or later again. */
@@ -107,20 +109,24 @@ export function keepConnected(host: Watcher, { token, transports = Object.keys(o
         if (from === link) better ??= make(0);
       } catch {} // it is not to be had at all
     };
-    if (index) later(retryBetter * (0.5 + Math.random()), look);
+    if (index) later(retryBetter * (Math.random() + 0.5), look);
   }
 
   function wait({ _code, _reason, _after }: End): void {
-    const retryIn = Math.max(adviceAt - Date.now(), (_after || leastWait(_code)) + backoff(attempt++, min, max));
+    // A place in the server's queue passes unused, and is no failure after which to wait longer.
+    const least = _after ? _after + 1000 * Math.random() : leastWait(_code) + backoff(attempt++, min, max);
+    if (_after) adviceAt = Math.max(adviceAt, Date.now() + least);
+    const retryIn = Math.max(adviceAt - Date.now(), least);
+    clearTimeout(timer);
     timer = setTimeout(connect, retryIn);
-    host._is("waiting", { retryIn, code: _code, reason: _reason });
+    host._is("waiting", { code: _code, reason: _reason, retryIn });
   }
 
   const connection: Connection = {
     _link: () => (link?._open ? link : undefined),
 
     _welcome(from) {
-      if (from._open) return;
+      if (from._open || (from !== link && from !== better)) return; // or let go meanwhile
       from._open = true;
       if (from === better) {
         link!._close();
@@ -143,8 +149,8 @@ export function keepConnected(host: Watcher, { token, transports = Object.keys(o
         return seek();
       }
       if (from !== link) return;
-      const { _code: code, _reason: reason } = end;
       connection._stop();
+      const { _code: code, _reason: reason } = end;
       if (renew && stale.includes(code!) && !refusals++) {
         known = false;
         wait(end);
@@ -162,16 +168,17 @@ export function keepConnected(host: Watcher, { token, transports = Object.keys(o
       later(after, () => connection._ended(from, { _code: 1012, _reason: reason }));
     },
 
-    async _renew() {
+    _renew() {
       if (!renew || !known) return; // it ends with the connection, or another is on its way
       known = false;
-      if ((await authorize()) && connection._link()?._renew()) better ??= make(index);
+      authorize();
     },
 
-    _go() {
+    _go(now) {
       if (link) return;
       index = 0;
-      connect();
+      if (now || adviceAt < Date.now()) connect();
+      else wait({ _after: 1 }); // which is until then
     },
 
     _stop() {

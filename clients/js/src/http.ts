@@ -38,15 +38,14 @@ export function openHttp(host: Host, run: (call: Call, link: Link, host: Host) =
   /** Has each route in a call. A new one gets another call, and the rest go on. */
   function place(): void {
     soon = undefined;
-    const routes = [..._router._routes.values()];
     for (const call of calls) {
-      call._routes = call._routes.filter((route) => routes.includes(route));
+      call._routes = call._routes.filter((route) => route._subs.size);
       if (!call._routes[0]) call._cut();
     }
     let fresh = _router._fresh(link);
     if (fresh[0] && calls.size >= mostCalls) {
       for (const call of calls) call._cut();
-      fresh = routes;
+      fresh = [..._router._routes.values()];
     }
     const groups: Record<string, Route[]> = {};
     fresh.forEach((route, n) => (groups[[route._mode, route._rate, (n / mostRoutes) | 0] as any] ??= []).push(route));

@@ -46,12 +46,12 @@ export class Route {
 
   _link: Link | undefined; // which has told the server of it
   _on?: unknown; // what brings its messages, a link or one of its calls, since the server has taken it
-  _new = true; // no server has taken it yet
+  _taken?: boolean; // by a server, once
 
   _cursor: string | undefined; // of the last message, or where it began
-  _time = 0; // of the last message, as the server gives it
+  _time?: number; // of the last message, as the server gives it
   _place: string | undefined; // where the last poll of this link ended
-  _back = 0; // while it is being told what it missed: up to which time
+  _back?: number; // while it is being told what it missed: up to which time
 
   constructor(
     readonly _topic: string,
@@ -103,18 +103,14 @@ export class Router {
     return fresh;
   }
 
-  _remove(route: Route): void {
-    this._routes.delete(route._topic);
-  }
-
   /** A server has taken a route, which asked to go on from its cursor if it had one. Its messages come from source alone. */
   _subscribed(route: Route, source: unknown, { cursor, recovered, reason }: Partial<Told>): void {
     const from = route._cursor;
     if (from) route._back = this._newest;
-    else if (route._new) route._time = this._newest;
-    const missed = recovered === false || !(route._new || from);
+    else if (!route._taken) route._time = this._newest;
+    const missed = recovered === false || route._taken && !from;
     route._on = source;
-    route._new = false;
+    route._taken = true;
     if (!from || recovered === false) route._cursor = cursor;
     if (missed) route._gap(reason ?? "disconnected", from, cursor);
     route._each((sub) => sub._subscribed({ topic: route._topic, cursor, recovered }));
@@ -131,12 +127,12 @@ export class Router {
     if (had && this._recent.set(key, had).size > remembered) this._recent.delete(this._recent.keys().next().value!);
     for (const route of routes) {
       if (had) {
-        if (had.has(route) || (time < route._time && routes.some((other) => other !== route && other._back > time))) continue;
+        if (had.has(route) || (time < route._time! && routes.some((other) => other !== route && other._back! > time))) continue;
         had.add(route);
         route._cursor = cursor;
       }
       route._time = time;
-      if (time >= route._back) route._back = 0;
+      if (time >= route._back!) route._back = 0;
       route._each((sub) => sub._deliver({ topic, data, time, cursor }, skipped));
     }
     this._newest = Math.max(this._newest, time);

@@ -1,7 +1,9 @@
 // Where tokens come from, and when.
 
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { test } from "node:test";
+import { WebSocketServer } from "ws";
 import { connect, listen, token, until } from "./client.mjs";
 import { startServer } from "./server.mjs";
 
@@ -87,4 +89,49 @@ test("nobody is told of a token that came to nothing after the end", async (t) =
   push.close();
   await new Promise((wake) => setTimeout(wake, 150));
   assert.deepEqual(told, ["token"]);
+});
+
+/** A server made for the test, which keeps each connection's token and what it says. */
+async function startFake(t) {
+  const server = new WebSocketServer({ port: 0, host: "127.0.0.1" });
+  await once(server, "listening");
+  t.after(() => server.close());
+  const fake = { url: `ws://127.0.0.1:${server.address().port}`, sockets: [], tokens: [], said: [] };
+  server.on("connection", (socket, { headers }) => {
+    fake.sockets.push(socket);
+    fake.tokens.push(/pushd\.token\.(\w+)/.exec(headers["sec-websocket-protocol"])?.[1]);
+    socket.on("message", (text) => fake.said.push(JSON.parse(text)));
+    socket.send('{"type":"welcome","protocol":1,"client":"c_1","heartbeat":25000,"max_message":65536}');
+  });
+  return fake;
+}
+
+test("a renewal that failed is tried again when the server says so again", async (t) => {
+  const fake = await startFake(t);
+  const ask = answers(() => "first", () => Promise.reject("no"), () => "second");
+  const push = connect(t, fake.url, { transports: ["websocket"], token: ask });
+  const told = [];
+  push.on("error", ({ code }) => told.push(code));
+  await until("a connection", () => push.state === "open");
+  fake.sockets[0].send('{"type":"token_expires"}');
+  await until("the failure", () => told.length);
+  fake.sockets[0].send('{"type":"token_expires"}');
+  await until("the renewal", () => fake.said.length);
+  assert.deepEqual(fake.said.map(({ type, token }) => [type, token]), [["auth", "second"]]);
+  assert.deepEqual([told, fake.tokens], [["token"], ["first"]]);
+});
+
+test("a token that comes when its attempt is over is not used", async (t) => {
+  const fake = await startFake(t);
+  let answer;
+  const push = connect(t, fake.url, { transports: ["websocket"], token: answers(() => new Promise((give) => (answer = give)), () => "good") });
+  await until("the question", () => answer);
+  push.pause();
+  push.resume();
+  await until("a connection", () => push.state === "open");
+  answer("old");
+  await new Promise((wake) => setTimeout(wake));
+  fake.sockets[0].terminate();
+  await until("another connection", () => fake.tokens.length > 1);
+  assert.deepEqual(fake.tokens, ["good", "good"]);
 });
