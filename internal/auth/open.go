@@ -53,7 +53,8 @@ type Service struct {
 
 	// Guarded by mu.
 	mu    sync.Mutex
-	tried [sha256.Size]byte // digest of the files as they were last read, in order or not
+	seen  [sha256.Size]byte // digest of the files as they were last read
+	tried [sha256.Size]byte // the same, when that was last put in force, or found to be broken
 }
 
 // Open reads all keys but those of the URL, which are fetched from now on

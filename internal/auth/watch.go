@@ -30,8 +30,10 @@ func (s *Service) watch(ctx context.Context, every time.Duration) {
 	}
 }
 
+// check waits until two looks in a row have read the same: a file that is written in
+// place may be read half written, and half a secret is one too.
 func (s *Service) check() {
-	switch changed, err := s.load(); {
+	switch changed, err := s.load(true); {
 	case !changed:
 	case err != nil:
 		s.config.Log.Error("the new keys of tokens cannot be used; the old ones stay", "err", err)
@@ -40,17 +42,17 @@ func (s *Service) check() {
 	}
 }
 
-// Reload reads the files of keys now. Where one of them is broken, all keys stay as
+// Reload reads the files of keys now, and puts in force what is there. Where one of them is broken, all keys stay as
 // they were, and the error says why.
 func (s *Service) Reload() error {
-	_, err := s.load()
+	_, err := s.load(false)
 	return err
 }
 
-// load puts in force what the files say. changed: it is not what was read last. It
-// looks at contents, as the times of files say little: Kubernetes changes a link
-// above their directory.
-func (s *Service) load() (changed bool, err error) {
+// load puts in force what the files say; twice: if the look before read the same.
+// changed: it is not what was judged last. It looks at contents, as the times of
+// files say little: Kubernetes changes a link above their directory.
+func (s *Service) load(twice bool) (changed bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	digest := sha256.New()
@@ -60,10 +62,14 @@ func (s *Service) load() (changed bool, err error) {
 		return text, err
 	})
 	read := [sha256.Size]byte(digest.Sum(nil))
-	changed = read != s.tried
+	again := read == s.seen
+	s.seen = read
+	if twice && !again || read == s.tried {
+		return false, err
+	}
 	s.tried = read
-	if err == nil && changed {
+	if err == nil {
 		s.files.Store(&keys)
 	}
-	return changed, err
+	return true, err
 }

@@ -3,6 +3,7 @@ package auth
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"log/slog"
 	"os"
 	"strings"
@@ -65,6 +66,45 @@ func TestWatch(t *testing.T) {
 	until("the log", func() bool { return log.count("in force") > 1 })
 	if !accepts(next) {
 		t.Error("the last good key is not taken")
+	}
+}
+
+// A file that is written in place may be read half written: that is not put in force,
+// but by who asks for it.
+func TestWatchHalfWritten(t *testing.T) {
+	const old, half, whole = "an old secret that is long enough", "the first half of a new secret, cut", "the first half of a new secret, cut off and gone on"
+	file := writeFile(t, old)
+	s := openService(t, Config{SecretFile: file, Log: slog.New(slog.DiscardHandler)})
+	claims, err := json.Marshal(claimMap(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	steps := []struct {
+		text string
+		look func()
+		want string
+	}{
+		{half, s.check, old},
+		{whole, s.check, old},
+		{half, s.check, old},
+		{old, s.check, old},
+		{half, s.check, old},
+		{whole, s.check, old},
+		{whole, s.check, whole},
+		{half, func() { s.Reload() }, half},
+		{whole, s.check, half},
+		{whole, func() { s.Reload() }, whole},
+	}
+	for n, step := range steps {
+		if err := os.WriteFile(file, []byte(step.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		step.look()
+		for _, secret := range []string{old, half, whole} {
+			if taken := reasonOf(t, s, signedBy(secret, `{"alg":"HS256"}`, string(claims))) == ""; taken != (secret == step.want) {
+				t.Errorf("step %d: %q is taken: %v", n+1, secret, taken)
+			}
+		}
 	}
 }
 

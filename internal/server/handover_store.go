@@ -60,16 +60,14 @@ func (s *Server) takeStoreBack() {
 	}
 }
 
-// For how long it is tried to open the embedded NATS again, and after how long first
-// and at most.
+// After how long it is tried to open the embedded NATS again, first and at most.
 const (
-	reopenTime     = 30 * time.Second
 	reopenPause    = 100 * time.Millisecond
 	reopenMaxPause = 5 * time.Second
 )
 
-// reopen ends when the embedded NATS is back, when that has failed for reopenTime,
-// or with the serving.
+// reopen ends when the embedded NATS is back, or with the serving: what keeps it away
+// may end late, as a disk that is full.
 func (s *Server) reopen() {
 	began := time.Now()
 	for pause := reopenPause; ; pause = min(2*pause, reopenMaxPause) {
@@ -83,11 +81,7 @@ func (s *Server) reopen() {
 			s.log.Info("the embedded NATS is back", "after", time.Since(began))
 			return
 		}
-		if time.Since(began) > reopenTime {
-			s.log.Error("the embedded NATS does not come back: restart this node", "err", err)
-			return
-		}
-		s.log.Warn("the embedded NATS does not come back yet", "err", err)
+		s.log.Warn("the embedded NATS does not come back yet", "after", time.Since(began), "err", err)
 	}
 }
 

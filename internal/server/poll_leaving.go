@@ -16,6 +16,9 @@ import (
 
 // stays are the times of those who poll while a shard is drained.
 type stays struct {
+	from float64 // static: the part of the window at which the first begins, another for each shard
+
+	// Loop-only.
 	until map[uint32]time.Time // by slot, of connections that are kept
 	given uint32               // to clients that were not there when it began
 }
@@ -23,12 +26,12 @@ type stays struct {
 // golden is the part of the rest of a window by which one time is ahead of the one
 // given before it, round and round: as many as there are of them, they lie evenly
 // over it, and nobody has to know how many will come.
-var golden = (math.Sqrt(5) - 1) / 2
+const golden = math.Phi - 1
 
 // next is the time for another client.
 func (s *stays) next(now, end time.Time) time.Time {
 	s.given++
-	_, part := math.Modf(float64(s.given) * golden)
+	_, part := math.Modf(s.from + float64(s.given)*golden)
 	return now.Add(time.Duration(part * float64(end.Sub(now))))
 }
 
@@ -61,18 +64,31 @@ func (sh *shard) letStay(slot uint32, until time.Time) {
 	sh.server.draining.awaits(until)
 }
 
-// tellPollToLeave gives a poll that waited when the drain began its time, and
-// answers it at once: between two polls it could not be told.
+// tellPollToLeave gives a poll that waited when the drain began its time. Where its
+// connection is kept it is answered at once: between two polls it could not be told.
+// Else its answer is the end of the connection, and the next poll is another node's:
+// so it waits on.
 func (sh *shard) tellPollToLeave(p *poll, after time.Duration) {
 	if !p.leaves.IsZero() {
 		return // it came since, and has one
 	}
 	p.leaves = time.Now().Add(after)
-	if p.keep {
-		sh.letStay(p.id.Slot(), p.leaves)
+	if !p.keep {
+		sh.waitUntil(p, after)
+		return
 	}
+	sh.letStay(p.id.Slot(), p.leaves)
 	p.hurried = true
 	sh.lookAt(p)
+}
+
+// waitUntil has a poll wait for so long and no longer, by the tick behind that: then
+// its time to leave has come too.
+func (sh *shard) waitUntil(p *poll, after time.Duration) {
+	if until := sh.loop.Now() + sh.ticks(max(0, after)) + 1; int32(until-p.until) < 0 {
+		p.until = until
+		sh.lookLater(p, until)
+	}
 }
 
 // advisePoll puts into the last bytes of an answer how long the client may stay.

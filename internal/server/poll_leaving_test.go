@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -119,6 +120,43 @@ func TestPollDrainPace(t *testing.T) {
 	wantSpread(t, "who came", came, window, 2*shards)
 }
 
+// TestPollDrainPaceClosing counts the answers of polls whose connection ends with
+// each, as behind many proxies: at no time have more of them been answered than the
+// part of the window that has passed has for them, and each is the last.
+func TestPollDrainPaceClosing(t *testing.T) {
+	const crowd, window = 120, 1500 * time.Millisecond
+	r := start(t, func(c *config.Config) { c.DrainWindow, c.Unlimited = window, nil })
+	var waiting []<-chan polledAnswer
+	for range crowd {
+		p := r.poller("chat.a")
+		p.lines = "Connection: close\r\n"
+		waiting = append(waiting, p.waiting("wait=60"))
+	}
+	r.waitPolls(crowd)
+	began := time.Now()
+	over := r.drain(t.Context())
+	var gone [crowd]time.Duration // since the drain began
+	var reading sync.WaitGroup
+	for n, got := range waiting {
+		reading.Go(func() {
+			a := <-got
+			gone[n] = time.Since(began)
+			if w := a.words(); len(w) != 2 || w[0] != "reconnect  draining" || w[1] != "close  draining" || a.Messages[0].After != 0 {
+				t.Errorf("the last answer: %+v", a)
+			}
+		})
+	}
+	reading.Wait()
+	<-over
+	slices.Sort(gone[:])
+	for n, at := range gone {
+		// Two shards round up, each once.
+		if most := crowd*float64(at)/float64(window) + 2; float64(n+1) > most {
+			t.Fatalf("%d polls of %d were ended within %v of a window of %v", n+1, crowd, at, window)
+		}
+	}
+}
+
 // wantSpread wants no part of a window to have more of some times than its share, and
 // a few.
 func wantSpread(t *testing.T, who string, times []int64, window, few int) {
@@ -148,4 +186,18 @@ func TestPollTimes(t *testing.T) {
 			t.Errorf("at the end of the window the next is %v behind it", late.Sub(now))
 		}
 	}
+}
+
+// TestPollTimesOfShards wants the shards' times to lie apart, though each of them
+// gives its own.
+func TestPollTimesOfShards(t *testing.T) {
+	const shards = 16
+	r := start(t, func(c *config.Config) { c.Shards = shards })
+	now := time.Now()
+	var times []int64
+	for _, sh := range r.shards {
+		s := stays{from: sh.stays.from}
+		times = append(times, s.next(now, now.Add(time.Hour)).Sub(now).Milliseconds())
+	}
+	wantSpread(t, "the first of each shard", times, 3_600_000, 1)
 }

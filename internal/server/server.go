@@ -192,7 +192,7 @@ func (s *Server) openShards(h *heir) error {
 	}
 	s.addr = listeners[0].Addr().String()
 	for i, l := range listeners {
-		sh, err := s.newShard(i, l)
+		sh, err := s.newShard(i, n, l)
 		if err != nil {
 			for _, l := range listeners[i:] {
 				l.Close()
@@ -314,10 +314,11 @@ func (s *Server) Run(ctx context.Context) error {
 	case <-s.next.done:
 	}
 	stopBeside()
-	if s.next.end() { // also if it was told to stop meanwhile
+	end := time.Now().Add(s.cfg.ShutdownTimeout) // before an upgrade, or the return of NATS, is waited for
+	if s.next.end() {                            // also if it was told to stop meanwhile
 		s.retire(ctx)
+		end = time.Now().Add(s.cfg.ShutdownTimeout)
 	}
-	end := time.Now().Add(s.cfg.ShutdownTimeout)
 	s.shutdown(end)
 	loops.Wait()
 	others.Wait()

@@ -71,8 +71,8 @@ type client struct {
 
 const clientsPerPage = 1 << 10
 
-func (s *Server) newShard(index int, l *poller.Listener) (*shard, error) {
-	sh := &shard{server: s, index: index, listener: l, debts: make(debts)}
+func (s *Server) newShard(index, of int, l *poller.Listener) (*shard, error) {
+	sh := &shard{server: s, index: index, listener: l, debts: make(debts), stays: stays{from: float64(index) / float64(of)}}
 	var err error
 	if sh.loop, err = poller.New(poller.Config{Backend: s.cfg.Poller}); err != nil {
 		return nil, err
