@@ -339,6 +339,24 @@ func (h *Hub) Settle() {
 	}
 }
 
+// Linger has Settle keep a pattern for as long as for one who polled: Import may come
+// after it. Without history, what has been forgotten by then is told as a loss.
+func (h *Hub) Linger(pattern string) error {
+	if err := CheckPattern(pattern); err != nil {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	f, err := h.feedFor(pattern)
+	if err != nil {
+		return err
+	}
+	s := h.subOf(f, strings.Clone(pattern))
+	s.expected = true
+	s.polled.Store(h.since(time.Now()))
+	return nil
+}
+
 // Export says what a connection is subscribed to and where it stands. As with
 // Position, it is for one that leaves; TakeBack has it stay. Without ok it cannot
 // leave, since it waits to be told that a subscription stands.

@@ -37,6 +37,8 @@ type step struct {
 	size   int               // bytes that it keeps waiting
 	do     func(*wire.Error) // nil: it may; else why not
 
+	patient bool // it is no command: its question waits for others of the kind
+
 	asked    bool
 	answered bool
 	refused  *wire.Error
@@ -156,11 +158,27 @@ func (sh *shard) ask(id poller.Token, t *turns, s *step) {
 			if sh.turns[id] == t {
 				sh.advance(id, t)
 			}
+			if s.patient {
+				sh.answeredPatient()
+			}
 		}))
 	}
-	if !server.access.questions.Submit(func() { answer(server.ask(context.Background(), q)) }) {
-		answer(&wire.Error{Code: wire.Unavailable, Message: "too many questions for permissions are under way: try again"})
+	put := func() {
+		if !server.access.questions.Submit(func() { answer(server.ask(context.Background(), q)) }) {
+			answer(&wire.Error{Code: wire.Unavailable, Message: "too many questions for permissions are under way: try again"})
+		}
 	}
+	if !s.patient {
+		put()
+		return
+	}
+	sh.askPatiently(func() (asked bool) {
+		if sh.turns[id] != t {
+			return false // it has gone
+		}
+		put()
+		return true
+	})
 }
 
 // address is a connection's client, as the service is told of it.

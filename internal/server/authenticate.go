@@ -286,18 +286,30 @@ func (sh *shard) endForbidden(id poller.Token, pattern string) {
 	}
 }
 
-// tellForbidden says that a subscription has ended, and ends the connection where
-// there are no words for that.
-func (sh *shard) tellForbidden(id poller.Token, pattern string) {
-	sh.server.metrics.forbidden.WithLabelValues(string(auth.Subscribe)).Inc()
-	switch c := sh.client(id.Slot()); {
-	case c.shape.tells():
-		sh.reply(id, wire.AppendUnsubscribed(sh.json[:0], wire.ID{}, pattern, wire.UnsubscribedForbidden))
+// tellForbidden says that subscriptions have ended, and ends the connection where
+// there are no words for that, or where it can ask for no other and has none left.
+func (sh *shard) tellForbidden(id poller.Token, patterns ...string) {
+	sh.server.metrics.forbidden.WithLabelValues(string(auth.Subscribe)).Add(float64(len(patterns)))
+	c := sh.client(id.Slot())
+	if c.shape.tells() {
+		for _, pattern := range patterns {
+			sh.reply(id, wire.AppendUnsubscribed(sh.json[:0], wire.ID{}, pattern, wire.UnsubscribedForbidden))
+		}
+	}
+	switch {
+	case !sh.table.IsOpen(id), c.shape.talks(), c.shape.tells() && sh.hopes(id):
 	case c.session == 0 && sh.server.access != nil:
 		sh.missToken(id)
 	default:
 		sh.table.Close(id, conn.ReasonPolicy)
 	}
+}
+
+// hopes reports whether a connection is subscribed to anything, or may be by an
+// answer that is awaited.
+func (sh *shard) hopes(id poller.Token) bool {
+	t := sh.turns[id]
+	return t != nil && len(t.steps) > 0 || len(sh.members.Patterns(id.Slot(), nil)) > 0
 }
 
 // unauthorized is a refusal by HTTP. token: one was shown.

@@ -1,15 +1,12 @@
 package server
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
 	"github.com/pushd/pushd/conn"
 	"github.com/pushd/pushd/internal/auth"
-	"github.com/pushd/pushd/internal/config"
 	"github.com/pushd/pushd/internal/handover"
-	"github.com/pushd/pushd/internal/wire"
 	"github.com/pushd/pushd/poller"
 	"github.com/pushd/pushd/topics"
 )
@@ -157,81 +154,6 @@ func (sh *shard) adoptDebt(id poller.Token, c *handover.Client) (may bool) {
 		sh.expectToken(id)
 	}
 	return true
-}
-
-// adoptSubscriptions goes on with what a client may be subscribed to as this
-// process is configured. Of the rest it gets nothing, and is told when it can be.
-// What the authorization service has to say is asked then, too, where another
-// answer than before is to be expected.
-func (sh *shard) adoptSubscriptions(id poller.Token, c *handover.Client, stays, ask bool) error {
-	var ended []string
-	asks := false
-	for i := range c.Subs {
-		pattern := c.Subs[i].Pattern
-		d := sh.decide(id, auth.Subscribe, pattern)
-		if d == no {
-			ended = append(ended, pattern)
-			continue
-		}
-		switch err := sh.members.Import(id.Slot(), topics.Format(c.Shape), &c.Subs[i]); {
-		case errors.Is(err, topics.ErrNoWildcards):
-			ended = append(ended, pattern)
-		case err != nil:
-			return err
-		}
-		asks = asks || d == perhaps && ask
-	}
-	if stays && len(ended) == 0 && !asks {
-		return nil
-	}
-	sh.loop.Post(poller.Func(func() {
-		switch {
-		case !sh.table.IsOpen(id):
-		case !stays:
-			sh.missToken(id)
-		default:
-			for _, pattern := range ended {
-				sh.tellForbidden(id, pattern)
-			}
-			if asks {
-				sh.askAgain(id)
-			}
-		}
-	}))
-	return nil
-}
-
-// askAgain has the authorization service say whether a client may keep its
-// subscriptions. Very many may be asked about at a time: whoever there is no answer
-// for comes again.
-func (sh *shard) askAgain(id poller.Token) {
-	for _, pattern := range sh.members.Patterns(id.Slot(), nil) {
-		if sh.decide(id, auth.Subscribe, pattern) != perhaps {
-			continue
-		}
-		if sh.wait(id, &step{action: auth.Subscribe, topic: pattern, do: func(refused *wire.Error) {
-			switch {
-			case refused == nil:
-			case refused.Code == wire.Unavailable:
-				sh.table.Close(id, conn.ReasonDraining)
-			default:
-				sh.endForbidden(id, pattern)
-			}
-		}}) != nil {
-			sh.table.Close(id, conn.ReasonDraining)
-			return
-		}
-	}
-}
-
-// accessOf says what the configuration allows whom, apart from tokens: whether
-// it is as in the process before is all that is asked of it.
-func accessOf(cfg *config.Config) string {
-	public := make(map[string]config.Public)
-	for name, ns := range cfg.Namespaces {
-		public[name] = ns.Public
-	}
-	return fmt.Sprint(cfg.Authenticates(), cfg.Authorize, cfg.Default.Public, public)
 }
 
 func (sh *shard) adoptSession(id poller.Token, c *handover.Client, rights map[uint64]*auth.Rights) error {

@@ -49,6 +49,7 @@ type shard struct {
 	sweepAt  uint32     // slot at which the next goes on
 	tokenDue []deadline // of those who have shown no token yet
 	turns    map[poller.Token]*turns
+	patience unhurried
 	checks   map[poller.Token]context.CancelFunc // of credentials, that are under way
 
 	// Atomic.
