@@ -13,13 +13,17 @@ if (!binary) throw new Error("JS_TEST_SERVER has to name the pushd program: go t
 /** The settings of whoever runs the tests are none of theirs. */
 const clean = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("PUSHD_")));
 
+/** Below those that the kernel gives to connections: a server that is started again must find its own free. */
 async function freePort() {
-  const server = net.createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address();
-  server.close();
-  await once(server, "close");
-  return port;
+  for (;;) {
+    const port = 10_000 + Math.floor(Math.random() * 22_000);
+    const server = net.createServer();
+    const free = await new Promise((tell) => {
+      server.once("error", () => tell(false));
+      server.listen(port, "127.0.0.1", () => server.close(() => tell(true)));
+    });
+    if (free) return port;
+  }
 }
 
 const config = `
