@@ -158,7 +158,7 @@ func TestSame(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"FROM scratch\n", "USER 65532:65532\n", `ENTRYPOINT ["/pushd"]`, `CMD ["serve"]`, "STOPSIGNAL SIGTERM\n", "CGO_ENABLED=0", "/out/root/etc/ssl/certs/ && ", "chmod 0700 /out/store/pushd && ", "--chown=65532:65532 /out/store/ /var/lib/\n"} {
+	for _, want := range []string{"FROM scratch\n", "USER 65532:65532\n", `ENTRYPOINT ["/pushd"]`, `CMD ["serve"]`, "STOPSIGNAL SIGTERM\n", "CGO_ENABLED=0", "/out/files/etc/ssl/certs/ && ", "chmod 0700 /out/store/pushd && ", "--chown=65532:65532 /out/store/ /var/lib/\n"} {
 		if !bytes.Contains(dockerfile, []byte(want)) {
 			t.Errorf("the Dockerfile lacks %q", want)
 		}
