@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/gobwas/ws"
+	"golang.org/x/sys/unix"
 
 	"github.com/pushd/pushd/poller"
 )
@@ -38,40 +39,7 @@ func lendAll(from, to *shard) {
 // moveLent is moveAll of sockets that were lent.
 func moveLent(from, to *shard) (moved int) {
 	from.t.Helper()
-	from.do(func() { moved = takeLent(from, to) })
-	return moved
-}
-
-// takeLent is for the loop of the first.
-func takeLent(from, to *shard) (moved int) {
-	from.Freeze()
-	from.Turn()
-	slots, generation := from.Slots(), from.Generation()
-	to.do(func() {
-		to.Reserve(slots, generation)
-		for slot := range slots {
-			c, _, ok := from.Export(from.ID(slot))
-			if !ok {
-				continue
-			}
-			if c.Stage == StageOpen {
-				to.script.alive[c.ID], to.script.newID = true, c.ID
-			}
-			if err := to.Import(&c, Borrowed); err != nil {
-				from.t.Errorf("Import of %+v: %v", c, err)
-			}
-			moved++
-		}
-		to.Settle()
-	})
-	for slot := range slots {
-		id := from.ID(slot)
-		if _, _, ok := from.Export(id); ok {
-			from.Abandon(id)
-			delete(from.script.alive, id)
-		}
-	}
-	from.Thaw()
+	from.do(func() { moved = moveHere(from, to, func(int) (int, error) { return Borrowed, nil }) })
 	return moved
 }
 
@@ -322,7 +290,7 @@ func TestHandoverOfPipelinedRequest(t *testing.T) {
 				if r := from.slab.at(slot); r.state == stateAnswered && r.side != 0 && from.sides.all[r.side].head != nil {
 					from.onTurn = nil
 					from.Table.Turn() // it is idle then, and what is behind is looked at in the next turn
-					moved <- moveHere(from, to)
+					moved <- moveHere(from, to, unix.Dup)
 					return
 				}
 			}

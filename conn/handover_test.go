@@ -19,12 +19,13 @@ import (
 // the sockets are duplicated, and each side has its own.
 func moveAll(from, to *shard) (moved int) {
 	from.t.Helper()
-	from.do(func() { moved = moveHere(from, to) })
+	from.do(func() { moved = moveHere(from, to, unix.Dup) })
 	return moved
 }
 
-// moveHere is for the loop of the first.
-func moveHere(from, to *shard) (moved int) {
+// moveHere is for the loop of the first. take makes of its socket the one that the
+// other gets.
+func moveHere(from, to *shard, take func(fd int) (int, error)) (moved int) {
 	from.Freeze()
 	from.Turn()
 	slots, generation := from.Slots(), from.Generation()
@@ -36,15 +37,15 @@ func moveHere(from, to *shard) (moved int) {
 				continue
 			}
 			moved++
-			dup, err := unix.Dup(fd)
+			its, err := take(fd)
 			if err != nil {
-				from.t.Errorf("dup: %v", err)
+				from.t.Errorf("taking a socket: %v", err)
 				continue
 			}
 			if c.Stage == StageOpen {
 				to.script.alive[c.ID], to.script.newID = true, c.ID
 			}
-			if err := to.Import(&c, dup); err != nil {
+			if err := to.Import(&c, its); err != nil {
 				from.t.Errorf("Import of %+v: %v", c, err)
 			}
 		}
